@@ -1,0 +1,1 @@
+"""Stembridge: stems that sum back to the original, through one resident daemon."""

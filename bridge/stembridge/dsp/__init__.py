@@ -1,0 +1,1 @@
+"""Numeric code on arrays: numpy, scipy and soxr; no files, no sockets."""

@@ -1,0 +1,116 @@
+"""The nouns: what the parts of Stembridge hand to each other. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last three are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a source: first frame and number of frames, at the source's own rate."""
+
+    start: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRequest:
+    """One source to be split into stems.
+
+    Parameters
+    ----------
+    source : absolute path of the audio file
+    out : absolute path of the folder that receives the result folder
+    model : official name of a model, or 'preview'
+    stems : sources to deliver beside the residual; empty means all that the model knows
+    two_stems : one source to deliver with its complement ``no_<source>``; excludes ``stems``
+    region : part of the source to split; None means all of it
+    overlap : share of a segment that overlaps the next, 0 <= overlap < 1
+    shifts : number of seeded random shifts that are averaged; 0 means none
+    seed : seed of the shifts
+    model_dir : folder with model files, searched before the usual ones; local clients only
+    """
+
+    source: str
+    out: str
+    model: str
+    stems: tuple[str, ...] = ()
+    two_stems: str | None = None
+    region: Region | None = None
+    overlap: float = 0.25
+    shifts: int = 0
+    seed: int = 0
+    model_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running job is: ``fraction`` in 0..1, ``eta_s`` in seconds or None while unknown."""
+
+    stage: str
+    fraction: float
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An error as it travels on the wire and stands in the job store; see `stembridge.errors`."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitResult:
+    """What a finished split reports.
+
+    ``separate_s`` is the time inside the separator, ``total_s`` the whole job, both in seconds;
+    ``audio_s`` is the length of the item; ``residual_db`` the residual's level re mixture (None where the
+    set has no residual or the mixture is silent).
+    """
+
+    folder: str
+    audio_s: float
+    separate_s: float
+    total_s: float
+    residual_db: float | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoryLine:
+    """One event in a job's life; ``at`` is wall-clock seconds since the epoch, for display only."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as everyone outside the daemon sees it."""
+
+    id: str
+    request: SplitRequest
+    state: JobState
+    created: float
+    progress: Progress | None = None
+    attempt: int = 0
+    result: SplitResult | None = None
+    error: ErrorInfo | None = None
+    story: tuple[StoryLine, ...] = ()

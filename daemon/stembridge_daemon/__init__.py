@@ -1,0 +1,1 @@
+"""The resident service behind Stembridge: a torch-free front and one worker process per device."""

@@ -1,0 +1,80 @@
+"""What every separator is to the pipeline: a stream of stems from a mixture that can be read anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class MixtureReader(Protocol):
+    """The mixture at the model's sample rate, readable in any order.
+
+    ``frames`` counts the item itself, which starts at frame 0. ``mean`` and ``deviation`` are those of the
+    channel average over the item alone (the deviation with N - 1 in the denominator, as torch.std has it),
+    so that every model normalises by the same numbers.
+    """
+
+    channels: int
+    frames: int
+    mean: float
+    deviation: float
+
+    def read(self, start: int, frames: int) -> NDArray[np.float32]:
+        """Return samples (channels, frames) from ``start`` on, not normalised.
+
+        ``start`` may be negative and the end may lie beyond the item: there stands the source's own audio
+        where it has some, else zero.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SeparationPlan:
+    """What to separate and how; ``sources`` is a subset of the separator's, in the separator's order."""
+
+    sources: tuple[str, ...]
+    overlap: float = 0.25
+    shifts: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One step's worth of finished stems: (sources, channels, frames) from frame ``start`` of the item on.
+
+    ``frames`` may be 0: the step is done, but no further frame is final yet.
+    """
+
+    start: int
+    stems: NDArray[np.float32]
+
+
+class Separator(Protocol):
+    """A resident model (or the weightless preview).
+
+    ``segment_frames`` is the longest stretch one step looks at; the pipeline keeps that much context ready
+    around an item that is cut from a longer source.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    sample_rate: int
+    channels: int
+    segment_frames: int
+    sha256: str
+    is_deterministic: bool
+
+    def count_steps(self, frames: int, plan: SeparationPlan) -> int:
+        """Return how many blocks `separate` will yield for an item of ``frames`` frames."""
+        ...
+
+    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
+        """Yield blocks whose stems, put in a row, cover the item's frames once and in order.
+
+        Memory does not depend on the item's length. The caller may stop between any two blocks.
+        """
+        ...
