@@ -6,14 +6,19 @@
     ├── RequestError            what was asked for cannot be done as asked
     │   ├── SourceError         the audio file or its region
     │   ├── PresetError         a preset or one of its effects
-    │   └── ModelError          a model, its name, its files or its stems
+    │   ├── ModelError          a model, its name, its files or its stems
+    │   ├── JobNotFound         no job of that id
+    │   └── IdConflict          the id belongs to another request
     ├── OutputError             the result cannot be written: disk, rights, an existing name
+    │   └── StorageFailed       the daemon cannot write its job table
     ├── AlignmentError          stems that cannot be placed at the right sample
     ├── ExactnessError          a sum that does not hold what was claimed
     ├── DaemonUnavailable       no daemon answers and none could be started
     ├── ProtocolError           the two sides do not speak the same language
     ├── Busy                    the daemon holds as many jobs as it takes
+    │   └── Leaving             the daemon is about to end
     ├── JobFailed               the job ended in an error of a kind this side does not know
+    │   └── Quarantined         the worker died again and again on this job
     └── JobCancelled            somebody cancelled the job
 
 Each has a ``code`` that travels on the wire, a message that names the thing and its value, and a
@@ -62,9 +67,22 @@ class ModelError(RequestError):
     code = "bad_model"
 
 
+class JobNotFound(RequestError):
+    code = "not_found"
+    exit_code = 4
+
+
+class IdConflict(RequestError):
+    code = "conflict"
+
+
 class OutputError(StembridgeError):
     code = "bad_output"
     exit_code = 73
+
+
+class StorageFailed(OutputError):
+    code = "storage"
 
 
 class AlignmentError(StembridgeError):
@@ -90,8 +108,16 @@ class Busy(StembridgeError):
     exit_code = 75
 
 
+class Leaving(Busy):
+    code = "stopping"
+
+
 class JobFailed(StembridgeError):
     code = "failed"
+
+
+class Quarantined(JobFailed):
+    code = "quarantined"
 
 
 class JobCancelled(StembridgeError):

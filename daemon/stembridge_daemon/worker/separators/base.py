@@ -68,6 +68,10 @@ class Separator(Protocol):
     sha256: str
     is_deterministic: bool
 
+    def warm_up(self) -> None:
+        """Do once what the first step would otherwise wait for."""
+        ...
+
     def count_steps(self, frames: int, plan: SeparationPlan) -> int:
         """Return how many blocks `separate` will yield for an item of ``frames`` frames."""
         ...

@@ -1,0 +1,208 @@
+"""Client of the daemon: submit, get, events, wait, cancel. Every call has a deadline and may come twice."""
+
+from __future__ import annotations
+
+import itertools
+import time
+import uuid
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+import zmq
+
+from stembridge import daemon_process, protocol
+from stembridge.errors import DaemonUnavailable, JobCancelled, ProtocolError, from_wire
+from stembridge.protocol import Call, DaemonStatus, Reply
+from stembridge.settings import Settings, load_settings
+from stembridge.transport import connect, read_connection
+from stembridge.types import Job, JobState, SplitRequest
+
+FIRST_WAIT_S = 2.0
+LONGEST_WAIT_S = 10.0
+SILENCE_S = 2.0
+"""Without an event for this long a watcher asks for the truth, which re-registers it as well."""
+
+_Answer = TypeVar("_Answer", bound=Reply)
+
+
+def new_job_id() -> str:
+    """Return a fresh job id; a client that keeps it can come back for the job after any crash."""
+    return uuid.uuid4().hex
+
+
+class Client:
+    """One client of this user's daemon; use it from one thread.
+
+    Parameters
+    ----------
+    settings : where the daemon is looked for; None means the settings in force
+    start : start a daemon where none runs
+    deadline_s : seconds that one call may take in all
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, start: bool = True, deadline_s: float = 30.0
+    ) -> None:
+        self.settings = settings or load_settings()
+        self._start = start
+        self._deadline_s = deadline_s
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+        self._numbers = itertools.count(1)
+        self._prefix = uuid.uuid4().hex[:8]
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._drop_socket()
+        self._context.term()
+
+    def submit(self, request: SplitRequest, job_id: str | None = None, *, watch: bool = False) -> Job:
+        """Hand a split to the daemon; when this returns the job survives any crash.
+
+        Raises
+        ------
+        RequestError, SourceError, ModelError, OutputError, Busy
+            The daemon refused; no job was made.
+        DaemonUnavailable
+            No daemon answered within the deadline.
+        """
+        call = protocol.Split(id=job_id or new_job_id(), request=request, watch=watch)
+        return self._call(call, protocol.Accepted).job
+
+    def get(self, job_id: str, *, watch: bool = False) -> Job:
+        """Return the truth about one job, with its story."""
+        return self._call(protocol.Get(id=job_id, watch=watch), protocol.JobReply).job
+
+    def jobs(self, limit: int = 50) -> tuple[Job, ...]:
+        """Return the newest jobs, newest first."""
+        return self._call(protocol.List(limit=limit), protocol.Jobs).jobs
+
+    def cancel(self, job_id: str) -> Job:
+        """Ask for the end of a job: at once where it waits, within one step where it runs."""
+        return self._call(protocol.Cancel(id=job_id), protocol.JobReply).job
+
+    def status(self) -> DaemonStatus:
+        return self._call(protocol.Status(), protocol.StatusReply).status
+
+    def ping(self) -> None:
+        self._call(protocol.Ping(), protocol.Pong)
+
+    def hello(self) -> protocol.Welcome:
+        """Return the daemon's version, or raise `ProtocolError` where no version is common to both."""
+        return self._call(protocol.Hello(versions=(protocol.VERSION,)), protocol.Welcome)
+
+    def stop(self, grace_s: float) -> None:
+        """Tell the daemon to leave: a running job is finished within the grace or requeued."""
+        self._call(protocol.Stop(grace_s=grace_s), protocol.Stopping)
+
+    def events(self, job_id: str) -> Iterator[Job]:
+        """Yield the job now and at every change, the last time in a final state.
+
+        A daemon that is restarted in between is found (or started) again.
+        """
+        job = self.get(job_id, watch=True)
+        yield job
+        while not job.state.is_final:
+            event = self._receive(SILENCE_S)
+            if isinstance(event, protocol.Event) and event.job.id == job_id:
+                job = event.job
+            elif event is None:
+                self._reopen_if_moved()
+                job = self.get(job_id, watch=True)
+            else:
+                continue
+            yield job
+
+    def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
+        """Return the job once it is done.
+
+        Raises
+        ------
+        StembridgeError
+            The job's own error, where it failed; `JobCancelled` where somebody cancelled it.
+        TimeoutError
+            It was not final within ``timeout_s`` seconds; it goes on.
+        """
+        limit = None if timeout_s is None else time.monotonic() + timeout_s
+        for job in self.events(job_id):
+            if job.state.is_final:
+                return raise_if_not_done(job)
+            if limit is not None and time.monotonic() > limit:
+                break
+        raise TimeoutError(f"job {job_id} is not final after {timeout_s} s")
+
+    def _call(self, call: Call, answer: type[_Answer]) -> _Answer:
+        number = f"{self._prefix}-{next(self._numbers)}"
+        frames = protocol.encode(protocol.with_number(call, number))
+        deadline = time.monotonic() + self._deadline_s
+        wait_s = FIRST_WAIT_S
+        while time.monotonic() < deadline:
+            self._open().send_multipart(frames)
+            reply = self._reply_to(number, min(wait_s, deadline - time.monotonic()))
+            if isinstance(reply, protocol.Error):
+                raise from_wire(reply.code, reply.message, reply.hint)
+            if isinstance(reply, answer):
+                return reply
+            self._drop_socket()
+            wait_s = min(wait_s * 1.5, LONGEST_WAIT_S)
+        raise DaemonUnavailable(
+            f"the daemon did not answer a {type(call).__name__.lower()} within {self._deadline_s:g} s",
+            "stembridge daemon status, then stembridge daemon logs",
+        )
+
+    def _reply_to(self, number: str, timeout_s: float) -> Reply | None:
+        limit = time.monotonic() + timeout_s
+        while (left := limit - time.monotonic()) > 0:
+            reply = self._receive(left)
+            if reply is not None and reply.call == number:
+                return reply
+        return None
+
+    def _receive(self, timeout_s: float) -> Reply | None:
+        socket = self._open()
+        if not socket.poll(int(timeout_s * 1000) + 1):
+            return None
+        return protocol.decode_reply(socket.recv_multipart())
+
+    def _open(self) -> zmq.Socket[bytes]:
+        if self._socket is None:
+            connection = daemon_process.find(self.settings)
+            if connection is None:
+                if not self._start:
+                    raise DaemonUnavailable("no daemon is running", "stembridge daemon start")
+                connection = daemon_process.find_or_start(self.settings)
+            if connection.protocol != protocol.VERSION:
+                raise ProtocolError(
+                    protocol.version_sentence("daemon", "client", str(connection.protocol)),
+                    "stembridge daemon stop, then again",
+                )
+            self._endpoint = connection.endpoint, connection.pid
+            self._socket = connect(self._context, connection)
+        return self._socket
+
+    def _reopen_if_moved(self) -> None:
+        connection = read_connection(self.settings.connection_file)
+        if connection is None or (connection.endpoint, connection.pid) != self._endpoint:
+            self._drop_socket()
+
+    def _drop_socket(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def raise_if_not_done(job: Job) -> Job:
+    """Return a job that is done; raise what a failed or cancelled one ended with."""
+    if job.state is JobState.CANCELLED:
+        raise JobCancelled(f"job {job.id} was cancelled")
+    if job.error is not None:
+        raise from_wire(job.error.code, job.error.message, job.error.hint)
+    return job

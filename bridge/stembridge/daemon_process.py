@@ -1,0 +1,108 @@
+"""Find the user's daemon, or start it: one per user, held by a lock, never by the existence of a file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+
+from stembridge.errors import DaemonUnavailable
+from stembridge.file_lock import FileLock, is_locked
+from stembridge.settings import Settings
+from stembridge.transport import Connection, read_connection
+
+START_TIMEOUT_S = 20.0
+_PASSED_ON = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "SYSTEMDRIVE",
+    "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
+    "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY",
+)  # fmt: skip
+
+
+def is_running(settings: Settings) -> bool:
+    """Return whether a daemon holds this user's lock."""
+    return is_locked(settings.lock_file)
+
+
+def find(settings: Settings) -> Connection | None:
+    """Return how to reach the running daemon, or None where none runs."""
+    return read_connection(settings.connection_file) if is_running(settings) else None
+
+
+def find_or_start(settings: Settings, *, preload: bool = False) -> Connection:
+    """Return how to reach this user's daemon, starting it where none runs.
+
+    However many clients call this at once, one daemon is started.
+
+    Raises
+    ------
+    DaemonUnavailable
+        The daemon ended while it started (with the last lines of its log) or did not answer in time.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    spawn_lock = FileLock(settings.state_dir / "spawn.lock")
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        while time.monotonic() < deadline:
+            connection = find(settings)
+            if connection is not None:
+                return connection
+            if process is None and spawn_lock.acquire() and not is_running(settings):
+                process = _spawn(settings, preload=preload)
+            if process is not None and process.poll() not in (None, 75):
+                raise DaemonUnavailable(
+                    f"stembridged ended with code {process.returncode}: {_log_tail(settings)}",
+                    "stembridge doctor shows more",
+                )
+            time.sleep(0.01)
+    finally:
+        spawn_lock.release()
+    raise DaemonUnavailable(
+        f"stembridged did not answer within {START_TIMEOUT_S:.0f} s: {_log_tail(settings)}",
+        "stembridge daemon logs shows more",
+    )
+
+
+def cleaned_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of ``environ`` that a daemon may see: what a session sets must not steer it."""
+    return {name: environ[name] for name in _PASSED_ON if name in environ}
+
+
+def daemon_command(settings: Settings, *, preload: bool) -> list[str]:
+    """Return the command line that starts a daemon with these settings."""
+    command = [sys.executable, "-m", "stembridge_daemon.app"]
+    if settings.home is not None:
+        command += ["--home", str(settings.home)]
+    return [*command, "--preload"] if preload else command
+
+
+def _spawn(settings: Settings, *, preload: bool) -> subprocess.Popen[bytes]:
+    settings.log_file.parent.mkdir(parents=True, exist_ok=True)
+    detached: dict[str, object] = {"start_new_session": True}
+    if os.name == "nt":
+        flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined,unused-ignore]
+        detached = {"creationflags": flags}
+    with (settings.log_file.parent / "start.log").open("wb") as output:
+        return subprocess.Popen(
+            daemon_command(settings, preload=preload),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=cleaned_environment(os.environ),
+            cwd=settings.state_dir,
+            **detached,  # type: ignore[call-overload]
+        )
+
+
+def _log_tail(settings: Settings) -> str:
+    for path in (settings.log_file.parent / "start.log", settings.log_file):
+        try:
+            lines = path.read_text("utf-8", "replace").strip().splitlines()
+        except OSError:
+            continue
+        if lines:
+            return lines[-1]
+    return "its log is empty"

@@ -1,0 +1,201 @@
+"""The wire, spelled once: message kinds, version, frames. The text is docs/protocol.md.
+
+`encode` turns a message into frames, `decode_call` and `decode_reply` turn frames into one; whatever cannot
+be understood raises `ProtocolError` with a sentence fit for a reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from stembridge.errors import ProtocolError
+from stembridge.types import Job, SplitRequest
+
+VERSION = 1
+MAGIC = b"SB1"
+MAX_HEADER_BYTES = 64 * 1024
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+MAX_FRAMES = 16
+ID_PATTERN = r"^[0-9A-Za-z_-]{1,64}$"
+
+
+class _Call(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=str.lower, omit_defaults=True):
+    call: str = ""
+
+
+class Hello(_Call, frozen=True, kw_only=True):
+    versions: tuple[int, ...]
+    client: str = ""
+
+
+class Ping(_Call, frozen=True, kw_only=True):
+    pass
+
+
+class Split(_Call, frozen=True, kw_only=True):
+    id: str
+    request: SplitRequest
+    watch: bool = False
+
+
+class Get(_Call, frozen=True, kw_only=True):
+    id: str
+    watch: bool = False
+
+
+class List(_Call, frozen=True, kw_only=True):
+    limit: int = 50
+
+
+class Cancel(_Call, frozen=True, kw_only=True):
+    id: str
+
+
+class Status(_Call, frozen=True, kw_only=True):
+    pass
+
+
+class Stop(_Call, frozen=True, kw_only=True):
+    grace_s: float = 10.0
+
+
+Call = Hello | Ping | Split | Get | List | Cancel | Status | Stop
+
+
+class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One worker process: ``state`` is absent, starting, idle, busy or stopping."""
+
+    role: str
+    device: str
+    state: str
+    pid: int | None = None
+    job: str | None = None
+    models: tuple[str, ...] = ()
+    model_loads: int = 0
+    starts: int = 0
+
+
+class DaemonStatus(msgspec.Struct, frozen=True):
+    """What `stembridge daemon status` shows; ``speeds`` maps 'model on device' to a cost.
+
+    The cost is seconds of work per second of audio and forward pass, at no overlap.
+    """
+
+    pid: int
+    version: str
+    protocol: int
+    uptime_s: float
+    endpoint: str
+    home: str
+    jobs: dict[str, int]
+    workers: tuple[WorkerStatus, ...]
+    speeds: dict[str, float]
+
+
+class _Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=str.lower, omit_defaults=True):
+    call: str = ""
+
+
+class Welcome(_Reply, frozen=True, kw_only=True):
+    version: int
+    server: str
+    pid: int
+
+
+class Pong(_Reply, frozen=True, kw_only=True):
+    pass
+
+
+class Accepted(_Reply, frozen=True, kw_only=True):
+    job: Job
+    duplicate: bool = False
+
+
+class JobReply(_Reply, frozen=True, kw_only=True, tag="job"):
+    job: Job
+
+
+class Jobs(_Reply, frozen=True, kw_only=True):
+    jobs: tuple[Job, ...]
+
+
+class StatusReply(_Reply, frozen=True, kw_only=True, tag="status"):
+    status: DaemonStatus
+
+
+class Stopping(_Reply, frozen=True, kw_only=True):
+    pass
+
+
+class Event(_Reply, frozen=True, kw_only=True):
+    job: Job
+
+
+class Error(_Reply, frozen=True, kw_only=True):
+    code: str
+    message: str
+    hint: str = ""
+
+
+Reply = Welcome | Pong | Accepted | JobReply | Jobs | StatusReply | Stopping | Event | Error
+
+_Message = TypeVar("_Message", Call, Reply)
+
+_encoder = msgspec.json.Encoder()
+_call_decoder: msgspec.json.Decoder[Call] = msgspec.json.Decoder(Call)
+_reply_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+
+
+def encode(message: Call | Reply) -> list[bytes]:
+    """Return the frames of one message."""
+    return [MAGIC, _encoder.encode(message)]
+
+
+def with_number(message: _Message, number: str) -> _Message:
+    """Return ``message`` under the call number that ties a reply to its call."""
+    return msgspec.structs.replace(message, call=number)
+
+
+def decode_call(frames: Sequence[bytes]) -> Call:
+    """Return the call that a client's frames hold; raise `ProtocolError` where they hold none."""
+    return _decode(frames, _call_decoder, theirs="client", ours="daemon")
+
+
+def decode_reply(frames: Sequence[bytes]) -> Reply:
+    """Return the reply or event that the daemon's frames hold; raise `ProtocolError` where they hold none."""
+    return _decode(frames, _reply_decoder, theirs="daemon", ours="client")
+
+
+def is_ours(frames: Sequence[bytes]) -> bool:
+    """Return whether frames carry the magic of any version: only such a sender can be answered."""
+    return len(frames) >= 2 and frames[0][:2] == MAGIC[:2] and frames[0][2:].isdigit()
+
+
+def version_sentence(theirs: str, ours: str, their_version: str) -> str:
+    """Return the one sentence that names both sides' versions."""
+    return f"the {theirs} speaks protocol {their_version}, this {ours} speaks {VERSION}"
+
+
+def _decode(
+    frames: Sequence[bytes], decoder: msgspec.json.Decoder[_Message], *, theirs: str, ours: str
+) -> _Message:
+    if not is_ours(frames):
+        raise ProtocolError(f"{len(frames)} frames that are no message of ours")
+    if frames[0] != MAGIC:
+        their_version = frames[0][2:10].decode("ascii")
+        raise ProtocolError(
+            version_sentence(theirs, ours, their_version),
+            "update the older of the two: pip install -U stembridge, then stembridge daemon stop",
+        )
+    if len(frames) > MAX_FRAMES or len(frames[1]) > MAX_HEADER_BYTES:
+        raise ProtocolError(
+            f"message of {len(frames)} frames with a header of {len(frames[1])} bytes",
+            f"at most {MAX_FRAMES} frames and {MAX_HEADER_BYTES} bytes are taken",
+        )
+    try:
+        return decoder.decode(frames[1])
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"header not understood: {error}", "see docs/protocol.md") from None

@@ -1,0 +1,183 @@
+"""One frozen `Settings`, made at the top and passed down: defaults < settings.toml < environment < flags.
+
+``STEMBRIDGE_HOME`` (or ``--home``) puts every folder under one root; without it they lie where the system
+wants them (platformdirs). The daemon reads the file and its own flags only, never the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from stembridge.errors import RequestError
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+TRANSPORTS = ("ipc", "tcp")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set.
+
+    Parameters
+    ----------
+    home : root of all folders, or None for the system's own places
+    config_file : the TOML file that was looked for
+    state_dir : job table, lock, logs
+    runtime_dir : socket and connection.json; 0700
+    model_dirs : folders with model files, searched in order; downloads go into the first
+    model : model used where none is named
+    device : 'auto', 'cuda', 'mps' or 'cpu'
+    transport : 'ipc' or 'tcp' (loopback with CURVE)
+    keep_alive_s : idle seconds before the worker and its models are unloaded; 0 at once, -1 never
+    stop_grace_s : seconds a running job may go on after SIGTERM before it is requeued
+    threads : threads of a CPU worker; 0 leaves it to torch
+    max_queue : jobs that may wait before the daemon answers busy
+    """
+
+    home: Path | None
+    config_file: Path
+    state_dir: Path
+    runtime_dir: Path
+    model_dirs: tuple[Path, ...]
+    model: str = "htdemucs"
+    device: str = "auto"
+    transport: str = "tcp" if os.name == "nt" else "ipc"
+    keep_alive_s: float = 300.0
+    stop_grace_s: float = 10.0
+    threads: int = 0
+    max_queue: int = 512
+
+    @property
+    def log_file(self) -> Path:
+        return self.state_dir / "logs" / "stembridged.log"
+
+    @property
+    def worker_log_file(self) -> Path:
+        return self.state_dir / "logs" / "worker.log"
+
+    @property
+    def job_table(self) -> Path:
+        return self.state_dir / "jobs.sqlite"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.state_dir / "stembridged.lock"
+
+    @property
+    def connection_file(self) -> Path:
+        return self.runtime_dir / "connection.json"
+
+
+_PLACES = ("home", "config_file", "state_dir", "runtime_dir")
+
+
+def load_settings(
+    *, home: Path | None = None, environ: Mapping[str, str] | None = None, **flags: Any
+) -> Settings:
+    """Return the settings in force.
+
+    Parameters
+    ----------
+    home : root of all folders; wins over ``STEMBRIDGE_HOME``
+    environ : the environment to read; None means the process's own
+    flags : fields of `Settings` that win over everything; None values are passed over
+
+    Raises
+    ------
+    RequestError
+        A key, a type or a value that is not one of ours, with its place.
+    """
+    environ = os.environ if environ is None else environ
+    if home is None and environ.get("STEMBRIDGE_HOME"):
+        home = Path(environ["STEMBRIDGE_HOME"])
+    values = _default_places(home.expanduser().absolute() if home else None)
+    values |= _from_file(values["config_file"])
+    values |= _from_environment(environ)
+    values |= {name: value for name, value in flags.items() if value is not None}
+    return _checked(values)
+
+
+def _default_places(home: Path | None) -> dict[str, Any]:
+    if home is not None:
+        return {
+            "home": home,
+            "config_file": home / "settings.toml",
+            "state_dir": home / "state",
+            "runtime_dir": home / "run",
+            "model_dirs": (home / "models",),
+        }
+    from platformdirs import PlatformDirs
+
+    dirs = PlatformDirs("stembridge", appauthor=False)
+    return {
+        "home": None,
+        "config_file": dirs.user_config_path / "settings.toml",
+        "state_dir": dirs.user_state_path,
+        "runtime_dir": Path(dirs.user_state_dir) / "run",
+        "model_dirs": (dirs.user_data_path / "models",),
+    }
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"settings file {path} cannot be read: {error}") from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RequestError(f"settings file {path}: {error}", "mend or remove that line") from None
+    return {key: _converted(key, value, f"{path}: {key}") for key, value in table.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found = {}
+    for name, text in environ.items():
+        key = name.removeprefix("STEMBRIDGE_").lower()
+        if name.startswith("STEMBRIDGE_") and key in _SETTABLE:
+            found[key] = _converted(key, text, name)
+    return found
+
+
+_SETTABLE = {field.name: field.type for field in fields(Settings) if field.name not in _PLACES}
+
+
+def _converted(key: str, value: Any, where: str) -> Any:
+    """Return ``value`` in the type of field ``key``; TOML gives types, the environment gives text."""
+    if key not in _SETTABLE:
+        known = ", ".join(sorted(_SETTABLE))
+        raise RequestError(f"{where} is no setting", f"the settings are {known}")
+    kind = str(_SETTABLE[key])
+    try:
+        if key == "model_dirs":
+            parts = value.split(os.pathsep) if isinstance(value, str) else value
+            return tuple(Path(part).expanduser().absolute() for part in parts)
+        if kind == "int":
+            return int(value)
+        if kind == "float":
+            return float(value)
+    except (TypeError, ValueError):
+        raise RequestError(f"{where} = {value!r} is not of type {kind}") from None
+    if not isinstance(value, str):
+        raise RequestError(f"{where} = {value!r} is not of type {kind}")
+    return value
+
+
+def _checked(values: dict[str, Any]) -> Settings:
+    settings = Settings(**values)
+    for name, value, allowed in (
+        ("device", settings.device, DEVICES),
+        ("transport", settings.transport, TRANSPORTS),
+    ):
+        if value not in allowed:
+            raise RequestError(f"{name} = {value!r}", f"one of {', '.join(allowed)}")
+    if settings.max_queue < 1:
+        raise RequestError(f"max_queue = {settings.max_queue}", "at least 1")
+    return settings

@@ -1,0 +1,119 @@
+"""What the front checks before it accepts a request: names, ranges, rights. What is wrong inside a file is
+the worker's to find, because reading audio needs libraries that the front does not load."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from stembridge import catalog, model_store
+from stembridge.errors import ModelError, OutputError, RequestError, SourceError
+from stembridge.model_store import ModelFiles
+from stembridge.settings import Settings
+from stembridge.types import SplitRequest
+
+MAX_SHIFTS = 20
+MAX_OVERLAP = 0.95
+MAX_PATH_CHARS = 4096
+
+
+def admit_split(request: SplitRequest, settings: Settings, origin: str) -> SplitRequest:
+    """Return ``request`` with its paths made plain, or refuse it.
+
+    Raises
+    ------
+    RequestError, SourceError, ModelError, OutputError
+        Naming the field, its value and the remedy.
+    """
+    source = _absolute(request.source, "source")
+    out = _absolute(request.out, "out")
+    _check_source(source)
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"output folder {str(out)!r} is a file", "name a folder with --out")
+    if not 0 <= request.overlap <= MAX_OVERLAP:
+        raise RequestError(f"overlap {request.overlap:g}", f"between 0 and {MAX_OVERLAP:g}")
+    if not 0 <= request.shifts <= MAX_SHIFTS:
+        raise RequestError(f"shifts {request.shifts}", f"between 0 and {MAX_SHIFTS}")
+    if request.region is not None and (request.region.start < 0 or request.region.frames < 1):
+        raise RequestError(
+            f"region of {request.region.frames} frames from frame {request.region.start}",
+            "start at 0 or later, with at least 1 frame",
+        )
+    _check_model(request, settings, origin)
+    return replace(request, source=str(source), out=str(out))
+
+
+def source_signature(source: str) -> str:
+    """Return size and time of a file: enough to see that it is no longer the one that was asked for."""
+    found = Path(source).stat()
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def request_digest(request: SplitRequest, signature: str) -> str:
+    """Return the sha256 by which a repeated submit is told from another request under the same id."""
+    canonical = msgspec.json.encode([msgspec.to_builtins(request), signature])
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def _absolute(text: str, field: str) -> Path:
+    if "\0" in text or len(text) > MAX_PATH_CHARS:
+        raise RequestError(f"{field} is no path: {text[:80]!r}", "give an absolute path")
+    path = Path(text)
+    if not path.is_absolute():
+        raise RequestError(f"{field} {text!r} is not an absolute path", "give it from the root on")
+    return Path(os.path.normpath(path))
+
+
+def _check_source(source: Path) -> None:
+    try:
+        found = source.stat()
+    except FileNotFoundError:
+        raise SourceError(f"no file {str(source)!r}", "check the name") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{str(source)!r} cannot be reached: {error}", "check its rights") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise SourceError(f"{str(source)!r} is a folder", "name the audio files in it")
+    if not stat.S_ISREG(found.st_mode):
+        raise SourceError(f"{str(source)!r} is no regular file", "name an audio file")
+    if found.st_size == 0:
+        raise SourceError(f"{str(source)!r} is empty (0 bytes)", "export it again")
+    if not os.access(source, os.R_OK):
+        raise SourceError(f"{str(source)!r} may not be read", "give this user the right to read it")
+
+
+def locate_model(name: str, model_dir: str | None, settings: Settings) -> ModelFiles:
+    """Return the files of a model: from ``model_dir``, the settings' folders, or where demucs keeps its own.
+
+    Raises
+    ------
+    ModelError
+        An unknown name, or files that are not here.
+    """
+    model = catalog.find_model(name)
+    folders = [*settings.model_dirs, *model_store.foreign_folders(model, os.environ, Path.home())]
+    if model_dir is not None:
+        folders.insert(0, Path(model_dir))
+    found = model_store.locate(model, folders)
+    if found is None:
+        raise ModelError(
+            f"model {name} is not on this machine (looked in {model_dir or folders[0]})",
+            f"`stembridge models fetch {name}`, or --model-dir with its files, or the model `preview`",
+        )
+    return found
+
+
+def _check_model(request: SplitRequest, settings: Settings, origin: str) -> None:
+    model = catalog.find_model(request.model)
+    if request.two_stems is not None and request.stems:
+        raise RequestError("stems and two_stems exclude each other", "give one of the two")
+    catalog.check_stems(model, (request.two_stems,) if request.two_stems is not None else request.stems)
+    if request.model_dir is not None:
+        if origin != "local":
+            raise ModelError("a model folder was named from another machine", "set model_dirs there")
+        _absolute(request.model_dir, "model_dir")
+    locate_model(request.model, request.model_dir, settings)

@@ -1,0 +1,116 @@
+"""`stembridged`: the composition root of the front. Reads settings, puts the parts together, ends in order."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from stembridge import __version__
+from stembridge.errors import StembridgeError
+from stembridge.file_lock import FileLock
+from stembridge.settings import DEVICES, TRANSPORTS, Settings, load_settings
+from stembridge.transport import Listener, secure_folder
+from stembridge_daemon.jobstore import JobStore
+from stembridge_daemon.server import Events, Server
+from stembridge_daemon.service import Service
+from stembridge_daemon.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+EXIT_SECOND_DAEMON = 75
+
+
+def main(argv: Sequence[str] | None = None, worker_command: Sequence[str] | None = None) -> int:
+    """Run the daemon until it is told to leave; return the exit code.
+
+    Parameters
+    ----------
+    argv : command line without the program's name; None means the process's own
+    worker_command : command line of the worker; a test brings its own
+    """
+    options = _parser().parse_args(argv)
+    try:
+        settings = load_settings(
+            home=options.home,
+            environ={},
+            device=options.device,
+            transport=options.transport,
+            keep_alive_s=options.keep_alive,
+            model_dirs=tuple(path.absolute() for path in options.model_dir) or None,
+        )
+        return _serve(settings, worker_command or default_worker_command(settings), preload=options.preload)
+    except StembridgeError as error:
+        print(f"stembridged: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+
+
+def default_worker_command(settings: Settings) -> list[str]:
+    """Return the command line of the worker that this installation brings."""
+    command = [sys.executable, "-m", "stembridge_daemon.worker.main", "--role", "separate"]
+    return [*command, "--device", settings.device, "--threads", str(settings.threads)]
+
+
+def _serve(settings: Settings, worker_command: Sequence[str], *, preload: bool) -> int:
+    lock = FileLock(settings.lock_file)
+    if not lock.acquire():
+        print("stembridged: a daemon of this user runs already (stembridge daemon status)", file=sys.stderr)  # noqa: T201
+        return EXIT_SECOND_DAEMON
+    secure_folder(settings.state_dir)
+    _log_to(settings.log_file)
+    logger.info("stembridged %s, pid %d, home %s", __version__, os.getpid(), settings.home or "system")
+    settings.connection_file.unlink(missing_ok=True)
+    store = JobStore(settings.job_table)
+    context: zmq.Context[Any] = zmq.Context()
+    supervisor = Supervisor(worker_command, os.environ, settings.worker_log_file, context)
+    listener = Listener(context, settings, __version__)
+    events = Events()
+    service = Service(settings, store, supervisor, endpoint=listener.endpoint, on_change=events.note)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.leave(settings.stop_grace_s))
+    if preload:
+        service.preload(settings.model)
+    try:
+        Server(listener, service, supervisor, events).run()
+    finally:
+        supervisor.close(timeout_s=2.0)
+        service.close()
+        store.close()
+        listener.close()
+        context.term()
+        lock.release()
+    logger.info("stembridged has left")
+    return 0
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=5_000_000, backupCount=5, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stembridged", description="The resident service of Stembridge.")
+    parser.add_argument("--home", type=Path, help="root of all folders (default: the system's own places)")
+    parser.add_argument("--device", choices=DEVICES, help="where models run (default: auto)")
+    parser.add_argument("--transport", choices=TRANSPORTS, help="how clients connect (default: per system)")
+    parser.add_argument("--keep-alive", type=float, metavar="SECONDS", help="idle time before unloading")
+    parser.add_argument("--model-dir", type=Path, action="append", default=[], help="folder with model files")
+    parser.add_argument("--preload", action="store_true", help="load the default model at once")
+    parser.add_argument("--version", action="version", version=f"stembridged {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The life cycle of a job, decided without I/O: (record, event) -> (record, story, instructions)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from stembridge.types import ErrorInfo, Job, JobState, Progress, SplitRequest, SplitResult
+
+MAX_CRASHES = 3
+"""A job whose worker died this often is set aside: it would take the worker down for ever."""
+MAX_INTERRUPTIONS = 50
+"""A daemon that is killed tells nothing about the job, so the limit is far away."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the front keeps it; one row of the job table (``progress`` alone is not stored)."""
+
+    id: str
+    digest: str
+    request: SplitRequest
+    signature: str
+    origin: str
+    created: float
+    state: JobState = JobState.QUEUED
+    attempt: int = 0
+    crashes: int = 0
+    interruptions: int = 0
+    cancel_asked: bool = False
+    result: SplitResult | None = None
+    error: ErrorInfo | None = None
+    progress: Progress | None = None
+
+    def as_job(self) -> Job:
+        return Job(
+            id=self.id,
+            request=self.request,
+            state=self.state,
+            created=self.created,
+            progress=self.progress,
+            attempt=self.attempt,
+            result=self.result,
+            error=self.error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A worker was given the job."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    result: SplitResult
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The worker let go of the job and left nothing behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDied:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The daemon ended, or was ended, while the job ran."""
+
+
+Event = Taken | Progressed | Finished | Failed | CancelAsked | Stopped | WorkerDied | Interrupted
+
+
+class Instruction(Enum):
+    """What the caller has to do after a transition."""
+
+    SAVE = auto()
+    TELL_WORKER = auto()
+    """Ask the worker to cancel."""
+    CLEAN = auto()
+    """Remove the work folder that a dead worker may have left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    record: JobRecord
+    story: str = ""
+    instructions: tuple[Instruction, ...] = (Instruction.SAVE,)
+
+
+def advance(record: JobRecord, event: Event) -> Transition:
+    """Return what becomes of ``record`` through ``event``.
+
+    An event that no longer fits (progress of a job that was cancelled, a second end) changes nothing.
+    """
+    if record.state.is_final:
+        return Transition(record, instructions=())
+    match event:
+        case CancelAsked():
+            return _cancel(record)
+        case Taken(worker) if record.state is JobState.QUEUED:
+            taken = replace(record, state=JobState.RUNNING, attempt=record.attempt + 1, progress=None)
+            return Transition(taken, f"attempt {taken.attempt} on {worker}")
+        case _ if record.state is JobState.QUEUED:
+            return Transition(record, instructions=())
+        case Progressed(progress):
+            return Transition(replace(record, progress=progress), instructions=())
+        case Finished(result):
+            done = replace(record, state=JobState.DONE, result=result, progress=Progress("done", 1.0, 0.0))
+            return Transition(done, f"done in {result.total_s:.1f} s: {result.folder}")
+        case Failed(error):
+            failed = replace(record, state=JobState.FAILED, error=error, progress=None)
+            return Transition(failed, f"failed: {error.message}")
+        case Stopped():
+            return _cancelled(record) if record.cancel_asked else _requeued(record, "requeued")
+        case WorkerDied(reason):
+            return _worker_died(record, reason)
+        case Interrupted():
+            return _interrupted(record)
+        case _:
+            return Transition(record, instructions=())
+
+
+def _cancel(record: JobRecord) -> Transition:
+    if record.state is JobState.QUEUED:
+        return _cancelled(record)
+    if record.cancel_asked:
+        return Transition(record, instructions=(Instruction.TELL_WORKER,))
+    asked = replace(record, cancel_asked=True)
+    return Transition(asked, "cancel asked", (Instruction.SAVE, Instruction.TELL_WORKER))
+
+
+def _cancelled(record: JobRecord) -> Transition:
+    cancelled = replace(record, state=JobState.CANCELLED, progress=None)
+    return Transition(cancelled, "cancelled", (Instruction.SAVE, Instruction.CLEAN))
+
+
+def _requeued(record: JobRecord, story: str) -> Transition:
+    return Transition(replace(record, state=JobState.QUEUED, progress=None), story)
+
+
+def _worker_died(record: JobRecord, reason: str) -> Transition:
+    if record.cancel_asked:
+        return _cancelled(record)
+    crashed = replace(record, crashes=record.crashes + 1)
+    if crashed.crashes < MAX_CRASHES:
+        return _requeued(crashed, f"worker died ({reason}); {crashed.crashes} of {MAX_CRASHES}")
+    error = ErrorInfo(
+        "quarantined",
+        f"the worker died {MAX_CRASHES} times on {record.request.source!r}, last: {reason}",
+        "stembridge daemon logs shows the cause; split a converted copy of the file, or another model",
+    )
+    quarantined = replace(crashed, state=JobState.FAILED, error=error, progress=None)
+    return Transition(quarantined, f"quarantined: {reason}", (Instruction.SAVE, Instruction.CLEAN))
+
+
+def _interrupted(record: JobRecord) -> Transition:
+    if record.cancel_asked:
+        return _cancelled(record)
+    interrupted = replace(record, interruptions=record.interruptions + 1)
+    if interrupted.interruptions < MAX_INTERRUPTIONS:
+        return _requeued(interrupted, "the daemon ended while this ran; queued again")
+    error = ErrorInfo(
+        "quarantined",
+        f"the daemon ended {MAX_INTERRUPTIONS} times while it split {record.request.source!r}",
+        "stembridge daemon logs shows the cause",
+    )
+    failed = replace(interrupted, state=JobState.FAILED, error=error, progress=None)
+    return Transition(failed, "quarantined", (Instruction.SAVE, Instruction.CLEAN))

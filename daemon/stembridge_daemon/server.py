@@ -1,0 +1,160 @@
+"""One loop for clients and workers: calls in, replies and events out; control is never queued behind work."""
+
+from __future__ import annotations
+
+import logging
+import zmq
+
+from stembridge import protocol
+from stembridge.errors import ProtocolError, StembridgeError, StorageFailed
+from stembridge.protocol import Reply
+from stembridge.transport import Listener
+from stembridge.types import Job
+from stembridge_daemon.failpoints import failpoint
+from stembridge_daemon.service import Service
+from stembridge_daemon.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+POLL_MS = 500
+MAX_CALLS_PER_ROUND = 256
+
+
+class Events:
+    """Who watches which job, and the newest state they have not been sent yet."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[str, set[bytes]] = {}
+        self._pending: dict[str, Job] = {}
+
+    def watch(self, job_id: str, client: bytes) -> None:
+        self._watchers.setdefault(job_id, set()).add(client)
+
+    def note(self, job: Job) -> None:
+        """Keep ``job`` for `take`; an older state of it that nobody was sent is replaced."""
+        if job.id in self._watchers:
+            self._pending[job.id] = job
+
+    def take(self) -> list[tuple[bytes, Job]]:
+        """Return what is to be sent now; the watchers of a final job are forgotten."""
+        due = [(client, job) for job in self._pending.values() for client in self._watchers[job.id]]
+        for job in self._pending.values():
+            if job.state.is_final:
+                del self._watchers[job.id]
+        self._pending.clear()
+        return due
+
+    def drop(self, client: bytes) -> None:
+        """Forget a client that is gone."""
+        for job_id, clients in list(self._watchers.items()):
+            clients.discard(client)
+            if not clients:
+                del self._watchers[job_id]
+                self._pending.pop(job_id, None)
+
+
+class Server:
+    """Serves one listener until the service is over."""
+
+    def __init__(
+        self, listener: Listener, service: Service, supervisor: Supervisor, events: Events
+    ) -> None:
+        self._listener = listener
+        self._service = service
+        self._supervisor = supervisor
+        self._events = events
+        self._is_storage_down = False
+
+    def run(self) -> None:
+        """Serve until the service was told to leave and nothing holds it any more."""
+        poller = zmq.Poller()
+        poller.register(self._listener.socket, zmq.POLLIN)
+        poller.register(self._supervisor.socket, zmq.POLLIN)
+        while not self._service.is_over:
+            poller.poll(POLL_MS)
+            self.round()
+
+    def round(self) -> None:
+        """Take what has come, decide, commit, and only then answer."""
+        for report in self._supervisor.receive():
+            self._service.on_report(report)
+        replies = self._answer_calls()
+        failure = self._flush()
+        failpoint("front-after-commit")
+        for client, reply in replies:
+            self._send(client, _or_failure(reply, failure) if failure else reply)
+        try:
+            self._service.tick()
+        except StorageFailed as error:
+            self._note_storage(error)
+        self._flush()
+        for client, job in self._events.take():
+            self._send(client, protocol.Event(job=job))
+
+    def _answer_calls(self) -> list[tuple[bytes, Reply]]:
+        replies: list[tuple[bytes, Reply]] = []
+        for _ in range(MAX_CALLS_PER_ROUND):
+            try:
+                client, *frames = self._listener.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            reply = self._answer(client, frames)
+            if reply is not None:
+                replies.append((client, reply))
+        return replies
+
+    def _answer(self, client: bytes, frames: list[bytes]) -> Reply | None:
+        if not protocol.is_ours(frames):
+            logger.warning("%d frames that are no message of ours were dropped", len(frames))
+            return None
+        number = ""
+        try:
+            call = protocol.decode_call(frames)
+            number = call.call
+            reply = self._service.answer(call, self._listener.origin)
+            if isinstance(reply, protocol.Accepted | protocol.JobReply) and not reply.job.state.is_final:
+                if getattr(call, "watch", False):
+                    self._events.watch(reply.job.id, client)
+        except StembridgeError as error:
+            reply = protocol.Error(code=error.code, message=error.message, hint=error.hint)
+        except Exception:
+            # The daemon stays up whatever one call does to it; the trace is in the log.
+            logger.exception("a call failed")
+            reply = protocol.Error(
+                code="internal", message="the daemon failed on this call", hint="stembridge daemon logs"
+            )
+        return protocol.with_number(reply, number)
+
+    def _flush(self) -> StorageFailed | None:
+        try:
+            self._service.flush()
+        except StorageFailed as error:
+            self._note_storage(error)
+            return error
+        if self._is_storage_down:
+            logger.info("the job table can be written again")
+            self._is_storage_down = False
+        return None
+
+    def _note_storage(self, error: StorageFailed) -> None:
+        if not self._is_storage_down:
+            logger.error("%s", error)
+            self._is_storage_down = True
+
+    def _send(self, client: bytes, message: Reply) -> None:
+        try:
+            self._listener.socket.send_multipart([client, *protocol.encode(message)], zmq.NOBLOCK)
+        except zmq.Again:
+            logger.debug("a slow client missed a message")
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._events.drop(client)
+
+
+def _or_failure(reply: Reply, failure: StorageFailed) -> Reply:
+    """Return the failure in place of an acceptance that was not committed."""
+    if isinstance(reply, protocol.Accepted) and not reply.duplicate:
+        error = protocol.Error(code=failure.code, message=failure.message, hint=failure.hint)
+        return protocol.with_number(error, reply.call)
+    return reply

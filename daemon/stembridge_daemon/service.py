@@ -1,0 +1,421 @@
+"""What the daemon does with calls, worker reports and time; what becomes of a job is `scheduler.advance`'s.
+
+Records live in memory while they are not final; `flush` writes what has changed in one transaction. Nobody
+is told `accepted`, and no worker gets an order, before that transaction has ended well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from stembridge import __version__, catalog, protocol
+from stembridge.errors import (
+    Busy,
+    IdConflict,
+    JobNotFound,
+    Leaving,
+    ModelError,
+    ProtocolError,
+    RequestError,
+    StorageFailed,
+)
+from stembridge.estimate import pass_seconds
+from stembridge.protocol import Call, DaemonStatus, Reply, WorkerStatus
+from stembridge.result_names import work_folder
+from stembridge.settings import Settings
+from stembridge.types import ErrorInfo, Job, JobState
+from stembridge_daemon import admission, scheduler
+from stembridge_daemon.failpoints import failpoint
+from stembridge_daemon.jobstore import JobStore
+from stembridge_daemon.scheduler import Instruction, JobRecord
+from stembridge_daemon.supervisor import Died, Supervisor, WorkerState
+from stembridge_daemon.worker_messages import (
+    CancelJob,
+    JobDone,
+    JobError,
+    JobProgress,
+    JobStopped,
+    Load,
+    LocatedModel,
+    Models,
+    Report,
+    RunSplit,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_START_FAILURES = 3
+"""A worker that dies this often before it is ready will not become ready."""
+
+
+@dataclass
+class _Unsaved:
+    """What the next transaction has to write."""
+
+    new: list[str] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    stories: list[tuple[str, str]] = field(default_factory=list)
+    speeds: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.changed or self.stories or self.speeds)
+
+
+class Service:
+    """The daemon's jobs, whoever asks and whoever works.
+
+    Parameters
+    ----------
+    on_change : called with a job whenever its state or progress has changed
+    wall_clock, clock : seconds since the epoch for display, and monotonic seconds for everything else
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        supervisor: Supervisor,
+        *,
+        endpoint: str,
+        on_change: Callable[[Job], None],
+        wall_clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._supervisor = supervisor
+        self._endpoint = endpoint
+        self._on_change = on_change
+        self._wall_clock = wall_clock
+        self._clock = clock
+        self._started = clock()
+        self._live: dict[str, JobRecord] = {record.id: record for record in store.unfinished()}
+        self._unsaved = _Unsaved()
+        self._running: str | None = None
+        self._models = Models((), 0, settings.device)
+        self._preload: LocatedModel | None = None
+        self._start_failures = 0
+        self._idle_since = clock()
+        self._leave_by: float | None = None
+        self._is_stopping_job = False
+        for record in list(self._live.values()):
+            if record.state is JobState.RUNNING:
+                self._apply(record, scheduler.Interrupted())
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the daemon was told to leave and nothing holds it any more."""
+        return self._leave_by is not None and self._running is None
+
+    def preload(self, model: str) -> None:
+        """Have ``model`` loaded and warmed as soon as the worker is up."""
+        try:
+            self._preload = LocatedModel.of(admission.locate_model(model, None, self._settings))
+        except ModelError as error:
+            logger.info("nothing to preload: %s", error)
+        else:
+            self._supervisor.start()
+
+    def answer(self, call: Call, origin: str) -> Reply:
+        """Return the reply to ``call``.
+
+        Raises
+        ------
+        StembridgeError
+            What the asker did wrong, or what keeps the daemon from doing it.
+        """
+        match call:
+            case protocol.Ping():
+                return protocol.Pong()
+            case protocol.Hello(versions=versions):
+                if protocol.VERSION not in versions:
+                    theirs = ", ".join(map(str, versions))
+                    raise ProtocolError(
+                        protocol.version_sentence("client", "daemon", theirs), "update the older of the two"
+                    )
+                return protocol.Welcome(version=protocol.VERSION, server=__version__, pid=os.getpid())
+            case protocol.Split():
+                return self._accept(call, origin)
+            case protocol.Get(id=job_id):
+                record = self._find(job_id)
+                return protocol.JobReply(job=replace(record.as_job(), story=self._store.story(job_id)))
+            case protocol.List(limit=limit):
+                newest = self._store.newest(max(1, min(limit, 1000)))
+                return protocol.Jobs(
+                    jobs=tuple(self._live.get(record.id, record).as_job() for record in newest)
+                )
+            case protocol.Cancel(id=job_id):
+                return protocol.JobReply(job=self._apply(self._find(job_id), scheduler.CancelAsked()).as_job())
+            case protocol.Status():
+                return protocol.StatusReply(status=self._status())
+            case protocol.Stop(grace_s=grace_s):
+                self.leave(grace_s)
+                return protocol.Stopping()
+
+    def leave(self, grace_s: float) -> None:
+        """Begin to end: no new jobs; what runs is finished within ``grace_s`` seconds or requeued."""
+        logger.info("leaving within %g s", grace_s)
+        self._leave_by = self._clock() + max(0.0, grace_s)
+
+    def on_report(self, report: Report | Died) -> None:
+        """Take note of what the worker said."""
+        match report:
+            case Died():
+                self._on_death(report)
+            case Models():
+                self._models = report
+            case JobProgress(id=job_id, progress=progress):
+                self._advance(job_id, scheduler.Progressed(progress))
+            case JobDone(id=job_id, result=result):
+                failpoint("front-before-done")
+                self._note_speed(job_id, result.separate_s, result.audio_s)
+                self._release(job_id, scheduler.Finished(result))
+            case JobError(id=job_id, error=error):
+                self._release(job_id, scheduler.Failed(error))
+            case JobStopped(id=job_id):
+                self._release(job_id, scheduler.Stopped())
+            case _:
+                self._start_failures = 0
+
+    def tick(self) -> None:
+        """Do what is due: hand out the next job, watch the worker, unload what is idle, leave."""
+        self._supervisor.check()
+        if self._leave_by is not None:
+            self._hurry()
+        elif self._running is None:
+            self._dispatch()
+
+    def flush(self) -> None:
+        """Commit everything that has changed.
+
+        Raises
+        ------
+        StorageFailed
+            Nothing was written; new jobs are forgotten, changes of older ones are kept for the next time.
+        """
+        if not self._unsaved:
+            return
+        unsaved = self._unsaved
+        try:
+            for job_id in unsaved.new:
+                self._store.add(self._live[job_id])
+            for job_id in unsaved.changed.difference(unsaved.new):
+                self._store.save(self._live[job_id])
+            for job_id, text in unsaved.stories:
+                self._store.tell(job_id, text)
+            for (model, device), cost in unsaved.speeds.items():
+                self._store.save_speed(model, device, cost)
+            self._store.commit()
+        except sqlite3.Error as error:
+            self._store.rollback()
+            self._forget_new()
+            raise StorageFailed(
+                f"the job table cannot be written: {error}", f"make room at {self._settings.state_dir}"
+            ) from None
+        self._unsaved = _Unsaved()
+        for job_id in unsaved.changed:
+            if self._live[job_id].state.is_final:
+                del self._live[job_id]
+
+    def close(self) -> None:
+        """Write the last changes; a job that still runs is requeued."""
+        if self._running is not None:
+            self._release(self._running, scheduler.Interrupted())
+        self.flush()
+
+    def _accept(self, call: protocol.Split, origin: str) -> Reply:
+        if not re.fullmatch(protocol.ID_PATTERN, call.id):
+            raise RequestError(f"job id {call.id[:80]!r}", "1 to 64 of 0-9 A-Z a-z _ -")
+        known = self._live.get(call.id) or self._store.get(call.id)
+        if known is not None:
+            signature = _signature_or(known.signature, call.request.source)
+            digest = admission.request_digest(call.request, signature)
+            if digest != known.digest:
+                raise IdConflict(f"job id {call.id} belongs to another request", "choose a fresh id")
+            return protocol.Accepted(job=known.as_job(), duplicate=True)
+        if self._leave_by is not None:
+            raise Leaving("the daemon is leaving", "try again in a moment")
+        if sum(1 for job in self._live.values() if job.state is JobState.QUEUED) >= self._settings.max_queue:
+            raise Busy(f"{self._settings.max_queue} jobs are waiting", "try again when some are done")
+        request = admission.admit_split(call.request, self._settings, origin)
+        signature = admission.source_signature(request.source)
+        record = JobRecord(
+            id=call.id,
+            digest=admission.request_digest(call.request, signature),
+            request=request,
+            signature=signature,
+            origin=origin,
+            created=self._wall_clock(),
+        )
+        self._live[call.id] = record
+        self._unsaved.new.append(call.id)
+        logger.info("job %s accepted: %s with %s", record.id, request.source, request.model)
+        return protocol.Accepted(job=record.as_job())
+
+    def _find(self, job_id: str) -> JobRecord:
+        record = self._live.get(job_id) or self._store.get(job_id)
+        if record is None:
+            raise JobNotFound(f"no job {job_id[:80]!r}", "stembridge jobs lists them")
+        return record
+
+    def _advance(self, job_id: str, event: scheduler.Event) -> None:
+        record = self._live.get(job_id)
+        if record is not None:
+            self._apply(record, event)
+
+    def _release(self, job_id: str, event: scheduler.Event) -> None:
+        self._running = None
+        self._idle_since = self._clock()
+        self._supervisor.set_idle()
+        self._advance(job_id, event)
+
+    def _apply(self, record: JobRecord, event: scheduler.Event) -> JobRecord:
+        transition = scheduler.advance(record, event)
+        after = transition.record
+        for instruction in transition.instructions:
+            match instruction:
+                case Instruction.SAVE:
+                    self._live[after.id] = after
+                    self._unsaved.changed.add(after.id)
+                case Instruction.TELL_WORKER:
+                    self._supervisor.send(CancelJob(after.id))
+                case Instruction.CLEAN:
+                    shutil.rmtree(work_folder(after.request.out, after.id), ignore_errors=True)
+        if transition.story:
+            self._unsaved.stories.append((after.id, transition.story))
+            logger.info("job %s: %s", after.id, transition.story)
+        if after is not record:
+            if after.id in self._live:
+                self._live[after.id] = after
+            self._on_change(after.as_job())
+        return after
+
+    def _dispatch(self) -> None:
+        waiting = next((job for job in self._live.values() if job.state is JobState.QUEUED), None)
+        match self._supervisor.state:
+            case WorkerState.ABSENT if waiting is not None:
+                self._supervisor.start()
+            case WorkerState.IDLE if waiting is not None:
+                self._hand_out(waiting)
+            case WorkerState.IDLE if self._preload is not None:
+                self._supervisor.send(Load(self._preload))
+                self._preload = None
+                self._idle_since = self._clock()
+            case WorkerState.IDLE:
+                keep_alive = self._settings.keep_alive_s
+                if 0 <= keep_alive < self._clock() - self._idle_since:
+                    self._supervisor.stop()
+
+    def _hand_out(self, waiting: JobRecord) -> None:
+        worker = f"worker {self._supervisor.pid}"
+        request = waiting.request
+        try:
+            files = admission.locate_model(request.model, request.model_dir, self._settings)
+        except ModelError as error:
+            taken = scheduler.advance(waiting, scheduler.Taken(worker)).record
+            self._apply(taken, scheduler.Failed(ErrorInfo(error.code, error.message, error.hint)))
+            return
+        self._apply(waiting, scheduler.Taken(worker))
+        try:
+            self.flush()
+        except StorageFailed:
+            self._live[waiting.id] = waiting
+            raise
+        self._running = waiting.id
+        self._supervisor.send(RunSplit(waiting.id, request, LocatedModel.of(files)), is_job=True)
+        failpoint("front-after-dispatch")
+
+    def _hurry(self) -> None:
+        assert self._leave_by is not None
+        late = self._clock() - self._leave_by
+        if self._running is None or late < 0:
+            return
+        if late > self._settings.stop_grace_s:
+            self._supervisor.kill("the daemon leaves")
+        elif not self._is_stopping_job:
+            self._is_stopping_job = True
+            self._supervisor.send(CancelJob(self._running))
+
+    def _on_death(self, death: Died) -> None:
+        self._models = Models((), 0, self._models.device)
+        if self._running is not None:
+            job_id, self._running = self._running, None
+            is_ours = self._leave_by is not None
+            self._advance(job_id, scheduler.Interrupted() if is_ours else scheduler.WorkerDied(death.reason))
+            return
+        if death.was_asked:
+            return
+        self._start_failures += 1
+        if self._start_failures >= MAX_START_FAILURES:
+            self._start_failures = 0
+            error = ErrorInfo(
+                "internal",
+                f"the worker cannot start ({death.reason}): {self._worker_log_tail()}",
+                "stembridge doctor names what is missing",
+            )
+            for record in list(self._live.values()):
+                if record.state is JobState.QUEUED:
+                    taken = scheduler.advance(record, scheduler.Taken("no worker")).record
+                    self._apply(taken, scheduler.Failed(error))
+
+    def _worker_log_tail(self) -> str:
+        try:
+            lines = self._settings.worker_log_file.read_text("utf-8", "replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1] if lines else "its log is empty"
+
+    def _note_speed(self, job_id: str, separate_s: float, audio_s: float) -> None:
+        record = self._live.get(job_id)
+        if record is None or separate_s <= 0 or audio_s <= 0:
+            return
+        model = catalog.find_model(record.request.model)
+        cost = separate_s / pass_seconds(model, record.request, audio_s)
+        self._unsaved.speeds[record.request.model, self._models.device] = cost
+
+    def _forget_new(self) -> None:
+        for job_id in self._unsaved.new:
+            del self._live[job_id]
+            self._unsaved.changed.discard(job_id)
+        self._unsaved.new.clear()
+        self._unsaved.stories = [
+            (job_id, text) for job_id, text in self._unsaved.stories if job_id in self._live
+        ]
+
+    def _status(self) -> DaemonStatus:
+        counts = {state.value: 0 for state in JobState} | self._store.counts()
+        worker = WorkerStatus(
+            role="separate",
+            device=self._models.device,
+            state=self._supervisor.state.value,
+            pid=self._supervisor.pid,
+            job=self._running,
+            models=self._models.names,
+            model_loads=self._models.loads,
+            starts=self._supervisor.starts,
+        )
+        return DaemonStatus(
+            pid=os.getpid(),
+            version=__version__,
+            protocol=protocol.VERSION,
+            uptime_s=round(self._clock() - self._started, 1),
+            endpoint=self._endpoint,
+            home=str(self._settings.home or ""),
+            jobs=counts,
+            workers=(worker,),
+            speeds=self._store.speeds(),
+        )
+
+
+def _signature_or(fallback: str, source: str) -> str:
+    try:
+        return admission.source_signature(source)
+    except (OSError, ValueError):
+        return fallback

@@ -1,0 +1,221 @@
+"""The worker: takes one order at a time from stdin, runs it, reports on stdout. The end of stdin is its end.
+
+A job that raises becomes a failed attempt with a sentence; the process, and with it the loaded model, goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Protocol
+
+import msgspec
+
+from stembridge import catalog
+from stembridge.catalog import ModelKind
+from stembridge.errors import RequestError, StembridgeError
+from stembridge.model_store import ModelFiles
+from stembridge.types import ErrorInfo, Progress
+from stembridge_daemon.failpoints import failpoint
+from stembridge_daemon.worker.pipeline import run_split
+from stembridge_daemon.worker.separators.base import Separator
+from stembridge_daemon.worker_messages import (
+    CancelJob,
+    JobDone,
+    JobError,
+    JobProgress,
+    JobStopped,
+    Load,
+    Models,
+    Order,
+    Ready,
+    Report,
+    RunSplit,
+    encode_line,
+    order_decoder,
+)
+
+logger = logging.getLogger(__name__)
+
+RESIDENT_MODELS = 2
+"""Models kept loaded at once; the one that was used longest ago makes room."""
+
+
+class SeparatorSource(Protocol):
+    """Where the worker gets its separators from; a test brings its own."""
+
+    def get(self, files: ModelFiles, stems: Sequence[str]) -> Separator: ...
+
+    def resident(self) -> Models: ...
+
+
+class ResidentModels:
+    """Loads each model once and keeps the last few of them."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        self._device = device
+        self._threads = threads
+        self._separators: dict[tuple[ModelFiles, tuple[int, ...]], Separator] = {}
+        self._loads = 0
+
+    def get(self, files: ModelFiles, stems: Sequence[str]) -> Separator:
+        """Return the separator for ``files``, loading at least the members that ``stems`` need."""
+        model = catalog.find_model(files.name)
+        needed = catalog.members_needed(model, stems)
+        for key, separator in self._separators.items():
+            if key[0] == files and set(needed) <= set(key[1]):
+                self._separators[key] = self._separators.pop(key)
+                return separator
+        for key in [key for key in self._separators if key[0] == files]:
+            del self._separators[key]
+        while len(self._separators) >= RESIDENT_MODELS:
+            del self._separators[next(iter(self._separators))]
+        separator = self._load(model, files, needed)
+        self._separators[files, needed] = separator
+        self._loads += 1
+        return separator
+
+    def resident(self) -> Models:
+        return Models(tuple(key[0].name for key in self._separators), self._loads, self._device)
+
+    def _load(self, model: catalog.CatalogModel, files: ModelFiles, needed: tuple[int, ...]) -> Separator:
+        if model.kind is ModelKind.PREVIEW:
+            from stembridge_daemon.worker.separators.preview import PreviewSeparator
+
+            return PreviewSeparator()
+        from stembridge_daemon.worker.models import load_separator
+
+        if self._device == "auto":
+            self._device = _best_device()
+        return load_separator(model, files, needed, self._device, self._threads)
+
+
+class Worker:
+    """Runs orders until there are no more."""
+
+    def __init__(self, separators: SeparatorSource, orders: IO[bytes], reports: IO[bytes]) -> None:
+        self._separators = separators
+        self._orders = orders
+        self._reports = reports
+        self._queue: queue.SimpleQueue[RunSplit | Load] = queue.SimpleQueue()
+        self._cancelled: set[str] = set()
+
+    def run(self) -> None:
+        """Say `Ready`, then work; returns never: the end of the orders ends the process."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        failpoint("worker-start")
+        self._report(Ready())
+        while True:
+            self._do(self._queue.get())
+
+    def _listen(self) -> None:
+        """Take orders as they come; a cancel reaches the running job between two of its steps."""
+        for line in self._orders:
+            order: Order = order_decoder.decode(line)
+            if isinstance(order, CancelJob):
+                self._cancelled.add(order.id)
+            else:
+                self._queue.put(order)
+        # The front is gone or wants us gone. A native call may hold the main thread for seconds, so only
+        # this ends the process at once; what the job had written lies in its hidden work folder.
+        os._exit(0)
+
+    def _do(self, order: RunSplit | Load) -> None:
+        try:
+            if isinstance(order, Load):
+                self._separator(order.model.files(), (), warm_up=True)
+            else:
+                self._split(order)
+        except Exception as error:
+            if not isinstance(error, StembridgeError):
+                logger.exception("an order failed")
+            if isinstance(order, RunSplit):
+                self._report(JobError(order.id, error_info(error)))
+
+    def _split(self, order: RunSplit) -> None:
+        request = order.request
+        stems = (request.two_stems,) if request.two_stems is not None else request.stems
+        self._report(JobProgress(order.id, Progress("load", 0.0)))
+        separator = self._separator(order.model.files(), stems)
+        steps = run_split(order.id, request, separator)
+        while True:
+            if order.id in self._cancelled:
+                steps.close()
+                self._cancelled.discard(order.id)
+                self._report(JobStopped(order.id))
+                return
+            try:
+                progress = next(steps)
+            except StopIteration as end:
+                self._report(JobDone(order.id, end.value))
+                return
+            self._report(JobProgress(order.id, progress))
+
+    def _separator(self, files: ModelFiles, stems: Sequence[str], *, warm_up: bool = False) -> Separator:
+        before = self._separators.resident()
+        separator = self._separators.get(files, stems)
+        if self._separators.resident() != before:
+            logger.info("loaded %s, sha256 %s", separator.name, separator.sha256 or "none")
+            if warm_up:
+                separator.warm_up()
+            self._report(self._separators.resident())
+        return separator
+
+    def _report(self, report: Report) -> None:
+        self._reports.write(encode_line(report))
+        self._reports.flush()
+
+
+def error_info(error: Exception) -> ErrorInfo:
+    """Return what a client is told of ``error``: our own sentence, or that of a stranger with its kind."""
+    if isinstance(error, StembridgeError):
+        return ErrorInfo(error.code, error.message, error.hint)
+    if isinstance(error, MemoryError):
+        return ErrorInfo("internal", "out of memory", "close other programs, or split a shorter file")
+    text = str(error).strip().splitlines()
+    return ErrorInfo(
+        "internal",
+        f"{type(error).__name__}: {text[0] if text else 'no message'}",
+        "stembridge daemon logs --worker has the trace",
+    )
+
+
+def take_over_stdout() -> IO[bytes]:
+    """Return the pipe to the front, and let whatever prints to stdout land in the log instead."""
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return pipe
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a worker on this process's stdin and stdout."""
+    parser = argparse.ArgumentParser(prog="stembridge-worker")
+    parser.add_argument("--role", choices=("separate",), required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0)
+    options = parser.parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    reports = take_over_stdout()
+    Worker(ResidentModels(options.device, options.threads), sys.stdin.buffer, reports).run()
+    return 0
+
+
+def _best_device() -> str:
+    """Return the fastest device that torch can use here."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

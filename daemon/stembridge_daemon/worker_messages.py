@@ -1,0 +1,104 @@
+"""What front and worker say to each other: one JSON object a line over the worker's stdin and stdout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from stembridge.model_store import ModelFiles
+from stembridge.types import ErrorInfo, Progress, SplitRequest, SplitResult
+
+
+class _Line(msgspec.Struct, frozen=True, tag_field="t", tag=str.lower, omit_defaults=True):
+    pass
+
+
+class LocatedModel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A model and where the front found its files; see `stembridge.model_store.ModelFiles`."""
+
+    name: str
+    folder: str | None = None
+    members: tuple[str, ...] = ()
+    bag: str | None = None
+
+    @classmethod
+    def of(cls, files: ModelFiles) -> LocatedModel:
+        return cls(
+            files.name,
+            str(files.folder) if files.folder else None,
+            tuple(map(str, files.members)),
+            str(files.bag) if files.bag else None,
+        )
+
+    def files(self) -> ModelFiles:
+        return ModelFiles(
+            self.name,
+            Path(self.folder) if self.folder else None,
+            tuple(map(Path, self.members)),
+            Path(self.bag) if self.bag else None,
+        )
+
+
+class RunSplit(_Line, frozen=True):
+    id: str
+    request: SplitRequest
+    model: LocatedModel
+
+
+class Load(_Line, frozen=True):
+    """Load and warm a model before anybody asks for it."""
+
+    model: LocatedModel
+
+
+class CancelJob(_Line, frozen=True):
+    id: str
+
+
+Order = RunSplit | Load | CancelJob
+
+
+class Ready(_Line, frozen=True):
+    """The worker takes orders."""
+
+
+class Models(_Line, frozen=True):
+    """The models resident now, how many loads there have been in this process, and the device they use."""
+
+    names: tuple[str, ...]
+    loads: int
+    device: str
+
+
+class JobProgress(_Line, frozen=True):
+    id: str
+    progress: Progress
+
+
+class JobDone(_Line, frozen=True):
+    id: str
+    result: SplitResult
+
+
+class JobError(_Line, frozen=True):
+    id: str
+    error: ErrorInfo
+
+
+class JobStopped(_Line, frozen=True):
+    """The job was cancelled and its work folder is gone."""
+
+    id: str
+
+
+Report = Ready | Models | JobProgress | JobDone | JobError | JobStopped
+
+_encoder = msgspec.json.Encoder()
+order_decoder: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)
+report_decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
+
+
+def encode_line(message: Order | Report) -> bytes:
+    """Return ``message`` as one line, its newline included."""
+    return _encoder.encode(message) + b"\n"
