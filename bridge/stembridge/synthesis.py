@@ -70,7 +70,13 @@ _KICKS = ("9000000090000000", "9000000090600000", "9000050090000000", "900090009
 _SNARES = ("0000900000009000", "0000900000009003", "0000900100109000", "0000000090000000")
 _HATS = ("8040804080408040", "8353835383538353", "0080008000800080", "8080808080808080", "8045804580458045")
 _BASSES = ("9000600090006000", "9060606090606060", "9000009000906000", "9000000060000060", "9006009060090060")
-_ARPEGGIOS = ("8050605080506050", "8006005008006050", "8055605580556055", "8000600050006000", "0080006000800060")
+_ARPEGGIOS = (
+    "8050605080506050",
+    "8006005008006050",
+    "8055605580556055",
+    "8000600050006000",
+    "0080006000800060",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +91,12 @@ class Song:
 
     @property
     def frames(self) -> int:
-        return next(iter(self.stems.values())).shape[1]
+        return int(self.stems[STEM_NAMES[0]].shape[1])
 
     @property
     def mixture(self) -> Signal:
         """The stems' sum, (2, frames); its peak stays below full scale."""
-        return np.sum(list(self.stems.values()), axis=0)
+        return np.asarray(np.sum(list(self.stems.values()), axis=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +174,7 @@ def _balance(
     rng: np.random.Generator, score: _Score, tracks: tuple[Signal, Signal, Signal, Signal]
 ) -> dict[str, Signal]:
     """Return the tracks with their room, at drawn levels, the mixture's peak at `_PEAK`."""
-    levels_db = np.array((0.0, -1.0, -2.5, 0.5)) + rng.uniform(-2.5, 2.5, 4)
+    levels_db = np.array((0.0, -1.0, -1.0, 0.5)) + rng.uniform(-2.5, 2.5, 4)
     decay_s = rng.uniform(0.25, 0.9)
     wet = np.array((0.10, 0.02, 0.22, 0.20)) * rng.uniform(0.5, 1.4)
     stems = {}
@@ -350,7 +356,9 @@ def _play_bass(rng: np.random.Generator, score: _Score) -> Signal:
     track = np.zeros((2, score.frames))
     for bar, chord in enumerate(score.chords):
         for step, after in zip(steps, [*steps[1:], 16], strict=True):
-            leap = 0 if step == 0 else int(rng.choice((0, 0, 0, 4, 7, 2), p=(0.3, 0.2, 0.2, 0.12, 0.12, 0.06)))
+            leap = (
+                0 if step == 0 else int(rng.choice((0, 0, 0, 4, 7, 2), p=(0.3, 0.2, 0.2, 0.12, 0.12, 0.06)))
+            )
             pitch = score.pitch(chord + leap) - drop
             length_s = (after - step) * score.beat_s / 4 * rng.uniform(0.7, 0.97)
             at_s = score.seconds_at(bar, step) + abs(rng.normal(0.0, 0.003))
@@ -404,7 +412,7 @@ def _key(score: _Score, pitch: int, length_s: float, index: float) -> Signal:
 
 
 def _play_other(rng: np.random.Generator, score: _Score) -> Signal:
-    pad_patch = (rng.uniform(0.9, 1.5), rng.uniform(700.0, 3000.0))
+    pad_patch = (rng.uniform(0.8, 1.4), rng.uniform(900.0, 4500.0))
     brightness, index = rng.uniform(0.6, 1.3), rng.uniform(0.8, 2.2)
     pad_level, arpeggio_level, key_level = rng.dirichlet((2.0, 2.0, 2.0)) * 1.5
     arpeggio, octave = str(rng.choice(_ARPEGGIOS)), int(rng.choice((12, 24)))
@@ -459,12 +467,16 @@ def _write_melody(rng: np.random.Generator, score: _Score) -> list[_Syllable]:
             if length > 0:
                 degree = int(np.clip(degree + rng.choice((-2, -1, -1, 0, 1, 1, 2, 3)), -2, 8))
                 if beat % 2 == 0:
-                    near = [score.chords[bar] % 7 + 7 * up + third for up in (-1, 0, 1) for third in (0, 2, 4)]
+                    near = [
+                        score.chords[bar] % 7 + 7 * up + third for up in (-1, 0, 1) for third in (0, 2, 4)
+                    ]
                     degree = min(near, key=lambda tone, at=degree: abs(tone - at))  # type: ignore[misc]
                 start_s = (4 * bar + beat) * score.beat_s + rng.normal(0.0, 0.012)
                 onset = str(rng.choice(onsets, p=(0.3, 0.25, 0.25, 0.2)))
                 vowel = int(rng.integers(len(_VOWELS_HZ)))
-                melody.append(_Syllable(max(0.0, start_s), length * score.beat_s * 0.94, degree, vowel, onset))
+                melody.append(
+                    _Syllable(max(0.0, start_s), length * score.beat_s * 0.94, degree, vowel, onset)
+                )
             beat += abs(length)
     return melody
 
@@ -474,7 +486,7 @@ def _smooth(contour: Signal, width_s: float) -> Signal:
     width = max(3, int(width_s * _CONTROL_HZ) | 1)
     window = np.hanning(width + 2)[1:-1]
     padded = np.pad(contour, width // 2, mode="edge")
-    return np.convolve(padded, window / window.sum(), mode="valid")
+    return np.asarray(np.convolve(padded, window / window.sum(), mode="valid"))
 
 
 def _sing_line(
