@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -103,23 +103,30 @@ class Client:
         """Tell the daemon to leave: a running job is finished within the grace or requeued."""
         self._call(protocol.Stop(grace_s=grace_s), protocol.Stopping)
 
-    def events(self, job_id: str) -> Iterator[Job]:
-        """Yield the job now and at every change, the last time in a final state.
+    def events(self, *job_ids: str) -> Iterator[Job]:
+        """Yield each job now and at every change, each the last time in a final state.
 
         A daemon that is restarted in between is found (or started) again.
         """
-        job = self.get(job_id, watch=True)
-        yield job
-        while not job.state.is_final:
+        waiting = set(job_ids)
+        yield from self._look_again(job_ids, waiting)
+        while waiting:
             event = self._receive(SILENCE_S)
-            if isinstance(event, protocol.Event) and event.job.id == job_id:
-                job = event.job
-            elif event is None:
+            if event is None:
                 self._reopen_if_moved()
+                yield from self._look_again(job_ids, waiting)
+            elif isinstance(event, protocol.Event) and event.job.id in waiting:
+                if event.job.state.is_final:
+                    waiting.discard(event.job.id)
+                yield event.job
+
+    def _look_again(self, job_ids: Sequence[str], waiting: set[str]) -> Iterator[Job]:
+        for job_id in job_ids:
+            if job_id in waiting:
                 job = self.get(job_id, watch=True)
-            else:
-                continue
-            yield job
+                if job.state.is_final:
+                    waiting.discard(job_id)
+                yield job
 
     def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """Return the job once it is done.

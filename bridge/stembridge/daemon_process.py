@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from stembridge.errors import DaemonUnavailable
 from stembridge.file_lock import FileLock, is_locked
@@ -32,8 +32,8 @@ def find(settings: Settings) -> Connection | None:
     return read_connection(settings.connection_file) if is_running(settings) else None
 
 
-def find_or_start(settings: Settings, *, preload: bool = False) -> Connection:
-    """Return how to reach this user's daemon, starting it where none runs.
+def find_or_start(settings: Settings, *, flags: Sequence[str] = ()) -> Connection:
+    """Return how to reach this user's daemon, starting it with ``flags`` where none runs.
 
     However many clients call this at once, one daemon is started.
 
@@ -51,7 +51,7 @@ def find_or_start(settings: Settings, *, preload: bool = False) -> Connection:
             if connection is not None:
                 return connection
             if process is None and spawn_lock.acquire() and not is_running(settings):
-                process = _spawn(settings, preload=preload)
+                process = _spawn(settings, flags)
             if process is not None and process.poll() not in (None, 75):
                 raise DaemonUnavailable(
                     f"stembridged ended with code {process.returncode}: {_log_tail(settings)}",
@@ -71,15 +71,14 @@ def cleaned_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in _PASSED_ON if name in environ}
 
 
-def daemon_command(settings: Settings, *, preload: bool) -> list[str]:
-    """Return the command line that starts a daemon with these settings."""
+def _command(settings: Settings, flags: Sequence[str]) -> list[str]:
     command = [sys.executable, "-m", "stembridge_daemon.app"]
     if settings.home is not None:
         command += ["--home", str(settings.home)]
-    return [*command, "--preload"] if preload else command
+    return [*command, *flags]
 
 
-def _spawn(settings: Settings, *, preload: bool) -> subprocess.Popen[bytes]:
+def _spawn(settings: Settings, flags: Sequence[str]) -> subprocess.Popen[bytes]:
     settings.log_file.parent.mkdir(parents=True, exist_ok=True)
     detached: dict[str, object] = {"start_new_session": True}
     if os.name == "nt":
@@ -87,7 +86,7 @@ def _spawn(settings: Settings, *, preload: bool) -> subprocess.Popen[bytes]:
         detached = {"creationflags": flags}
     with (settings.log_file.parent / "start.log").open("wb") as output:
         return subprocess.Popen(
-            daemon_command(settings, preload=preload),
+            _command(settings, flags),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

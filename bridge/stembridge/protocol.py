@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from stembridge.errors import ProtocolError
+from stembridge.errors import ProtocolError, RequestError
 from stembridge.types import Job, SplitRequest
 
 VERSION = 1
@@ -150,8 +150,11 @@ _reply_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
 
 def encode(message: Call | Reply) -> list[bytes]:
-    """Return the frames of one message."""
-    return [MAGIC, _encoder.encode(message)]
+    """Return the frames of one message; `RequestError` where a path in it is no text (bytes no UTF-8)."""
+    try:
+        return [MAGIC, _encoder.encode(message)]
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{error.object!r} is not a valid name", "rename the file or folder") from None
 
 
 def with_number(message: _Message, number: str) -> _Message:

@@ -1,4 +1,4 @@
-"""`stembridged`: the composition root of the front. Reads settings, puts the parts together, ends in order."""
+"""`stembridged`: the composition root of the front. Reads settings, joins the parts, ends in order."""
 
 from __future__ import annotations
 
@@ -112,5 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Entry point of the `stembridged` command."""
     sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

@@ -1,12 +1,13 @@
-"""One loop for clients and workers: calls in, replies and events out; control is never queued behind work."""
+"""One loop for clients and worker: calls in, replies and events out; control is never behind work."""
 
 from __future__ import annotations
 
 import logging
+
 import zmq
 
 from stembridge import protocol
-from stembridge.errors import ProtocolError, StembridgeError, StorageFailed
+from stembridge.errors import StembridgeError, StorageFailed
 from stembridge.protocol import Reply
 from stembridge.transport import Listener
 from stembridge.types import Job
@@ -56,9 +57,7 @@ class Events:
 class Server:
     """Serves one listener until the service is over."""
 
-    def __init__(
-        self, listener: Listener, service: Service, supervisor: Supervisor, events: Events
-    ) -> None:
+    def __init__(self, listener: Listener, service: Service, supervisor: Supervisor, events: Events) -> None:
         self._listener = listener
         self._service = service
         self._supervisor = supervisor
@@ -112,9 +111,12 @@ class Server:
             call = protocol.decode_call(frames)
             number = call.call
             reply = self._service.answer(call, self._listener.origin)
-            if isinstance(reply, protocol.Accepted | protocol.JobReply) and not reply.job.state.is_final:
-                if getattr(call, "watch", False):
-                    self._events.watch(reply.job.id, client)
+            match call, reply:
+                case (
+                    protocol.Split(watch=True) | protocol.Get(watch=True),
+                    protocol.Accepted(job=job) | protocol.JobReply(job=job),
+                ) if not job.state.is_final:
+                    self._events.watch(job.id, client)
         except StembridgeError as error:
             reply = protocol.Error(code=error.code, message=error.message, hint=error.hint)
         except Exception:

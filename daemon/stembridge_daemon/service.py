@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from stembridge.result_names import work_folder
+
 from stembridge import __version__, catalog, protocol
 from stembridge.errors import (
     Busy,
@@ -28,7 +30,6 @@ from stembridge.errors import (
 )
 from stembridge.estimate import pass_seconds
 from stembridge.protocol import Call, DaemonStatus, Reply, WorkerStatus
-from stembridge.result_names import work_folder
 from stembridge.settings import Settings
 from stembridge.types import ErrorInfo, Job, JobState
 from stembridge_daemon import admission, scheduler
@@ -152,7 +153,9 @@ class Service:
                     jobs=tuple(self._live.get(record.id, record).as_job() for record in newest)
                 )
             case protocol.Cancel(id=job_id):
-                return protocol.JobReply(job=self._apply(self._find(job_id), scheduler.CancelAsked()).as_job())
+                return protocol.JobReply(
+                    job=self._apply(self._find(job_id), scheduler.CancelAsked()).as_job()
+                )
             case protocol.Status():
                 return protocol.StatusReply(status=self._status())
             case protocol.Stop(grace_s=grace_s):

@@ -1,1 +1,74 @@
-"""Command line."""
+"""The command line. Each command's module is imported when it is called; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from stembridge import __version__
+from stembridge.errors import StembridgeError
+
+_COMMANDS = {
+    "demo": ("demo", "demo"),
+    "split": ("split", "split"),
+    "null": ("null", "null"),
+    "jobs": ("jobs", "jobs"),
+    "models": ("models", "models_group"),
+    "daemon": ("daemon", "daemon"),
+    "doctor": ("doctor", "doctor"),
+    "completion": ("completion", "completion"),
+}
+"""Command name -> module and attribute, in the order of the help page."""
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and imports the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, attribute = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"stembridge.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="stembridge")
+def cli() -> None:
+    """Split audio into stems that sum back to the original, sample for sample."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; an error of ours is one line on stderr."""
+    try:
+        code = cli.main(args=argv, prog_name="stembridge", standalone_mode=False)
+    except click.exceptions.Abort:
+        print("cancelled", file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("cancelled", file=sys.stderr)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except StembridgeError as error:
+        print(f"stembridge: {one_line(str(error))}", file=sys.stderr)
+        return error.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def one_line(text: str) -> str:
+    """Return ``text`` with control characters spelled out, so that no file name can break a line."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def run() -> None:
+    """Entry point of the `stembridge` command."""
+    sys.exit(main())

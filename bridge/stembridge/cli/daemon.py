@@ -1,0 +1,113 @@
+"""`stembridge daemon`: start, stop, status, logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from stembridge import daemon_process
+from stembridge.client import Client
+from stembridge.errors import DaemonUnavailable
+from stembridge.protocol import DaemonStatus
+from stembridge.settings import DEVICES, load_settings
+
+
+@click.group()
+def daemon() -> None:
+    """Start, stop and look at the resident service."""
+
+
+@daemon.command()
+@click.option("--device", type=click.Choice(DEVICES), help="Where models run; default: settings, then auto.")
+def start(device: str | None) -> None:
+    """Start the daemon and load the default model; finds the one that runs already."""
+    settings = load_settings()
+    was_running = daemon_process.is_running(settings)
+    flags = ["--preload", *(["--device", device] if device else [])]
+    connection = daemon_process.find_or_start(settings, flags=flags)
+    print(f"stembridged {'runs already' if was_running else 'started'}, pid {connection.pid}")
+
+
+@daemon.command()
+@click.option("--grace", type=float, help="Seconds a running job may go on before it is requeued.")
+def stop(grace: float | None) -> None:
+    """Stop the daemon: a running job is finished within the grace or requeued."""
+    settings = load_settings()
+    connection = daemon_process.find(settings)
+    if connection is None:
+        print("no daemon is running")
+        return
+    grace_s = settings.stop_grace_s if grace is None else grace
+    with Client(settings, start=False) as client:
+        client.stop(grace_s)
+    deadline = time.monotonic() + grace_s + settings.stop_grace_s + 10
+    while daemon_process.is_running(settings):
+        if time.monotonic() > deadline:
+            raise DaemonUnavailable(
+                f"stembridged (pid {connection.pid}) is still here after {grace_s:g} s",
+                f"kill {connection.pid}; no accepted job is lost by it",
+            )
+        time.sleep(0.02)
+    print(f"stembridged stopped, pid {connection.pid}")
+
+
+@daemon.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def status(as_json: bool) -> None:
+    """Show what the daemon does; exits 69 where none runs."""
+    settings = load_settings()
+    with Client(settings, start=False, deadline_s=5.0) as client:
+        found = client.status()
+    if as_json:
+        import msgspec
+
+        print(json.dumps(msgspec.to_builtins(found), indent=2))
+    else:
+        print("\n".join(_status_lines(found)))
+
+
+@daemon.command()
+@click.option("-n", "--lines", default=40, show_default=True, help="How many of the last lines.")
+@click.option("-f", "--follow", is_flag=True, help="Go on as lines come.")
+@click.option("--worker", is_flag=True, help="The worker's log instead of the daemon's.")
+def logs(lines: int, follow: bool, worker: bool) -> None:
+    """Show the daemon's log."""
+    settings = load_settings()
+    path = settings.worker_log_file if worker else settings.log_file
+    if not path.exists():
+        raise DaemonUnavailable(f"no log at {path}", "stembridge daemon start")
+    for line in path.read_text("utf-8", "replace").splitlines()[-lines:]:
+        print(line)
+    if follow:
+        for line in _new_lines(path):
+            print(line, end="", flush=True)
+
+
+def _status_lines(found: DaemonStatus) -> Iterator[str]:
+    yield f"stembridged {found.version}, pid {found.pid}, up {found.uptime_s:.0f} s, {found.endpoint}"
+    for worker in found.workers:
+        models = ", ".join(worker.models) or "no model loaded"
+        at_work = f", job {worker.job}" if worker.job else ""
+        pid = f", pid {worker.pid}" if worker.pid else ""
+        yield f"worker ({worker.role}) on {worker.device}: {worker.state}{pid}{at_work}; {models}"
+    yield "jobs: " + ", ".join(f"{count} {state}" for state, count in found.jobs.items())
+    for name, cost in sorted(found.speeds.items()):
+        yield f"{name}: {1 / cost:.1f} times real time per pass"
+
+
+def _new_lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        file.seek(0, os.SEEK_END)
+        while True:
+            line = file.readline()
+            if line:
+                yield line
+            else:
+                time.sleep(0.2)
+
+

@@ -1,0 +1,84 @@
+"""`stembridge jobs`: what the daemon has been asked to do, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from stembridge.client import Client
+from stembridge.types import Job
+
+
+@click.group(invoke_without_command=True)
+@click.option("-n", "--limit", default=20, show_default=True, help="How many, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines.")
+@click.pass_context
+def jobs(ctx: click.Context, limit: int, as_json: bool) -> None:
+    """List jobs with state, progress and time left; `show` and `cancel` take an id or its beginning."""
+    if ctx.invoked_subcommand is not None:
+        return
+    with Client() as client:
+        found = client.jobs(limit)
+    if as_json:
+        for job in found:
+            print(_json(job))
+        return
+    for job in found:
+        print(_line(job))
+    if not found:
+        print("no jobs yet")
+
+
+@jobs.command()
+@click.argument("job_id")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def show(job_id: str, as_json: bool) -> None:
+    """Show one job and its story."""
+    with Client() as client:
+        job = client.get(_whole_id(client, job_id))
+    if as_json:
+        print(_json(job))
+        return
+    print(_line(job))
+    print(f"source {job.request.source}\nresult {job.result.folder if job.result else '-'}")
+    for line in job.story:
+        print(f"{_clock_time(line.at)}  {line.text}")
+    if job.error is not None:
+        print(f"{job.error.code}: {job.error.message} ({job.error.hint})")
+
+
+@jobs.command()
+@click.argument("job_id")
+def cancel(job_id: str) -> None:
+    """Cancel a job: at once where it waits, within one step where it runs."""
+    with Client() as client:
+        job = client.cancel(_whole_id(client, job_id))
+    print(_line(job))
+
+
+def _whole_id(client: Client, start: str) -> str:
+    """Return the id of the newest job that begins with ``start``; an id that is none is left as it is."""
+    return next((job.id for job in client.jobs(1000) if job.id.startswith(start)), start)
+
+
+def _json(job: Job) -> str:
+    import msgspec
+
+    return json.dumps(msgspec.to_builtins(job))
+
+
+def _line(job: Job) -> str:
+    progress = ""
+    if job.progress is not None and not job.state.is_final:
+        progress = f" {job.progress.stage} {job.progress.fraction:.0%}"
+        if job.progress.eta_s is not None:
+            progress += f", {job.progress.eta_s:.0f} s left"
+    name = Path(job.request.source).name
+    return f"{job.id[:8]}  {_clock_time(job.created)}  {job.state}{progress}  {job.request.model}  {name}"
+
+
+def _clock_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,294 @@
+"""`stembridge split`: files in, stems that null out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from stembridge import catalog, model_store
+from stembridge.catalog import CatalogModel, ModelKind
+from stembridge.cli import one_line
+from stembridge.client import Client, new_job_id, raise_if_not_done
+from stembridge.errors import JobCancelled, ModelError, RequestError, StembridgeError
+from stembridge.settings import Settings, load_settings
+from stembridge.types import Job, SplitRequest
+
+EXIT_PARTLY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What one word of ``--quality`` stands for."""
+
+    model: str
+    overlap: float
+    shifts: int
+
+
+QUALITIES = {
+    "draft": Quality("htdemucs", overlap=0.1, shifts=0),
+    "good": Quality("htdemucs", overlap=0.25, shifts=0),
+    "best": Quality("htdemucs_ft", overlap=0.25, shifts=2),
+}
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("stems"),
+    show_default=True,
+    help="Folder that gets one result folder per file.",
+)
+@click.option("--model", "model_name", help="Official model name; see `stembridge models list`.")
+@click.option(
+    "--quality",
+    type=click.Choice(list(QUALITIES)),
+    default="good",
+    show_default=True,
+    help="Model, overlap and shifts in one word; the flags beside it win.",
+)
+@click.option("--stems", help="Only these, by comma; everything else is in the residual.")
+@click.option("--two-stems", metavar="STEM", help="Exactly two files: STEM and its complement.")
+@click.option("--overlap", type=float, help="Share of a segment that overlaps the next, 0 to 0.95.")
+@click.option("--shifts", type=int, help="Seeded random shifts to average; 0 is fastest.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the shifts.")
+@click.option("--model-dir", type=click.Path(path_type=Path), help="Folder with model files, searched first.")
+@click.option("--yes", is_flag=True, help="Fetch a model that is not here without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
+def split(
+    files: tuple[Path, ...],
+    out: Path,
+    model_name: str | None,
+    quality: str,
+    stems: str | None,
+    two_stems: str | None,
+    overlap: float | None,
+    shifts: int | None,
+    seed: int,
+    model_dir: Path | None,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Split FILES into stems whose sum is the original, sample for sample.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 some files failed, 69 no daemon, 73 cannot write, 75 busy,
+    130 cancelled.
+    """
+    settings = load_settings()
+    chosen = QUALITIES[quality]
+    request = SplitRequest(
+        source="",
+        out=str(out.absolute()),
+        model=model_name or chosen.model,
+        stems=tuple(part.strip() for part in stems.split(",") if part.strip()) if stems else (),
+        two_stems=two_stems,
+        overlap=chosen.overlap if overlap is None else overlap,
+        shifts=chosen.shifts if shifts is None else shifts,
+        seed=seed,
+        model_dir=str(model_dir.absolute()) if model_dir else None,
+    )
+    request = present_model(request, settings, is_named=model_name is not None, yes=yes, quiet=as_json)
+    requests = [replace(request, source=str(path.absolute())) for path in files]
+    with Client(settings) as client:
+        if not as_json:
+            announce(requests, client)
+        return run_splits(client, requests, as_json=as_json)
+
+
+def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: bool = False) -> int:
+    """Submit all, show progress, print each result as it comes; return the exit code.
+
+    Ctrl-C cancels what was submitted and waits until the daemon has let go of it.
+    """
+    from stembridge.cli.progress import progress_shown
+
+    failures: list[StembridgeError] = []
+    submitted: dict[str, SplitRequest] = {}
+    try:
+        for request in requests:
+            job_id = new_job_id()
+            submitted[job_id] = request
+            try:
+                client.submit(request, job_id, watch=True)
+            except StembridgeError as error:
+                del submitted[job_id]
+                failures.append(error)
+                _complain(request, error, as_json=as_json)
+        with progress_shown(is_on=not as_json) as show:
+            for job in client.events(*submitted):
+                if as_json:
+                    print(_event_line(job), flush=True)
+                else:
+                    show(job)
+                if job.state.is_final:
+                    failures += _ended(job, as_json=as_json)
+    except KeyboardInterrupt:
+        _cancel_all(client, submitted)
+        raise JobCancelled("cancelled; nothing half-written is left") from None
+    if not failures:
+        return 0
+    return failures[0].exit_code if len(failures) == len(requests) else EXIT_PARTLY
+
+
+def present_model(
+    request: SplitRequest, settings: Settings, *, is_named: bool, yes: bool, quiet: bool = False
+) -> SplitRequest:
+    """Return ``request`` with a model whose files are here.
+
+    A model that is not here is fetched after one question. Only where none was named, a person is there to
+    ask, and nothing can be fetched, `preview` is offered; a script never gets another model than it named.
+
+    Raises
+    ------
+    ModelError
+        The model is not here and was not fetched.
+    """
+    import os
+
+    model = catalog.find_model(request.model)
+    folders = [*settings.model_dirs, *model_store.foreign_folders(model, os.environ, Path.home())]
+    if request.model_dir is not None:
+        folders.insert(0, Path(request.model_dir))
+    if model_store.locate(model, folders) is not None:
+        return request
+    is_interactive = sys.stdin.isatty() and sys.stderr.isatty() and not quiet
+    if not yes and not is_interactive:
+        raise ModelError(
+            f"model {model.name} is not on this machine",
+            f"`stembridge models fetch {model.name}`, --yes to fetch it now, or --model preview",
+        )
+    from stembridge.cli.models import fetch_model
+
+    try:
+        fetch_model(model, settings.model_dirs[0], yes=yes)
+    except ModelError as error:
+        if is_named or not is_interactive or not _offer_preview(error):
+            raise
+        return replace(request, model="preview", stems=request.stems, shifts=0)
+    return request
+
+
+def announce(requests: Sequence[SplitRequest], client: Client) -> None:
+    """Say on stderr what is about to happen: audio, model, time on this machine, disk."""
+    from stembridge.audio_io import probe
+    from stembridge.estimate import disk_bytes, split_seconds
+
+    model = catalog.find_model(requests[0].model)
+    catalog.check_stems(model, _asked_stems(requests[0]))
+    if not 0 <= requests[0].overlap < 1:
+        raise RequestError(f"overlap {requests[0].overlap:g}", "at least 0 and below 1")
+    audio_s = seconds = 0.0
+    disk = 0
+    speeds = client.status().speeds
+    peak = matrix_gflops() if not speeds else 1.0
+    is_measured = True
+    for request in requests:
+        try:
+            info = probe(Path(request.source))
+        except StembridgeError:
+            continue
+        length = info.frames / info.sample_rate
+        more, was_measured = split_seconds(model, request, length, speeds, peak)
+        audio_s, seconds, is_measured = audio_s + length, seconds + more, is_measured and was_measured
+        disk += sum(disk_bytes(info.frames, info.channels, info.sample_rate, _file_count(model, request)))
+    basis = "measured here" if is_measured else "reckoned; measured from the first split on"
+    label = f"{model.name} (preview quality, no model)" if model.kind is ModelKind.PREVIEW else model.name
+    print(
+        f"{len(requests)} file{'s' * (len(requests) > 1)}, {clock(audio_s)} of audio with {label}: "
+        f"about {clock(seconds)} ({basis}), {disk / 1e6:.0f} MB of disk",
+        file=sys.stderr,
+    )
+
+
+def matrix_gflops() -> float:
+    """Return the float32 matrix speed of this machine's CPU in GFLOP/s, measured in some 50 ms."""
+    import time
+
+    import numpy as np
+
+    square = np.ones((1024, 1024), np.float32)
+    square @ square
+    best = 1e9
+    for _ in range(3):
+        started = time.perf_counter()
+        square @ square
+        best = min(best, time.perf_counter() - started)
+    return 2 * 1024**3 / best / 1e9
+
+
+def clock(seconds: float) -> str:
+    """Return a length of time as a person reads it."""
+    if seconds < 9.5:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
+
+
+def _ended(job: Job, *, as_json: bool) -> Iterator[StembridgeError]:
+    try:
+        raise_if_not_done(job)
+    except StembridgeError as error:
+        _complain(job.request, error, as_json=as_json)
+        yield error
+    else:
+        if not as_json:
+            from stembridge.cli.result_table import print_result
+
+            assert job.result is not None
+            print_result(Path(job.result.folder), job.result.warnings)
+
+
+def _complain(request: SplitRequest, error: StembridgeError, *, as_json: bool) -> None:
+    if as_json:
+        line = {"source": request.source, "error": error.code, "message": error.message, "hint": error.hint}
+        print(json.dumps(line), flush=True)
+    else:
+        print(f"stembridge: {one_line(str(error))}", file=sys.stderr)
+
+
+def _cancel_all(client: Client, submitted: Sequence[str] | dict[str, SplitRequest]) -> None:
+    print("\ncancelling ...", file=sys.stderr)
+    asked = []
+    for job_id in submitted:
+        try:
+            client.cancel(job_id)
+            asked.append(job_id)
+        except StembridgeError:
+            continue
+    for _ in client.events(*asked):
+        pass
+
+
+def _offer_preview(error: ModelError) -> bool:
+    print(f"stembridge: {one_line(str(error))}", file=sys.stderr)
+    return click.confirm(
+        "Split with `preview` instead? It needs no model; its stems null as well, but sound like a sketch",
+        default=False,
+        err=True,
+    )
+
+
+def _asked_stems(request: SplitRequest) -> tuple[str, ...]:
+    return (request.two_stems,) if request.two_stems is not None else request.stems
+
+
+def _file_count(model: CatalogModel, request: SplitRequest) -> int:
+    if request.two_stems is not None:
+        return 2
+    return len(request.stems or model.sources) + 1
+
+
+def _event_line(job: Job) -> str:
+    import msgspec
+
+    return json.dumps(msgspec.to_builtins(job))

@@ -1,0 +1,54 @@
+"""What a split needs on the disk, worked out before it starts. Standard library only."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from stembridge.errors import OutputError
+
+MARGIN_BYTES = 16 << 20
+"""Left free beside every result, so that a split never takes the last byte of a disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskNeed:
+    """Bytes that a split needs: ``result_bytes`` stay, ``peak_bytes`` are taken while it runs."""
+
+    result_bytes: int
+    peak_bytes: int
+
+
+def estimate_disk(*, frames: int, channels: int, stems: int, model_frames: int, double_residual: bool) -> DiskNeed:
+    """Return what a split of one item needs.
+
+    Parameters
+    ----------
+    frames, channels : the item at its own rate
+    stems : stems beside the residual or complement
+    model_frames : frames of the item and its context at the model's rate
+    double_residual : the residual is a 64-bit file
+    """
+    one_stem = frames * channels * 4
+    result = one_stem * (stems + (2 if double_residual else 1)) + (stems + 2) * 4096
+    # While it runs: the mixture at the model's rate in two channels, and every stem once more before closure.
+    return DiskNeed(result, result + one_stem * stems + model_frames * 2 * 4)
+
+
+def check_free(folder: Path, need: DiskNeed) -> None:
+    """Refuse if the disk of ``folder``, which need not exist yet, has too little room.
+
+    Raises
+    ------
+    OutputError : not enough room; both figures are named
+    """
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    free = shutil.disk_usage(existing).free
+    if free < need.peak_bytes + MARGIN_BYTES:
+        raise OutputError(
+            f"{str(folder)!r} has {free / 1e6:.0f} MB free, the split needs {need.peak_bytes / 1e6:.0f} MB",
+            "make room or choose another folder with --out",
+        )

@@ -1,0 +1,246 @@
+"""stems.json, version 1: what makes a folder of stems checkable, and the names inside and of that folder.
+
+The JSON Schema is docs/stems.schema.json. No numpy here: a client's start-up imports this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from stembridge.errors import SourceError
+
+FILE_NAME = "stems.json"
+SCHEMA = "stembridge.stems/1"
+MAX_NAME_BYTES = 180
+
+STEM_ORDER = ("drums", "bass", "other", "vocals", "guitar", "piano")
+"""The order of stems in every result; sources that are not named here follow in the model's own order."""
+
+RESIDUAL = "residual"
+MIXTURE = "mixture"
+
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegionEntry:
+    start: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEntry:
+    """The original. ``frames`` is the file's length; ``sha256_pcm`` covers the region.
+
+    ``sha256_pcm`` is the sha256 of the region's samples as interleaved little-endian float64, the integer i
+    of a b-bit word as i / 2^(b - 1), -0.0 as 0.0: the same for every container and word length that carry
+    the same samples.
+    """
+
+    path: str
+    sha256_pcm: str
+    sample_rate: int
+    frames: int
+    channels: int
+    subtype: str
+    region: RegionEntry
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    name: str
+    sha256: str
+    precision: str
+    shifts: int
+    seed: int
+    overlap: float
+
+
+@dataclass(frozen=True, slots=True)
+class GridEntry:
+    """Every sample is a multiple of 2^-bits: of the stems, and of the residual or complement.
+
+    ``residual_bits`` is None where the source has full float precision and so stands on no grid.
+    """
+
+    stem_bits: int
+    residual_bits: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What is claimed of the set and verified on the written files.
+
+    Parameters
+    ----------
+    exact_f64 : float64 sums are the mixture in any order
+    exact_f32_any_order : float32 sums are the mixture in any order
+    positive_max, negative_max : largest sum of the positive and of the negated negative values at any sample
+    max_error : largest error of a float64 sum, full scale = 1; 0 where exact
+    inexact_samples : samples whose float64 sum is not proven exact in any order
+    """
+
+    exact_f64: bool
+    exact_f32_any_order: bool
+    positive_max: float
+    negative_max: float
+    max_error: float
+    inexact_samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualEntry:
+    """``level_db`` is the residual's energy re mixture, None where there is no residual, or one of them is 0."""
+
+    policy: str
+    level_db: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StemEntry:
+    """One file; ``sha256`` covers its audio data as they stand in the file."""
+
+    name: str
+    file: str
+    subtype: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """stems.json as a whole; ``mixture`` is the decoded original of a lossy source, and no part of the sum."""
+
+    generator: Generator
+    job: str
+    created: str
+    source: SourceEntry
+    model: ModelEntry
+    grid: GridEntry
+    claims: Claims
+    residual: ResidualEntry
+    stems: tuple[StemEntry, ...]
+    deterministic: bool
+    mixture: StemEntry | None = None
+    warnings: tuple[str, ...] = ()
+    schema: str = SCHEMA
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``stems.json`` into ``folder`` and flush it to the disk."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    with (folder / FILE_NAME).open("xb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of a result folder.
+
+    Raises
+    ------
+    SourceError : no manifest there, not readable, not of this version, or a value that cannot be
+    """
+    path = folder / FILE_NAME
+    shown = repr(str(path))
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SourceError(f"{shown} does not exist", "give a result folder: one that holds stems.json") from error
+    except OSError as error:
+        raise SourceError(f"{shown} cannot be read: {error.strerror}", "check its rights") from error
+    try:
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SourceError(f"{shown} is not a manifest: {error}", "split the source again") from error
+    wrong = find_fault(manifest)
+    if wrong:
+        raise SourceError(f"{shown} is not valid: {wrong}", "split the source again")
+    return manifest
+
+
+def find_fault(manifest: Manifest) -> str:
+    """Return in one line what cannot be in ``manifest``, or '' if it is sound in itself."""
+    source, region = manifest.source, manifest.source.region
+    files = manifest.stems + ((manifest.mixture,) if manifest.mixture else ())
+    if manifest.schema != SCHEMA:
+        return f"schema is {manifest.schema!r}, not {SCHEMA!r}"
+    if source.sample_rate < 1 or source.channels < 1 or source.frames < 1:
+        return f"source of {source.frames} frames, {source.channels} channels, {source.sample_rate} Hz"
+    if region.start < 0 or region.frames < 1 or region.start + region.frames > source.frames:
+        return f"region of {region.frames} frames from {region.start} in {source.frames}"
+    if not manifest.stems:
+        return "stems is empty"
+    for entry in files:
+        if Path(entry.file).name != entry.file or "\\" in entry.file or entry.file in ("", ".", ".."):
+            return f"file {entry.file!r} is not a plain name"
+        if entry.subtype not in ("FLOAT", "DOUBLE"):
+            return f"subtype {entry.subtype!r} of {entry.file!r}"
+        if not _SHA256.fullmatch(entry.sha256):
+            return f"sha256 {entry.sha256!r} of {entry.file!r}"
+    if len({entry.file for entry in files}) < len(files) or len({entry.name for entry in files}) < len(files):
+        return "a name or file stands twice in stems"
+    bits = manifest.grid.residual_bits
+    if not 0 <= manifest.grid.stem_bits <= 31 or (bits is not None and not manifest.grid.stem_bits <= bits <= 31):
+        return f"grid of {manifest.grid.stem_bits} and {bits} bits"
+    if not _SHA256.fullmatch(source.sha256_pcm):
+        return f"sha256_pcm {source.sha256_pcm!r}"
+    return ""
+
+
+def timestamp(seconds: float) -> str:
+    """Return seconds since the epoch as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def job8(job_id: str) -> str:
+    """Return the eight hex digits by which file names tell jobs apart."""
+    return hashlib.sha256(job_id.encode()).hexdigest()[:8]
+
+
+def source_name(path: str) -> str:
+    """Return the name that a result takes from its source: no folder, no ending, legal on every system."""
+    return sanitise_name(Path(path).stem)
+
+
+def folder_name(name: str, model: str, job_id: str) -> str:
+    """Return the name of the result folder; ``name`` as `source_name` gives it."""
+    return f"{name}__{sanitise_name(model, 48)}__{job8(job_id)}"
+
+
+def file_name(name: str, stem: str) -> str:
+    """Return the name of one stem's file; ``name`` as `source_name` gives it."""
+    return f"{name} - {sanitise_name(stem, 32)}.wav"
+
+
+def sanitise_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> str:
+    """Return ``text`` as a file name that Linux, macOS and Windows take, at most ``max_bytes`` bytes of UTF-8.
+
+    What is forbidden anywhere becomes '_'; single quotes, `$`, spaces and all scripts stay.
+    """
+    name = _FORBIDDEN.sub("_", text)
+    if _RESERVED.fullmatch(name) or name.startswith("."):
+        name = "_" + name
+    name = name.encode()[:max_bytes].decode(errors="ignore").rstrip(" .")
+    return name or "audio"
+
+
+def order_stems(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return ``names`` in the order of every result."""
+    known = [name for name in STEM_ORDER if name in names]
+    return (*known, *(name for name in names if name not in STEM_ORDER))

@@ -1,0 +1,97 @@
+"""The life cycle of a job, event by event and in any order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stembridge.types import ErrorInfo, JobState, Progress, SplitRequest, SplitResult
+from stembridge_daemon import scheduler
+from stembridge_daemon.scheduler import Instruction, JobRecord, advance
+
+REQUEST = SplitRequest(source="/music/song.wav", out="/music/stems", model="preview")
+RECORD = JobRecord("a1", "digest", REQUEST, "1-2", "local", created=0.0)
+RUNNING = replace(RECORD, state=JobState.RUNNING, attempt=1)
+RESULT = SplitResult("/music/stems/x", 1.0, 0.5, 0.6, -30.0)
+ERROR = ErrorInfo("bad_source", "no file 'x'")
+
+EVENTS = st.sampled_from(
+    [
+        scheduler.Taken("worker 1"),
+        scheduler.Progressed(Progress("separate", 0.5, 3.0)),
+        scheduler.Finished(RESULT),
+        scheduler.Failed(ERROR),
+        scheduler.CancelAsked(),
+        scheduler.Stopped(),
+        scheduler.WorkerDied("SIGSEGV"),
+        scheduler.Interrupted(),
+    ]
+)
+
+
+@given(st.lists(EVENTS, max_size=30))
+def test_no_order_of_events_breaks_a_job(events: list[scheduler.Event]) -> None:
+    record = RECORD
+    for event in events:
+        before = record
+        transition = advance(record, event)
+        record = transition.record
+        if before.state.is_final:
+            assert record == before and not transition.instructions
+        if record.state is JobState.DONE:
+            assert record.result == RESULT and record.error is None
+        if record.state is JobState.FAILED:
+            assert record.error is not None and record.result is None
+        if record.state is JobState.RUNNING:
+            assert record.attempt >= 1
+        if record != replace(before, progress=record.progress):
+            assert Instruction.SAVE in transition.instructions
+        assert record.crashes < scheduler.MAX_CRASHES or record.state.is_final
+        assert record.attempt - before.attempt in (0, 1)
+
+
+def test_a_worker_that_dies_three_times_puts_the_job_aside_with_the_cause() -> None:
+    record = RECORD
+    for _ in range(2):
+        record = advance(advance(record, scheduler.Taken("w")).record, scheduler.WorkerDied("SIGKILL")).record
+        assert record.state is JobState.QUEUED
+    last = advance(advance(record, scheduler.Taken("w")).record, scheduler.WorkerDied("SIGSEGV"))
+    assert last.record.state is JobState.FAILED
+    assert last.record.error is not None and last.record.error.code == "quarantined"
+    assert "SIGSEGV" in last.record.error.message and "/music/song.wav" in last.record.error.message
+    assert Instruction.CLEAN in last.instructions
+
+
+def test_a_daemon_that_is_killed_does_not_count_against_the_job() -> None:
+    record = RECORD
+    for _ in range(scheduler.MAX_CRASHES + 1):
+        record = advance(advance(record, scheduler.Taken("w")).record, scheduler.Interrupted()).record
+    assert record.state is JobState.QUEUED and record.crashes == 0
+
+
+def test_a_cancel_ends_a_waiting_job_at_once_and_a_running_one_through_the_worker() -> None:
+    assert advance(RECORD, scheduler.CancelAsked()).record.state is JobState.CANCELLED
+    asked = advance(RUNNING, scheduler.CancelAsked())
+    assert asked.record.state is JobState.RUNNING
+    assert Instruction.TELL_WORKER in asked.instructions
+    assert advance(asked.record, scheduler.Stopped()).record.state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize("event", [scheduler.WorkerDied("SIGKILL"), scheduler.Interrupted()])
+def test_a_cancel_is_kept_when_worker_or_daemon_die_before_it_is_done(event: scheduler.Event) -> None:
+    asked = advance(RUNNING, scheduler.CancelAsked()).record
+    ended = advance(asked, event)
+    assert ended.record.state is JobState.CANCELLED
+    assert Instruction.CLEAN in ended.instructions
+
+
+def test_a_job_that_was_stopped_without_a_cancel_waits_again() -> None:
+    assert advance(RUNNING, scheduler.Stopped()).record.state is JobState.QUEUED
+
+
+def test_a_result_that_comes_after_the_cancel_counts() -> None:
+    asked = advance(RUNNING, scheduler.CancelAsked()).record
+    assert advance(asked, scheduler.Finished(RESULT)).record.state is JobState.DONE
