@@ -79,7 +79,7 @@ class PcmHash:
         """Take in the next (channels, frames)."""
         interleaved = np.empty(block.shape[::-1], "<f8")
         np.add(block.T, 0.0, out=interleaved)
-        self._hash.update(memoryview(interleaved).cast("B"))
+        self._hash.update(interleaved.data)
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -90,7 +90,7 @@ def probe(path: str) -> SourceInfo:
 
     Raises
     ------
-    SourceError : missing, no regular file, unreadable, empty, no audio, truncated, or beyond what is supported
+    SourceError : missing, no regular file, unreadable, empty, no audio, truncated, or not supported
     """
     shown = repr(path)
     size = _check_file(path, shown)
@@ -145,11 +145,13 @@ def read_blocks(info: SourceInfo, region: Region, block_frames: int = BLOCK_FRAM
     shift = None if info.is_lossy or info.grid_bits is None else 31 - info.grid_bits
     for start, raw in _read_raw(info, region, block_frames, "int32" if shift is not None else "float64"):
         # libsndfile's integers fill the word from the top: i / 2^31 is the value at any word length.
-        block = np.ascontiguousarray(raw.T) * (1.0 if shift is None else 2.0**-31)
+        block = np.array(raw.T, np.float64, order="C")
+        if shift is not None:
+            np.multiply(block, 2.0**-31, out=block)
         if shift is None:
             _check_samples(info, block, start)
         if info.is_lossy:
-            block = grid.quantise(block, LOSSY_BITS) * 2.0**-LOSSY_BITS
+            block = grid.quantise(block, LOSSY_BITS).astype(np.float64) * 2.0**-LOSSY_BITS
         yield block
 
 
@@ -201,7 +203,7 @@ class StemReader:
         """Return the next samples, (channels, frames), in the file's own width; fewer at its end."""
         with _named_errors(str(self._path)):
             raw = self._file.read(frames, dtype=self._dtype, always_2d=True)
-        self._hash.update(memoryview(raw.astype(raw.dtype.newbyteorder("<"), copy=False)).cast("B"))
+        self._hash.update(raw.astype(raw.dtype.newbyteorder("<"), copy=False).data)
         return np.ascontiguousarray(raw.T)
 
     def __enter__(self) -> StemReader:
@@ -250,9 +252,11 @@ def _named_errors(path: str) -> Iterator[None]:
         yield
     except soundfile.LibsndfileError as error:
         reason = str(error.error_string).strip().rstrip(".")
-        raise SourceError(f"{path!r} cannot be read as audio: {reason}", "WAV, AIFF, FLAC, OGG and MP3 can") from error
+        raise SourceError(
+            f"{path!r} cannot be read as audio: {reason}", "WAV, AIFF, FLAC, OGG and MP3 can"
+        ) from error
     except (TypeError, AssertionError) as error:
-        # soundfile takes the ending .raw for headerless audio and asks for the missing numbers with a TypeError.
+        # The ending .raw makes soundfile ask for a rate and a format, with a TypeError.
         raise SourceError(f"{path!r} cannot be read as audio", "WAV, AIFF, FLAC, OGG and MP3 can") from error
 
 
@@ -268,7 +272,7 @@ def _opened(path: str) -> Iterator[soundfile.SoundFile]:
 def _read_raw(
     info: SourceInfo, region: Region, block_frames: int, dtype: str
 ) -> Iterator[tuple[int, NDArray[np.int32] | NDArray[np.float64]]]:
-    """Yield the file frame at which each block starts, and the block as soundfile has it, (frames, channels)."""
+    """Yield each block's first frame in the file, and the block as soundfile has it, (frames, channels)."""
     with _opened(info.path) as file:
         if (file.samplerate, file.channels, file.subtype) != (info.sample_rate, info.channels, info.subtype):
             raise SourceError(f"{info.path!r} changed while it was read", "run it again")
@@ -306,9 +310,13 @@ def _check_samples(info: SourceInfo, block: Signal, start: int) -> None:
     channel = int(np.argmax(bad[:, frame]))
     value = float(block[channel, frame])
     hint = (
-        f"samples may be up to {grid.LOUDEST:g}" if np.isfinite(value) else "repair the file: no sum with it can close"
+        f"samples may be up to {grid.LOUDEST:g}"
+        if np.isfinite(value)
+        else "repair the file: no sum with it can close"
     )
-    raise SourceError(f"{info.path!r} holds {value:g} at frame {start + frame} of channel {channel + 1}", hint)
+    raise SourceError(
+        f"{info.path!r} holds {value:g} at frame {start + frame} of channel {channel + 1}", hint
+    )
 
 
 def _check_promise(file: BinaryIO, size: int, shown: str) -> None:
@@ -324,7 +332,8 @@ def _check_promise(file: BinaryIO, size: int, shown: str) -> None:
         return
     if promise is not None and sum(promise) > size:
         raise SourceError(
-            f"{shown} is truncated: header promises {promise[1]} bytes of audio, {max(0, size - promise[0])} are there",
+            f"{shown} is truncated: header promises {promise[1]} bytes of audio, "
+            f"{max(0, size - promise[0])} are there",
             "copy or export it again",
         )
 

@@ -20,7 +20,9 @@ class DiskNeed:
     peak_bytes: int
 
 
-def estimate_disk(*, frames: int, channels: int, stems: int, model_frames: int, double_residual: bool) -> DiskNeed:
+def estimate_disk(
+    *, frames: int, channels: int, stems: int, model_frames: int, double_residual: bool
+) -> DiskNeed:
     """Return what a split of one item needs.
 
     Parameters

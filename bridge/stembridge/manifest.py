@@ -105,7 +105,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class ResidualEntry:
-    """``level_db`` is the residual's energy re mixture, None where there is no residual, or one of them is 0."""
+    """``level_db`` is the residual's energy re mixture; None for a complement, or where one of them is 0."""
 
     policy: str
     level_db: float | None
@@ -123,7 +123,7 @@ class StemEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """stems.json as a whole; ``mixture`` is the decoded original of a lossy source, and no part of the sum."""
+    """stems.json as a whole; ``mixture`` is a lossy source as decoded, and no part of the sum."""
 
     generator: Generator
     job: str
@@ -161,7 +161,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceError(f"{shown} does not exist", "give a result folder: one that holds stems.json") from error
+        raise SourceError(
+            f"{shown} does not exist", "give a result folder: one that holds stems.json"
+        ) from error
     except OSError as error:
         raise SourceError(f"{shown} cannot be read: {error.strerror}", "check its rights") from error
     try:
@@ -196,7 +198,9 @@ def find_fault(manifest: Manifest) -> str:
     if len({entry.file for entry in files}) < len(files) or len({entry.name for entry in files}) < len(files):
         return "a name or file stands twice in stems"
     bits = manifest.grid.residual_bits
-    if not 0 <= manifest.grid.stem_bits <= 31 or (bits is not None and not manifest.grid.stem_bits <= bits <= 31):
+    if not 0 <= manifest.grid.stem_bits <= 31 or (
+        bits is not None and not manifest.grid.stem_bits <= bits <= 31
+    ):
         return f"grid of {manifest.grid.stem_bits} and {bits} bits"
     if not _SHA256.fullmatch(source.sha256_pcm):
         return f"sha256_pcm {source.sha256_pcm!r}"
@@ -229,7 +233,7 @@ def file_name(name: str, stem: str) -> str:
 
 
 def sanitise_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> str:
-    """Return ``text`` as a file name that Linux, macOS and Windows take, at most ``max_bytes`` bytes of UTF-8.
+    """Return ``text`` as a file name for Linux, macOS and Windows, at most ``max_bytes`` bytes of UTF-8.
 
     What is forbidden anywhere becomes '_'; single quotes, `$`, spaces and all scripts stay.
     """

@@ -96,7 +96,7 @@ class WavWriter:
 
     def write(self, block: NDArray[np.float64]) -> None:
         """Append (channels, frames); float32 files expect values that float32 holds."""
-        data = memoryview(block.T.astype(self._dtype, order="C")).cast("B")
+        data = block.T.astype(self._dtype, order="C").reshape(-1).view(np.uint8).data
         self._left -= block.shape[1]
         self._hash.update(data)
         self._write(data)
@@ -111,7 +111,9 @@ class WavWriter:
         os.fsync(self._file.fileno())
         self._file.close()
         if self._left:
-            raise ExactnessError(f"{self.path.name!r} lacks {self._left} of the frames that its header promises")
+            raise ExactnessError(
+                f"{self.path.name!r} lacks {self._left} of the frames that its header promises"
+            )
 
     def _write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)

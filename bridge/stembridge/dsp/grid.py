@@ -127,7 +127,7 @@ def close_integers(mixture: Ints, source_bits: int, stems: Signal, stem_bits: in
     unit = 2.0**-bits
     as_float = residual.astype(np.float64)
     return ClosedBlock(
-        stems=quantised * 2.0**-stem_bits,
+        stems=quantised.astype(np.float64) * 2.0**-stem_bits,
         residual=as_float * unit,
         positive_max=int(positive.max(initial=0)) * unit,
         negative_max=int(negative.max(initial=0)) * unit,
@@ -153,7 +153,7 @@ def close_floats(mixture: Signal, stems: Signal) -> ClosedBlock:
     """
     quantised = quantise(stems, STEM_BITS)
     residual = mixture - quantised.sum(axis=0) * 2.0**-STEM_BITS
-    values = quantised * 2.0**-STEM_BITS
+    values = quantised.astype(np.float64) * 2.0**-STEM_BITS
     positive, negative = part_sums(values, residual)
     inexact = find_inexact(mixture, positive, negative)
     if inexact.any():
@@ -175,8 +175,8 @@ def close_floats(mixture: Signal, stems: Signal) -> ClosedBlock:
     )
 
 
-def part_sums(stems: Signal, residual: Signal) -> tuple[Signal, Signal]:
-    """Return P and N per sample, (channels, frames): the sums of the positive and of the negated negative values.
+def part_sums(stems: Signal | Sequence[Signal], residual: Signal) -> tuple[Signal, Signal]:
+    """Return P and N per sample: the sums of the positive and of the negated negative values.
 
     Exact for values on a grid; for others the float64 sums from the first stem to the residual.
     """
