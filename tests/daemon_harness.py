@@ -82,6 +82,11 @@ class DaemonHarness:
         process.kill()
         process.wait()
 
+    def adopt(self) -> None:
+        """Take note of a daemon that a client started, and of its worker, so that `close` ends them."""
+        with self.client() as client:
+            self._worker_pids |= {worker.pid for worker in client.status().workers if worker.pid}
+
     def close(self) -> None:
         connection = daemon_process.find(self.settings)
         for process in self.processes:

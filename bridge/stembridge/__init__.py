@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Client", "Stems", "__version__", "split"]
 
-_MODULE_OF = {"Client": "stembridge.client", "Stems": "stembridge.python_api", "split": "stembridge.python_api"}
+_MODULE_OF = {
+    "Client": "stembridge.client",
+    "Stems": "stembridge.python_api",
+    "split": "stembridge.python_api",
+}
 
 
 def __getattr__(name: str) -> Any:

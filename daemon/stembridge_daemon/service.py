@@ -14,8 +14,9 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from stembridge.result_names import work_folder
+from stembridge.manifest import job8
 
 from stembridge import __version__, catalog, protocol
 from stembridge.errors import (
@@ -290,7 +291,7 @@ class Service:
                 case Instruction.TELL_WORKER:
                     self._supervisor.send(CancelJob(after.id))
                 case Instruction.CLEAN:
-                    shutil.rmtree(work_folder(after.request.out, after.id), ignore_errors=True)
+                    shutil.rmtree(Path(after.request.out) / f".stembridge-{job8(after.id)}", ignore_errors=True)
         if transition.story:
             self._unsaved.stories.append((after.id, transition.story))
             logger.info("job %s: %s", after.id, transition.story)

@@ -10,6 +10,7 @@ import click
 
 from stembridge import __version__
 from stembridge.errors import StembridgeError
+from stembridge.text import one_line
 
 _COMMANDS = {
     "demo": ("demo", "demo"),
@@ -62,11 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"stembridge: {one_line(str(error))}", file=sys.stderr)
         return error.exit_code
     return code if isinstance(code, int) else 0
-
-
-def one_line(text: str) -> str:
-    """Return ``text`` with control characters spelled out, so that no file name can break a line."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def run() -> None:

@@ -109,5 +109,3 @@ def _new_lines(path: Path) -> Iterator[str]:
                 yield line
             else:
                 time.sleep(0.2)
-
-

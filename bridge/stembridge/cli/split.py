@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
 from stembridge import catalog, model_store
-from stembridge.catalog import CatalogModel, ModelKind
-from stembridge.cli import one_line
+from stembridge.catalog import ModelKind
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.errors import JobCancelled, ModelError, RequestError, StembridgeError
 from stembridge.settings import Settings, load_settings
+from stembridge.text import clock, one_line
 from stembridge.types import Job, SplitRequest
 
 EXIT_PARTLY = 3
@@ -99,17 +99,27 @@ def split(
     with Client(settings) as client:
         if not as_json:
             announce(requests, client)
-        return run_splits(client, requests, as_json=as_json)
+        return run_splits(client, requests, as_json=as_json).exit_code
 
 
-def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: bool = False) -> int:
-    """Submit all, show progress, print each result as it comes; return the exit code.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of several splits: folders of those that are done, and one exit code for all."""
+
+    folders: tuple[Path, ...]
+    exit_code: int
+
+
+def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: bool = False) -> Outcome:
+    """Submit all, show progress, print each result as it comes.
 
     Ctrl-C cancels what was submitted and waits until the daemon has let go of it.
     """
-    from stembridge.cli.progress import progress_shown
+    from stembridge.cli.result_table import print_result
+    from stembridge.progress import progress_shown
 
     failures: list[StembridgeError] = []
+    folders: list[Path] = []
     submitted: dict[str, SplitRequest] = {}
     try:
         for request in requests:
@@ -127,14 +137,24 @@ def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: boo
                     print(_event_line(job), flush=True)
                 else:
                     show(job)
-                if job.state.is_final:
-                    failures += _ended(job, as_json=as_json)
+                if not job.state.is_final:
+                    continue
+                try:
+                    result = raise_if_not_done(job).result
+                except StembridgeError as error:
+                    failures.append(error)
+                    _complain(job.request, error, as_json=as_json)
+                else:
+                    assert result is not None
+                    folders.append(Path(result.folder))
+                    if not as_json:
+                        print_result(folders[-1], result.warnings)
     except KeyboardInterrupt:
         _cancel_all(client, submitted)
         raise JobCancelled("cancelled; nothing half-written is left") from None
-    if not failures:
-        return 0
-    return failures[0].exit_code if len(failures) == len(requests) else EXIT_PARTLY
+    if folders and failures:
+        return Outcome(tuple(folders), EXIT_PARTLY)
+    return Outcome(tuple(folders), failures[0].exit_code if failures else 0)
 
 
 def present_model(
@@ -178,7 +198,8 @@ def present_model(
 def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     """Say on stderr what is about to happen: audio, model, time on this machine, disk."""
     from stembridge.audio_io import probe
-    from stembridge.estimate import disk_bytes, split_seconds
+    from stembridge.disk import estimate_disk
+    from stembridge.estimate import split_seconds
 
     model = catalog.find_model(requests[0].model)
     catalog.check_stems(model, _asked_stems(requests[0]))
@@ -191,13 +212,19 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     is_measured = True
     for request in requests:
         try:
-            info = probe(Path(request.source))
+            info = probe(request.source)
         except StembridgeError:
             continue
         length = info.frames / info.sample_rate
         more, was_measured = split_seconds(model, request, length, speeds, peak)
         audio_s, seconds, is_measured = audio_s + length, seconds + more, is_measured and was_measured
-        disk += sum(disk_bytes(info.frames, info.channels, info.sample_rate, _file_count(model, request)))
+        disk += estimate_disk(
+            frames=info.frames,
+            channels=info.channels,
+            stems=len(_asked_stems(request) or model.sources),
+            model_frames=int(length * model.sample_rate) + 1,
+            double_residual=info.grid_bits is None,
+        ).peak_bytes
     basis = "measured here" if is_measured else "reckoned; measured from the first split on"
     label = f"{model.name} (preview quality, no model)" if model.kind is ModelKind.PREVIEW else model.name
     print(
@@ -223,31 +250,6 @@ def matrix_gflops() -> float:
     return 2 * 1024**3 / best / 1e9
 
 
-def clock(seconds: float) -> str:
-    """Return a length of time as a person reads it."""
-    if seconds < 9.5:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
-
-
-def _ended(job: Job, *, as_json: bool) -> Iterator[StembridgeError]:
-    try:
-        raise_if_not_done(job)
-    except StembridgeError as error:
-        _complain(job.request, error, as_json=as_json)
-        yield error
-    else:
-        if not as_json:
-            from stembridge.cli.result_table import print_result
-
-            assert job.result is not None
-            print_result(Path(job.result.folder), job.result.warnings)
-
-
 def _complain(request: SplitRequest, error: StembridgeError, *, as_json: bool) -> None:
     if as_json:
         line = {"source": request.source, "error": error.code, "message": error.message, "hint": error.hint}
@@ -256,7 +258,7 @@ def _complain(request: SplitRequest, error: StembridgeError, *, as_json: bool) -
         print(f"stembridge: {one_line(str(error))}", file=sys.stderr)
 
 
-def _cancel_all(client: Client, submitted: Sequence[str] | dict[str, SplitRequest]) -> None:
+def _cancel_all(client: Client, submitted: Iterable[str]) -> None:
     print("\ncancelling ...", file=sys.stderr)
     asked = []
     for job_id in submitted:
@@ -280,12 +282,6 @@ def _offer_preview(error: ModelError) -> bool:
 
 def _asked_stems(request: SplitRequest) -> tuple[str, ...]:
     return (request.two_stems,) if request.two_stems is not None else request.stems
-
-
-def _file_count(model: CatalogModel, request: SplitRequest) -> int:
-    if request.two_stems is not None:
-        return 2
-    return len(request.stems or model.sources) + 1
 
 
 def _event_line(job: Job) -> str:

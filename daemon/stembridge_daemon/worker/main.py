@@ -1,6 +1,6 @@
 """The worker: takes one order at a time from stdin, runs it, reports on stdout. The end of stdin is its end.
 
-A job that raises becomes a failed attempt with a sentence; the process, and with it the loaded model, goes on.
+A job that raises becomes a failed job with a sentence; the process, and the loaded model with it, goes on.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ import queue
 import sys
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Protocol
-
-import msgspec
 
 from stembridge import catalog
 from stembridge.catalog import ModelKind
-from stembridge.errors import RequestError, StembridgeError
+from stembridge.errors import StembridgeError
 from stembridge.model_store import ModelFiles
 from stembridge.types import ErrorInfo, Progress
 from stembridge_daemon.failpoints import failpoint
@@ -66,8 +63,7 @@ class ResidentModels:
 
     def get(self, files: ModelFiles, stems: Sequence[str]) -> Separator:
         """Return the separator for ``files``, loading at least the members that ``stems`` need."""
-        model = catalog.find_model(files.name)
-        needed = catalog.members_needed(model, stems)
+        needed = catalog.members_needed(catalog.find_model(files.name), stems)
         for key, separator in self._separators.items():
             if key[0] == files and set(needed) <= set(key[1]):
                 self._separators[key] = self._separators.pop(key)
@@ -76,7 +72,7 @@ class ResidentModels:
             del self._separators[key]
         while len(self._separators) >= RESIDENT_MODELS:
             del self._separators[next(iter(self._separators))]
-        separator = self._load(model, files, needed)
+        separator = self._load(files, stems)
         self._separators[files, needed] = separator
         self._loads += 1
         return separator
@@ -84,16 +80,21 @@ class ResidentModels:
     def resident(self) -> Models:
         return Models(tuple(key[0].name for key in self._separators), self._loads, self._device)
 
-    def _load(self, model: catalog.CatalogModel, files: ModelFiles, needed: tuple[int, ...]) -> Separator:
-        if model.kind is ModelKind.PREVIEW:
+    def _load(self, files: ModelFiles, stems: Sequence[str]) -> Separator:
+        if catalog.find_model(files.name).kind is ModelKind.PREVIEW:
             from stembridge_daemon.worker.separators.preview import PreviewSeparator
 
             return PreviewSeparator()
+        import torch
+
+        from stembridge_daemon.worker.hardware import best_device
         from stembridge_daemon.worker.models import load_separator
 
+        if self._threads > 0:
+            torch.set_num_threads(self._threads)
         if self._device == "auto":
-            self._device = _best_device()
-        return load_separator(model, files, needed, self._device, self._threads)
+            self._device = best_device()
+        return load_separator(files.name, files, device=self._device, stems=stems)
 
 
 class Worker:
@@ -206,15 +207,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     reports = take_over_stdout()
     Worker(ResidentModels(options.device, options.threads), sys.stdin.buffer, reports).run()
     return 0
-
-
-def _best_device() -> str:
-    """Return the fastest device that torch can use here."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 if __name__ == "__main__":

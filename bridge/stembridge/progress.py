@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stembridge.cli import one_line
+from stembridge.text import clock, one_line
 from stembridge.types import Job, JobState
 
 
@@ -71,7 +71,8 @@ class _Lines:
             return
         self._shown[job.id] = step
         name = one_line(Path(job.request.source).name)
-        print(f"{name}: {step[0]} {tenth * 10} % {_left(job)}".rstrip(), file=sys.stderr, flush=True)
+        sys.stderr.write(f"{name}: {step[0]} {tenth * 10} % {_left(job)}".rstrip() + "\n")
+        sys.stderr.flush()
 
 
 def _stage(job: Job) -> str:
@@ -81,8 +82,6 @@ def _stage(job: Job) -> str:
 
 
 def _left(job: Job) -> str:
-    from stembridge.cli.split import clock
-
     if job.progress is None or job.progress.eta_s is None:
         return ""
     return f"{clock(job.progress.eta_s)} left"

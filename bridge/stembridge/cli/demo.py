@@ -1,0 +1,60 @@
+"""`stembridge demo`: a song out of nothing, split and proved."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from stembridge import catalog, model_store
+from stembridge.client import Client
+from stembridge.settings import Settings, load_settings
+from stembridge.types import SplitRequest
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("stembridge-demo"),
+    show_default=True,
+    help="Folder.",
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="Seed of the song.")
+@click.option("--seconds", type=click.FloatRange(1, 600), default=12.0, show_default=True, help="Its length.")
+@click.option("--model", "model_name", help="Model; default: the settings' one if it is here, else preview.")
+def demo(out: Path, seed: int, seconds: float, model_name: str | None) -> int:
+    """Make a short song by synthesis, split it, and check the null on the written files."""
+    from stembridge.audio_io import write_pcm24
+    from stembridge.cli.null import print_null
+    from stembridge.cli.split import announce, run_splits
+    from stembridge.synthesis import make_song
+
+    settings = load_settings()
+    out = out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    song = make_song(seed, seconds=seconds)
+    source = out / f"demo-song-{seed}.wav"
+    write_pcm24(source, song.mixture, song.sample_rate)
+    model = model_name or _model_that_is_here(settings)
+    if model == "preview" and model_name is None:
+        print(
+            f"No files of {settings.model} here, so this demo uses `preview`: no model, the sound of a "
+            f"sketch, the same exact sums. `stembridge models fetch {settings.model}` gets the real one."
+        )
+    with Client(settings) as client:
+        request = SplitRequest(source=str(source), out=str(out), model=model)
+        announce([request], client)
+        outcome = run_splits(client, [request])
+    if outcome.exit_code:
+        return outcome.exit_code
+    (folder,) = outcome.folders
+    print(f"\nthe null, re-read from disk (stembridge null {folder}):")
+    return print_null(folder)
+
+
+def _model_that_is_here(settings: Settings) -> str:
+    model = catalog.find_model(settings.model)
+    folders = [*settings.model_dirs, *model_store.foreign_folders(model, os.environ, Path.home())]
+    return settings.model if model_store.locate(model, folders) is not None else "preview"

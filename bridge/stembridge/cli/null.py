@@ -1,0 +1,56 @@
+"""`stembridge null`: does a result folder sum to its original, and does its manifest tell the truth?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stembridge.text import one_line
+
+EXIT_NOT_EXACT = 1
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option("--all-orders", is_flag=True, help="Sum in every order of the files, not in six.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines.")
+def null(folders: tuple[Path, ...], all_orders: bool, as_json: bool) -> int:
+    """Re-read result folders and print the null per mixing width; exit 1 if a claim does not hold."""
+    return max(print_null(folder, all_orders=all_orders, as_json=as_json) for folder in folders)
+
+
+def print_null(folder: Path, *, all_orders: bool = False, as_json: bool = False) -> int:
+    """Print what `check_result` finds in one folder; return the exit code."""
+    from stembridge.null_test import ALL_ORDERS, ORDERS, check_result
+
+    report = check_result(folder, orders=ALL_ORDERS if all_orders else ORDERS)
+    if as_json:
+        import json
+
+        import msgspec
+
+        print(json.dumps(msgspec.to_builtins(report)))
+        return 0 if report.holds else EXIT_NOT_EXACT
+    against = {"original": "the original", "mixture": "the decoded mixture", "sha256_pcm": "its hash"}
+    samples = report.frames * report.channels
+    print(f"{len(report.files)} files, {samples} samples each, against {against[report.reference]}")
+    if report.remark:
+        print(f"  ({one_line(report.remark)})")
+    print(f"64-bit, {report.orders_f64} sums: {_verdict(report.error_f64)}")
+    print(f"32-bit, {report.orders_f32} sums: {_verdict(report.error_f32)}")
+    for failure in report.failures:
+        print(f"does not hold: {one_line(failure)}")
+    if report.holds:
+        print("every claim of the manifest holds")
+    return 0 if report.holds else EXIT_NOT_EXACT
+
+
+def _verdict(error: float | None) -> str:
+    from stembridge.null_test import decibels
+
+    if error is None:
+        return "not summed"
+    if error == 0.0:
+        return "exactly 0, every sample"
+    return f"largest error {decibels(error):.1f} dBFS"

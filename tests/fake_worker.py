@@ -1,0 +1,79 @@
+"""A worker whose separator is instant, waits at a gate, or kills its process: whatever a test asks for.
+
+Run as a program it takes the real worker's orders; only the separator is a fake. A request's seed chooses:
+`POISON` kills the process, `GATED` waits before its second step until the file named on the command line is
+there, anything else quarters the mixture at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stembridge.model_store import ModelFiles
+from stembridge_daemon.worker.main import Worker, take_over_stdout
+from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan, Separator
+from stembridge_daemon.worker_messages import Models
+
+POISON = 666
+GATED = 7
+
+
+def command(gate: Path) -> list[str]:
+    """Return the command line of a fake worker whose gate opens when ``gate`` exists."""
+    return [sys.executable, __file__, str(gate)]
+
+
+class QuarterSeparator:
+    """Every stem is a quarter of the mixture, second by second."""
+
+    name = "preview"
+    sources = ("drums", "bass", "other", "vocals")
+    sample_rate = 44100
+    channels = 2
+    segment_frames = 44100
+    sha256 = ""
+    is_deterministic = True
+
+    def __init__(self, gate: Path) -> None:
+        self._gate = gate
+
+    def warm_up(self) -> None:
+        pass
+
+    def count_steps(self, frames: int, plan: SeparationPlan) -> int:
+        return -(-frames // self.segment_frames)
+
+    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
+        if plan.seed == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
+        for start in range(0, reader.frames, self.segment_frames):
+            while start and plan.seed == GATED and not self._gate.exists():
+                time.sleep(0.005)
+            quarter = reader.read(start, min(self.segment_frames, reader.frames - start)) / np.float32(4)
+            yield Block(start, np.stack([quarter] * len(plan.sources)))
+
+
+class QuarterSource:
+    """Hands out one and the same separator."""
+
+    def __init__(self, gate: Path) -> None:
+        self._separator = QuarterSeparator(gate)
+        self._loads = 0
+
+    def get(self, files: ModelFiles, stems: Sequence[str]) -> Separator:
+        self._loads = 1
+        return self._separator
+
+    def resident(self) -> Models:
+        return Models(("preview",) * self._loads, self._loads, "cpu")
+
+
+if __name__ == "__main__":
+    Worker(QuarterSource(Path(sys.argv[1])), sys.stdin.buffer, take_over_stdout()).run()
