@@ -209,7 +209,7 @@ def _place(track: Signal, at_s: float, sound: Signal, sides: Signal, sample_rate
 def _pan(position: float) -> Signal:
     """Return the gains (left, right) of constant power for a position in -1..1."""
     angle = (position + 1.0) * np.pi / 4
-    return np.array((np.cos(angle), np.sin(angle))) * np.sqrt(2.0)
+    return np.asarray(np.sqrt(2.0) * np.array((np.cos(angle), np.sin(angle))))
 
 
 def _noise(rng: np.random.Generator, frames: int, low_hz: float, high_hz: float, sample_rate: int) -> Signal:
