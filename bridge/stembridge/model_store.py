@@ -233,7 +233,7 @@ def plan_fetch(
             continue
         remote = _ask_places(model, member, origins, timeout_s, failed)
         if remote is None:
-            answers = "; ".join(f"{place}: {answer}" for place, answer in failed.items())
+            answers = "; ".join(f"{urlsplit(place).netloc}: {answer}" for place, answer in failed.items())
             raise ModelError(
                 f"cannot download {model.name}: {answers}",
                 f"check the network, or put the model's files into {into} yourself",
@@ -252,23 +252,23 @@ def _is_here(model: CatalogModel, member: Member, into: Path) -> bool:
 def _ask_places(
     model: CatalogModel, member: Member, origins: Origins, timeout_s: float, failed: dict[str, str]
 ) -> RemoteFile | None:
-    for url in _urls(model, member, origins):
-        place = urlsplit(url).netloc
+    for place, path in _places(model, member, origins):
         if place in failed:
             continue
         try:
-            return _ask_size(url, member, timeout_s)
+            return _ask_size(f"{place}/{path}", member, timeout_s)
         except ModelError as error:
             failed[place] = error.message
     return None
 
 
-def _urls(model: CatalogModel, member: Member, origins: Origins) -> tuple[str, ...]:
+def _places(model: CatalogModel, member: Member, origins: Origins) -> tuple[tuple[str, str], ...]:
+    """Return the places that have the member, best first, each with the file's path there."""
     if model.kind is ModelKind.TORCHAUDIO:
-        return (f"{origins.torchaudio}/{member.signature}.pt",)
+        return ((origins.torchaudio, f"{member.signature}.pt"),)
     return (
-        f"{origins.hub}/{_hub_repository(model.name)}/resolve/main/{member.signature}.safetensors",
-        f"{origins.legacy}/{member.folder}/{member.signature}-{member.checksum}.th",
+        (origins.hub, f"{_hub_repository(model.name)}/resolve/main/{member.signature}.safetensors"),
+        (origins.legacy, f"{member.folder}/{member.signature}-{member.checksum}.th"),
     )
 
 
@@ -297,7 +297,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def __init__(self) -> None:
         self.linked_sha256 = ""
 
-    def redirect_request(  # noqa: PLR0917  the base class's signature
+    def redirect_request(
         self,
         req: urllib.request.Request,
         fp: IO[bytes],

@@ -44,8 +44,11 @@ def list_models() -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("model", "stems", "here", "size", ""):
-        table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
+    table.add_column("model", no_wrap=True)
+    table.add_column("stems")
+    table.add_column("here", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("")
     for model in CATALOG:
         files = locate(model, folders_searched(model))
         where = "no" if files is None else "needs no files" if files.folder is None else str(files.folder)
