@@ -149,7 +149,7 @@ def quantized_state(module: Any) -> dict[str, Any]:
     """Return the module's state as diffq packs it, as in mdx_q and mdx_extra_q."""
     from diffq import DiffQuantizer
 
-    quantizer = DiffQuantizer(module, group_size=4, min_size=0.01)
+    quantizer = DiffQuantizer(module, group_size=4, min_size=0.05)
     state: dict[str, Any] = quantizer.get_quantized_state()
     quantizer.detach()
     return state | {"__quantized": True}

@@ -337,12 +337,12 @@ def _check_pickle(path: Path) -> None:
 
 def _make_fraction(*parts: Any) -> Fraction:
     """Return a fraction as ``fractions.Fraction`` pickles itself: 'n/d', or n and d."""
-    if len(parts) == 1 and isinstance(parts[0], str):
-        parts = tuple(parts[0].partition("/")[::2])
-    numbers = [int(str(part)[:20] or "1") for part in parts]
-    if len(numbers) != 2:
-        raise ValueError(f"{parts!r} is no fraction")
-    return Fraction(numbers[0], numbers[1])
+    if len(parts) == 1:
+        above, _, below = str(parts[0]).partition("/")
+        parts = (above, below or "1")
+    if len(parts) != 2 or any(len(str(part)) > 20 for part in parts):
+        raise ValueError("a fraction is two numbers of at most 20 digits")
+    return Fraction(int(parts[0]), int(parts[1]))
 
 
 def _read_safetensors(path: Path) -> _Package:
