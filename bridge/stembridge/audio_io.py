@@ -29,7 +29,7 @@ from stembridge.types import Region
 Signal = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-BLOCK_FRAMES = 65_536
+BLOCK_FRAMES = 32_768
 LOSSY_BITS = 23
 """Decoded lossy audio is rounded to multiples of 2^-23; that rounded mixture is the original."""
 

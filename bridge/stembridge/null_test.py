@@ -257,8 +257,8 @@ class _Tally:
                 reference = total
             self._add_claims(values, reference)
             self._add_errors(values, blocks, reference)
-        self.reference_energy += float(np.vdot(reference, reference))
-        self.residual_energy += float(np.vdot(values[-1], values[-1]))
+        self.reference_energy += grid.sum_squares(reference)
+        self.residual_energy += grid.sum_squares(values[-1])
         self.frames += total.shape[1]
 
     def _add_claims(self, values: list[Signal], reference: Signal) -> None:

@@ -102,12 +102,14 @@ class WavWriter:
         self._write(data)
 
     def close(self) -> None:
-        """Flush the file to the disk.
+        """Flush the file to the disk; a second call does nothing.
 
         Raises
         ------
         ExactnessError : more or fewer frames were written than the header promises
         """
+        if self._file.closed:
+            return
         os.fsync(self._file.fileno())
         self._file.close()
         if self._left:

@@ -266,6 +266,12 @@ def sum_pairwise(values: Sequence[NDArray[Width]]) -> NDArray[Width]:
     return total
 
 
+def sum_squares(signal: Signal) -> float:
+    """Return the energy of (channels, frames)."""
+    # Not np.dot: BLAS adds in an order that depends on its number of threads.
+    return float(np.einsum("ij,ij->", signal, signal))
+
+
 def measure_error(values: Sequence[Signal], mixture: Signal) -> float:
     """Return the largest error of the float64 sums of ``values`` over `sum_orders` and a balanced tree."""
     largest = 0.0

@@ -22,6 +22,9 @@ Signal = NDArray[np.float64]
 PAD_FRAMES = 2048
 """Frames of the lower of the two rates that stand before and after every stream."""
 
+# What soxr is fed at a time: it works on copies, which stay in the cache up to about this size.
+_CHUNK_FRAMES = 16_384
+
 
 def count_frames(frames: int, rate_in: int, rate_out: int) -> int:
     """Return how many frames at ``rate_out`` cover ``frames`` frames at ``rate_in``: the next integer up."""
@@ -104,8 +107,15 @@ class StreamResampler:
         return np.concatenate([_reflect(held, self._lead), ready], axis=1)
 
     def _feed(self, block: Signal, *, last: bool) -> Signal:
-        out = self._stream.resample_chunk(np.ascontiguousarray(block.T), last=last)
-        return self._crop(out.reshape(-1, self._channels).T)
+        interleaved = np.ascontiguousarray(block.T)
+        starts = range(0, len(interleaved), _CHUNK_FRAMES)
+        parts = [
+            self._stream.resample_chunk(
+                interleaved[start : start + _CHUNK_FRAMES], last=last and start == starts[-1]
+            )
+            for start in starts
+        ]
+        return self._crop(np.concatenate(parts).reshape(-1, self._channels).T)
 
     def _crop(self, block: Signal) -> Signal:
         begin = min(self._skip, block.shape[1])

@@ -486,8 +486,8 @@ def _write_set(
             positive, negative = max(positive, closed.positive_max), max(negative, closed.negative_max)
             max_error, inexact = max(max_error, closed.max_error), inexact + closed.inexact_samples
             fits_float32 &= closed.residual_fits_float32
-            energy += float(np.vdot(mixture, mixture))
-            residual_energy += float(np.vdot(closed.residual, closed.residual))
+            energy += grid.sum_squares(mixture)
+            residual_energy += grid.sum_squares(closed.residual)
             position += frames
             yield _progress("close", position / region.frames)
             failpoint("pipeline-mid-write")
