@@ -452,7 +452,9 @@ def test_list_shows_every_model_and_where_it_is(run: Run, tmp_path: Path) -> Non
 
 
 def test_fetch_asks_once_and_where_shows_the_sha256(run: Run, tmp_path: Path) -> None:
-    assert run("fetch", "htdemucs", answer="n\n").exit_code == 1
+    refused = run("fetch", "htdemucs", answer="n\n").exception
+    assert isinstance(refused, ModelError)
+    assert refused.message == "model htdemucs was not fetched"
     assert not (tmp_path / "models").exists()
     done = run("fetch", "htdemucs", answer="y\n")
     assert done.exit_code == 0, done.output

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from model_files import (
     SIX,
+    one_thread,
     small_demucs,
     small_hdemucs,
     small_htdemucs,
@@ -162,10 +163,8 @@ MAKERS: dict[str, Callable[[Path], Kind]] = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module", params=MAKERS)

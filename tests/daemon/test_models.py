@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from model_files import (
     SIX,
     make_lively,
     official_htdemucs,
+    one_thread,
     package_of,
     quantized_state,
     small_hdemucs,
@@ -37,7 +38,7 @@ from stembridge.model_store import ModelFiles, file_sha256, locate
 from stembridge_daemon.worker import models
 from stembridge_daemon.worker.models import load_separator
 from stembridge_daemon.worker.separators import torchaudio_hdemucs
-from stembridge_daemon.worker.separators.base import Separator
+from stembridge_daemon.worker.separators.base import SeparationPlan, Separator
 
 SIGNATURE = "955717e8"
 
@@ -64,6 +65,12 @@ def assert_refused(path: Path, match: str | None = None) -> None:
         load_file(path)
     assert "\n" not in caught.value.message
     assert str(path) in caught.value.message
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture
@@ -358,6 +365,17 @@ def test_a_bags_segment_shortens_a_transformers_and_replaces_others(tmp_path: Pa
         assert load("htdemucs", tmp_path).segment_frames == want
     write_th(small_hdemucs(1, segment=5), tmp_path, "75fc33f5")
     assert load("hdemucs_mmi", tmp_path).segment_frames == 44 * 44100
+
+
+def test_a_bag_of_ones_own_is_loaded_whole(tmp_path: Path, htdemucs: Any) -> None:
+    write_th(htdemucs, tmp_path, "aaaa1111")
+    write_th(htdemucs, tmp_path, "bbbb2222")
+    write_bag(tmp_path, "htdemucs", ["aaaa1111", "bbbb2222"], weights=[[1, 1, 1, 0], [0, 0, 0, 1]])
+    files = locate(find_model("htdemucs"), [tmp_path])
+    assert files is not None
+    separator = load_separator("htdemucs", files, stems=("vocals",))
+    assert separator.count_steps(1000, SeparationPlan(("drums",))) == 1
+    assert separator.count_steps(1000, SeparationPlan(("drums", "vocals"))) == 2
 
 
 def test_another_bag_is_another_model(tmp_path: Path, htdemucs: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from stembridge.catalog import CATALOG, CatalogModel, ModelKind, find_model
-from stembridge.errors import RequestError
+from stembridge.errors import ModelError, RequestError
 from stembridge.model_store import (
     FetchPlan,
     ModelFiles,
@@ -118,7 +118,7 @@ def _show_files(files: ModelFiles) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Download without asking.")
 @click.option("--into", type=click.Path(path_type=Path, file_okay=False), help="Folder to download into.")
-def fetch_model(name: str, yes: bool, into: Path | None) -> None:
+def fetch_command(name: str, yes: bool, into: Path | None) -> None:
     """Download a model from its official place, after one question."""
     from stembridge.settings import load_settings
 
@@ -132,20 +132,33 @@ def fetch_model(name: str, yes: bool, into: Path | None) -> None:
         if not folders:
             raise RequestError("no folder for models is set", "name one with --into, or in settings.toml")
         into = folders[0]
+    fetch_model(model, into, yes=yes)
+
+
+def fetch_model(model: CatalogModel, into: Path, *, yes: bool) -> None:
+    """Download what ``into`` lacks of the model, after one question on the terminal unless ``yes``.
+
+    Raises
+    ------
+    ModelError
+        The answer was no, or the download failed.
+    """
     plan = plan_fetch(model, into)
     if not plan.files:
-        click.echo(f"{name} is here already: {into}")
+        click.echo(f"{model.name} is here already: {into}", err=True)
         return
     size = "an unknown number of bytes" if plan.size_bytes is None else _megabytes(plan.size_bytes)
-    if not yes and not click.confirm(f"{name}: download {size} into {into}?", default=True):
-        raise click.exceptions.Exit(1)
+    if not yes and not click.confirm(f"{model.name}: download {size} into {into}?", default=True, err=True):
+        raise ModelError(
+            f"model {model.name} was not fetched", f"`stembridge models fetch {model.name}` gets it"
+        )
     try:
         paths = _fetch_with_bar(plan)
     except KeyboardInterrupt:
-        click.echo(f"stopped; `stembridge models fetch {name}` goes on where it was", err=True)
+        click.echo(f"stopped; `stembridge models fetch {model.name}` goes on where it was", err=True)
         raise click.exceptions.Exit(CANCELLED) from None
     for path in paths:
-        click.echo(f"{path}  sha256 {file_sha256(path)}")
+        click.echo(f"{path}  sha256 {file_sha256(path)}", err=True)
 
 
 def _fetch_with_bar(plan: FetchPlan) -> tuple[Path, ...]:

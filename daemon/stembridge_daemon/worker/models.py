@@ -116,7 +116,7 @@ def load_separator(
     name : official name
     files : where its files lie, from `stembridge.model_store.locate`
     device : 'cpu', 'cuda' or 'mps'
-    stems : load only the members that these need; none means all
+    stems : load only the members of an official bag that these need; none means all
 
     Raises
     ------
@@ -129,7 +129,8 @@ def load_separator(
     digests = [_checked_sha256(path) for path in files.members]
     bag = _read_bag(model, files)
     wanted = [model.sources.index(stem) for stem in check_stems(model, stems)]
-    needed = [any(row[source] for source in wanted) for row in bag.weights]
+    # A bag of one's own is loaded whole: who keeps the separator knows the catalog's weights alone.
+    needed = [files.bag is not None or any(row[source] for source in wanted) for row in bag.weights]
     if model.kind is ModelKind.TORCHAUDIO:
         modules: list[Any] = [_load_torchaudio(path, model) for path in files.members]
         sample_rate, channels = model.sample_rate, 2
