@@ -36,6 +36,9 @@ class FakeSeparator:
         self.segment_frames = step_frames
         self._seed = seed
 
+    def warm_up(self) -> None:
+        """There is nothing to wait for."""
+
     def count_steps(self, frames: int, plan: SeparationPlan) -> int:
         return -(-frames // self.segment_frames)
 
@@ -94,6 +97,6 @@ class AdversarialSeparator(FakeSeparator):
             self._gain * noise,
             -self._gain * noise + 0.1,
             draw.uniform(-1e-40, 1e-40, mixture.shape),
-            draw.uniform(-1.0, 1.0, mixture.shape) * 10.0 ** draw.uniform(-9, 0.5, mixture.shape),
+            self._gain * draw.uniform(-1.0, 1.0, mixture.shape) * 10.0 ** draw.uniform(-9, 0, mixture.shape),
         ]
         return np.asarray(np.stack(stems), np.float32)

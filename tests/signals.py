@@ -41,7 +41,7 @@ def make_music(
 def to_ints(signal: Signal, bits: int) -> NDArray[np.int64]:
     """Return ``signal`` as integers of a word of ``bits`` bits, clipped."""
     limit = 2 ** (bits - 1)
-    return np.clip(np.rint(signal * limit), -limit, limit - 1).astype(np.int64)
+    return np.asarray(np.clip(np.rint(signal * limit), -limit, limit - 1), np.int64)
 
 
 def write_pcm(

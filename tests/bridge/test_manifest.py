@@ -1,0 +1,158 @@
+"""stems.json and the names in and of a result folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stembridge import manifest as m
+from stembridge.errors import SourceError
+
+SCHEMA: dict[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "docs" / "stems.schema.json").read_text(encoding="utf-8")
+)
+HASH = "0123456789abcdef" * 4
+
+
+def make_manifest() -> m.Manifest:
+    return m.Manifest(
+        generator=m.Generator("0.1.0"),
+        job="job",
+        created=m.timestamp(1_700_000_000.5),
+        source=m.SourceEntry('/あ/"x"\n.wav', HASH, 48_000, 100, 2, "PCM_24", m.RegionEntry(10, 90)),
+        model=m.ModelEntry("fake", HASH, "full", 0, 0, 0.25),
+        grid=m.GridEntry(23, 23),
+        claims=m.Claims(True, True, 0.1, 1 / 3, 0.0),
+        residual=m.ResidualEntry("own", -40.5),
+        stems=(
+            m.StemEntry("drums", "x - drums.wav", "FLOAT", HASH),
+            m.StemEntry("residual", "x - residual.wav", "DOUBLE", HASH),
+        ),
+        deterministic=True,
+    )
+
+
+def test_a_manifest_comes_back_as_it_was_and_fits_the_schema(tmp_path: Path) -> None:
+    manifest = make_manifest()
+    m.write_manifest(tmp_path, manifest)
+    assert m.read_manifest(tmp_path) == manifest
+    written = json.loads((tmp_path / "stems.json").read_text(encoding="utf-8"))
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(written, SCHEMA)
+    assert written["created"] == "2023-11-14T22:13:20+00:00"
+    for key in SCHEMA["required"]:
+        broken = {name: value for name, value in written.items() if name != key}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(broken, SCHEMA)
+
+
+def test_a_field_of_a_later_version_is_passed_over(tmp_path: Path) -> None:
+    m.write_manifest(tmp_path, make_manifest())
+    path = tmp_path / "stems.json"
+    path.write_text(
+        json.dumps({**json.loads(path.read_text(encoding="utf-8")), "later": [1]}), encoding="utf-8"
+    )
+    assert m.read_manifest(tmp_path) == make_manifest()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "is not a manifest"),
+        (b"{}", "missing required field"),
+        (b"\xff\xfe{}", "is not a manifest"),
+        (b"[" * 5000, "is not a manifest"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(tmp_path: Path, text: bytes, words: str) -> None:
+    (tmp_path / "stems.json").write_bytes(text)
+    with pytest.raises(SourceError, match=words) as caught:
+        m.read_manifest(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(SourceError, match=r"stems\.json' does not exist"):
+            m.read_manifest(folder)
+
+
+def broken_manifests() -> list[tuple[str, m.Manifest]]:
+    good = make_manifest()
+    stem = good.stems[0]
+    return [
+        ("schema", replace(good, schema="stembridge.stems/2")),
+        ("region", replace(good, source=replace(good.source, region=m.RegionEntry(50, 51)))),
+        ("0 Hz", replace(good, source=replace(good.source, sample_rate=0))),
+        ("empty", replace(good, stems=())),
+        ("plain name", replace(good, stems=(replace(stem, file="../x.wav"),))),
+        ("plain name", replace(good, stems=(replace(stem, file="a\\x.wav"),))),
+        ("plain name", replace(good, stems=(replace(stem, file=".."),))),
+        ("subtype", replace(good, stems=(replace(stem, subtype="PCM_16"),))),
+        ("sha256", replace(good, stems=(replace(stem, sha256="0"),))),
+        ("twice", replace(good, stems=(stem, stem))),
+        ("grid", replace(good, grid=m.GridEntry(23, 15))),
+        ("sha256_pcm", replace(good, source=replace(good.source, sha256_pcm="x"))),
+    ]
+
+
+@pytest.mark.parametrize(("words", "manifest"), broken_manifests())
+def test_a_manifest_that_cannot_be_is_refused(tmp_path: Path, words: str, manifest: m.Manifest) -> None:
+    m.write_manifest(tmp_path, manifest)
+    with pytest.raises(SourceError, match=words) as caught:
+        m.read_manifest(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/a/song.wav", "song"),
+        ("/a/it's $HOME (1).final.wav", "it's $HOME (1).final"),
+        ('/a/say "yes"?.wav', "say _yes__"),
+        ("/a/two\nlines.wav", "two_lines"),
+        ("/a/日本語.flac", "日本語"),
+        ("/a/ends. . .wav", "ends"),
+        ("/a/CON.wav", "_CON"),
+        ("/a/nul.tar.wav", "_nul.tar"),
+        ("/a/.hidden.wav", "_.hidden"),
+        ("/a/...", "_"),
+        ("/a/\udcff.wav", "_"),
+    ],
+)
+def test_names_that_every_system_takes(path: str, name: str) -> None:
+    assert m.source_name(path) == name
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_any_name_becomes_a_legal_one(text: str) -> None:
+    name = m.sanitise_name(text)
+    assert 0 < len(name.encode()) <= 180
+    assert not set(name) & set('<>:"/\\|?*\n\r\t\0') and name[-1] not in " ." and name[0] != "."
+    assert name.split(".")[0].strip().upper() not in ("CON", "NUL", "COM1", "LPT9")
+    folder = m.folder_name(name, "torchaudio:hdemucs_high_musdb_plus", "job")
+    assert len(folder.encode()) <= 255 and len(m.file_name(name, "no_vocals").encode()) <= 255
+
+
+def test_a_long_name_is_cut_between_characters() -> None:
+    assert m.sanitise_name("あ" * 100) == "あ" * 60
+    assert m.sanitise_name("x" + "あ" * 100) == "x" + "あ" * 59
+
+
+def test_the_folder_carries_name_model_and_job() -> None:
+    name = m.folder_name("song", "torchaudio:hdemucs", "job")
+    assert name == "song__torchaudio_hdemucs__" + m.job8("job")
+    assert m.job8("job") == hashlib.sha256(b"job").hexdigest()[:8]
+    assert m.file_name("song", "drums") == "song - drums.wav"
+
+
+def test_stems_have_one_order() -> None:
+    assert m.order_stems(("piano", "kazoo", "vocals", "drums")) == ("drums", "vocals", "piano", "kazoo")

@@ -1,0 +1,189 @@
+"""The null test finds whatever does not hold: a flipped bit, a false claim, a missing or foreign file."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fakes import AdversarialSeparator, FakeSeparator
+from signals import make_noise, to_ints, write_float, write_pcm
+from splits import make_request, split_to_end
+from stembridge import wavfile
+from stembridge.null_test import Reference, check_result, decibels
+
+FRAMES = 3_000
+RATE = 44_100
+SEPARATOR = FakeSeparator(step_frames=1_000)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("sets")
+    source = write_pcm(root / "x.wav", to_ints(make_noise(FRAMES, 2), 24), RATE, 24)
+    return Path(split_to_end(make_request(source, root / "out"), SEPARATOR)[0].folder)
+
+
+@pytest.fixture
+def copy(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "set"))
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    path = folder / "stems.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    change(document)
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+def test_a_set_that_was_left_alone_holds(folder: Path) -> None:
+    report = check_result(folder, orders=120)
+    assert report.holds, report.failures
+    assert report.reference is Reference.ORIGINAL
+    assert (report.error_f64, report.error_f32) == (0.0, 0.0)
+    assert (report.orders_f32, report.orders_f64) == (121, 2)
+    assert report.claims and report.claims.exact_f64 and report.claims.exact_f32_any_order
+    assert report.first_bad_frame is None
+    assert len(report.files) == 5
+    assert decibels(report.error_f64 or 0.0) == -np.inf
+
+
+def test_without_the_original_the_null_is_proven_by_its_hash(copy: Path) -> None:
+    edit(copy, lambda d: d["source"].update(path="/gone/x.wav"))
+    report = check_result(copy)
+    assert report.holds, report.failures
+    assert report.reference is Reference.HASH and "does not exist" in report.remark
+
+
+def test_another_file_in_the_originals_place_is_not_taken_for_it(copy: Path, tmp_path: Path) -> None:
+    other = write_pcm(tmp_path / "y.wav", to_ints(make_noise(FRAMES, 2, seed=1), 24), RATE, 24)
+    edit(copy, lambda d: d["source"].update(path=str(other)))
+    report = check_result(copy)
+    assert report.holds and report.reference is Reference.HASH
+    assert "not the original any more" in report.remark
+
+
+@pytest.mark.parametrize("has_original", [True, False])
+def test_any_one_flipped_bit_is_found(copy: Path, has_original: bool) -> None:
+    if not has_original:
+        edit(copy, lambda d: d["source"].update(path="/gone/x.wav"))
+    draw = np.random.default_rng(0)
+    for path in sorted(copy.glob("*.wav")):
+        good = path.read_bytes()
+        places = [
+            *range(0, wavfile.HEADER_BYTES, 3),
+            *draw.integers(wavfile.HEADER_BYTES, len(good), 12).tolist(),
+        ]
+        for place in [*places, len(good) - 1]:
+            bad = bytearray(good)
+            bad[place] ^= 1 << int(draw.integers(8))
+            path.write_bytes(bad)
+            assert not check_result(copy).holds, (path.name, place)
+        path.write_bytes(good)
+    assert check_result(copy).holds
+
+
+def test_the_first_bad_frame_and_the_size_of_the_error_are_named(copy: Path) -> None:
+    path = next(copy.glob("*drums.wav"))
+    data = bytearray(path.read_bytes())
+    at = wavfile.HEADER_BYTES + 8 * 1_234
+    data[at : at + 4] = (np.frombuffer(data[at : at + 4], "<f4") + np.float32(0.5)).tobytes()
+    path.write_bytes(data)
+    report = check_result(copy)
+    assert report.first_bad_frame == 1_234
+    assert report.error_f64 == pytest.approx(0.5) and report.error_f32 == pytest.approx(0.5)
+    assert any("drums.wav' is not what was written" in line for line in report.failures)
+
+
+def test_files_that_are_swapped_missing_longer_or_no_numbers_are_found(copy: Path) -> None:
+    drums, bass = next(copy.glob("*drums.wav")), next(copy.glob("*bass.wav"))
+    kept = drums.read_bytes()
+    drums.write_bytes(bass.read_bytes())
+    assert not check_result(copy).holds
+    drums.write_bytes(kept + b"\0")
+    assert not check_result(copy).holds
+    drums.write_bytes(kept[: wavfile.HEADER_BYTES] + b"\xff" * (len(kept) - wavfile.HEADER_BYTES))
+    assert "NaN" in check_result(copy).failures[0]
+    drums.unlink()
+    assert "is missing" in check_result(copy).failures[0]
+
+
+CLAIMS: list[tuple[tuple[str, ...], Any]] = [
+    (("claims", "exact_f64"), False),
+    (("claims", "exact_f32_any_order"), False),
+    (("claims", "positive_max"), 0.0),
+    (("claims", "negative_max"), 1.5),
+    (("claims", "max_error"), 1e-9),
+    (("claims", "inexact_samples"), 1),
+    (("residual", "level_db"), -20.0),
+    (("residual", "level_db"), None),
+    (("source", "sha256_pcm"), "0" * 64),
+    (("source", "sample_rate"), 48_000),
+    (("source", "channels"), 1),
+    (("grid", "residual_bits"), None),
+    (("stems", "0", "sha256"), "0" * 64),
+    (("stems", "0", "subtype"), "DOUBLE"),
+    (("stems", "4", "file"), "no such.wav"),
+]
+
+
+@pytest.mark.parametrize(("keys", "value"), CLAIMS)
+def test_a_claim_that_does_not_hold_is_reported(copy: Path, keys: tuple[str, ...], value: Any) -> None:
+    def change(document: dict[str, Any]) -> None:
+        place: Any = document
+        for key in keys[:-1]:
+            place = place[int(key)] if isinstance(place, list) else place[key]
+        assert place[keys[-1]] != value
+        place[keys[-1]] = value
+
+    edit(copy, change)
+    report = check_result(copy)
+    assert not report.holds
+    assert all("\n" not in line for line in report.failures)
+
+
+def test_a_stem_that_is_left_out_is_found(copy: Path) -> None:
+    edit(copy, lambda d: d["stems"].pop(0))
+    assert any(
+        "do not sum to the original" in line or "claim" in line for line in check_result(copy).failures
+    )
+
+
+@pytest.mark.parametrize("true_claim", [True, False])
+def test_a_hot_24_bit_set_claims_64_bit_alone(tmp_path: Path, true_claim: bool) -> None:
+    source = write_pcm(tmp_path / "x.wav", to_ints(make_noise(FRAMES, 2), 24), RATE, 24)
+    folder = split_to_end(make_request(source, tmp_path / "out"), AdversarialSeparator(gain=4.0))[0].folder
+    if not true_claim:
+        edit(Path(folder), lambda d: d["claims"].update(exact_f32_any_order=True))
+    report = check_result(folder, orders=120)
+    assert report.holds == true_claim
+    assert report.error_f64 == 0.0 and report.error_f32 and 0 < report.error_f32 < 1e-5
+
+
+def test_an_inexact_set_needs_its_original(tmp_path: Path) -> None:
+    source = write_float(tmp_path / "x.wav", make_noise(FRAMES, 2) / 3, RATE, "DOUBLE")
+    folder = Path(split_to_end(make_request(source, tmp_path / "out"), SEPARATOR)[0].folder)
+    report = check_result(folder)
+    assert report.holds, report.failures
+    assert report.claims and not report.claims.exact_f64 and 0 < report.claims.max_error <= 2.0**-52
+    assert report.claims.inexact_samples > 0
+    source.unlink()
+    assert "cannot be proven without the original" in check_result(folder).failures[0]
+
+
+def test_a_lossy_set_is_held_against_its_mixture_file(tmp_path: Path) -> None:
+    source = write_float(tmp_path / "x.ogg", make_noise(FRAMES, 2), RATE, "VORBIS", "OGG")
+    folder = Path(split_to_end(make_request(source, tmp_path / "out"), SEPARATOR)[0].folder)
+    source.unlink()
+    report = check_result(folder)
+    assert report.holds and report.reference is Reference.MIXTURE
+    path = folder / "x - mixture.wav"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert any("mixture" in line for line in check_result(folder).failures)

@@ -1,0 +1,634 @@
+"""One split from file to published folder, held from outside: files, sums, places, and what bad input gets.
+
+A residual closes any sum, so the stems themselves are held too: `assert_stems` knows what each must be.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import permutations
+from math import fsum
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from fakes import SOURCES, AdversarialSeparator, FakeSeparator, IdentitySeparator, ZeroSeparator
+from signals import make_music, make_noise, read_float_wav, to_ints, write_float, write_pcm
+from splits import make_request, read_set, split_to_end
+from stembridge.dsp.resample import count_frames, resample_blocks
+from stembridge.errors import ModelError, OutputError, RequestError, SourceError, StembridgeError
+from stembridge.null_test import check_result
+from stembridge.types import Region
+from stembridge_daemon.failpoints import VARIABLE
+from stembridge_daemon.worker.pipeline import WORK_PREFIX, run_split
+from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan, Separator
+
+Signal = NDArray[np.float64]
+
+MODEL_HZ = 44_100
+
+
+class ArrayReader:
+    """A mixture in memory, as `MixtureReader` promises it."""
+
+    def __init__(self, signal: NDArray[np.float32]) -> None:
+        self._signal = signal
+        self.channels, self.frames = signal.shape
+        average = signal.mean(axis=0, dtype=np.float64)
+        self.mean, self.deviation = float(average.mean()), float(average.std(ddof=1))
+
+    def read(self, start: int, frames: int) -> NDArray[np.float32]:
+        out = np.zeros((self.channels, frames), np.float32)
+        begin, end = max(start, 0), min(start + frames, self.frames)
+        out[:, begin - start : end - start] = self._signal[:, begin:end]
+        return out
+
+
+def separate_directly(separator: Separator, mixture: Signal) -> dict[str, Signal]:
+    """Return what the separator itself gives for a mixture at its own rate."""
+    reader = ArrayReader(mixture.astype(np.float32))
+    blocks = separator.separate(reader, SeparationPlan(separator.sources))
+    stems = np.concatenate([block.stems for block in blocks], axis=2).astype(np.float64)
+    return dict(zip(separator.sources, stems, strict=True))
+
+
+def assert_stems(
+    files: dict[str, Signal], wanted: dict[str, Signal], largest_error: float, edge: int = 0
+) -> None:
+    for name, stem in wanted.items():
+        inside = slice(edge, stem.shape[1] - edge)
+        error = np.abs(files[name] - stem)[:, inside].max()
+        assert error <= largest_error, f"{name} is off by {error}"
+        assert files[name][:, inside].any() == stem[:, inside].any()
+
+
+def assert_exact(files: dict[str, Signal], original: Signal, *, float32: bool) -> None:
+    """Sum as real numbers, then in every order in 64 and, where claimed, in 32 bits."""
+    values = list(files.values())
+    step = max(1, original.shape[1] // 200)
+    for index in np.ndindex(original[:, ::step].shape):
+        assert fsum(value[:, ::step][index] for value in values) == original[:, ::step][index]
+    narrow = [value.astype(np.float32) for value in values]
+    for order in permutations(range(len(values))):
+        assert np.array_equal(sum((values[i] for i in order[1:]), values[order[0]]), original)
+        if float32:
+            assert np.array_equal(
+                sum((narrow[i] for i in order[1:]), narrow[order[0]]), original.astype(np.float32)
+            )
+
+
+FORMATS = (
+    ("WAV", "PCM_16"),
+    ("WAV", "PCM_24"),
+    ("WAV", "PCM_32"),
+    ("AIFF", "PCM_16"),
+    ("AIFF", "PCM_24"),
+    ("FLAC", "PCM_16"),
+    ("FLAC", "PCM_24"),
+    ("WAV", "FLOAT"),
+    ("WAV", "ON_GRID"),
+    ("OGG", "VORBIS"),
+    ("MP3", "MPEG_LAYER_III"),
+)
+MP3_HZ = (8_000, 22_050, 44_100, 48_000)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(FORMATS),
+    rate=st.sampled_from((8_000, 22_050, 44_056, 44_100, 47_952, 48_000, 88_200, 96_000, 176_400, 192_000)),
+    channels=st.sampled_from((1, 2)),
+    frames=st.sampled_from((1, 2, 3, 17, 1_001, 5_003, 48_001)),
+    level=st.sampled_from((0.0, 1e-4, 0.5, 1.0, 4.0)),
+    gain=st.sampled_from((0.0, 0.3, 1.0, 4.0)),
+    is_two_stems=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+@example(("WAV", "PCM_16"), 44_100, 2, 48_001, 1.0, 4.0, False, 0)
+@example(("WAV", "PCM_24"), 48_000, 2, 48_001, 1.0, 4.0, False, 0)
+@example(("WAV", "FLOAT"), 44_100, 2, 48_001, 4.0, 4.0, False, 0)
+@example(("WAV", "FLOAT"), 48_000, 1, 1, 1e-4, 0.3, True, 0)
+@example(("MP3", "MPEG_LAYER_III"), 44_100, 2, 48_001, 1.0, 1.0, False, 0)
+def test_any_source_and_any_stems_null_as_claimed(
+    kind: tuple[str, str],
+    rate: int,
+    channels: int,
+    frames: int,
+    level: float,
+    gain: float,
+    is_two_stems: bool,
+    seed: int,
+) -> None:
+    container, subtype = kind
+    if container == "MP3":
+        rate = rate if rate in MP3_HZ else 44_100
+    signal = make_noise(frames, channels, seed=seed, level=level)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        path = root / "x"
+        if subtype == "ON_GRID":
+            write_float(path, np.rint(signal * 2**15) / 2**15, rate, "FLOAT", container)
+        elif subtype.startswith("PCM"):
+            bits = int(subtype[4:])
+            write_pcm(path, to_ints(signal, bits), rate, bits, container)
+        else:
+            write_float(path, signal, rate, subtype, container)
+        separator = AdversarialSeparator(gain=gain, seed=seed % 1000)
+        request = make_request(path, root / "out", two_stems="bass" if is_two_stems else None)
+        result, _ = split_to_end(request, separator)
+        manifest, files = read_set(result.folder)
+        names = ("bass", "no_bass") if is_two_stems else (*SOURCES, "residual")
+        assert tuple(files) == names
+
+        if container in ("OGG", "MP3"):
+            original, _ = read_float_wav(Path(result.folder) / "x - mixture.wav")
+            # soundfile.read seeks first, after which an MP3 decodes to slightly other samples.
+            with soundfile.SoundFile(path) as file:
+                decoded = file.read(always_2d=True).T
+            assert np.abs(original - decoded).max(initial=0) <= 0.5 * 2.0**-23
+        else:
+            original = soundfile.read(path, always_2d=True)[0].T
+        claims = manifest.claims
+        assert claims.exact_f64, claims
+        assert_exact(files, original, float32=claims.exact_f32_any_order)
+        sums = np.stack(list(files.values()))
+        hottest = max(np.maximum(sums, 0).sum(axis=0).max(), np.maximum(-sums, 0).sum(axis=0).max())
+        if subtype in ("PCM_16", "ON_GRID"):
+            assert claims.exact_f32_any_order
+        elif subtype not in {"FLOAT", "PCM_32"}:
+            assert claims.exact_f32_any_order == (hottest <= 2.0)
+        report = check_result(result.folder)
+        assert report.holds, report.failures
+
+
+@pytest.mark.parametrize(
+    ("bits", "gain", "subtype"),
+    [(16, 4.0, "FLOAT"), (24, 4.0, "DOUBLE"), (24, 0.1, "FLOAT"), (32, 0.1, "DOUBLE")],
+)
+def test_the_residual_is_64_bit_only_where_float32_cannot_hold_it(
+    tmp_path: Path, bits: int, gain: float, subtype: str
+) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(5_000, 2), bits), MODEL_HZ, bits)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), AdversarialSeparator(gain=gain))
+    manifest, _ = read_set(result.folder)
+    assert [entry.subtype for entry in manifest.stems] == ["FLOAT"] * 4 + [subtype]
+    assert manifest.grid.stem_bits == (21 if bits == 16 else 23)
+    assert ("32-bit mixing" in "".join(result.warnings)) == (subtype == "DOUBLE")
+
+
+def test_full_precision_doubles_state_their_error(tmp_path: Path) -> None:
+    signal = make_noise(5_000, 2) / 3
+    path = write_float(tmp_path / "x.wav", signal, MODEL_HZ, "DOUBLE")
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
+    manifest, files = read_set(result.folder)
+    claims = manifest.claims
+    assert not claims.exact_f64 and not claims.exact_f32_any_order
+    assert manifest.grid.residual_bits is None and manifest.stems[-1].subtype == "DOUBLE"
+    error = np.abs(sum(files.values(), np.zeros((2, 5_000))) - signal).max()
+    assert 0 < error <= claims.max_error <= 2.0**-52
+    assert "not exact" in result.warnings[-1]
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_stems_at_the_models_rate_are_within_half_a_unit_at_their_sample(
+    tmp_path: Path, bits: int, channels: int
+) -> None:
+    ints = to_ints(make_music(70_001, channels, MODEL_HZ), bits)
+    mixture = ints / 2.0 ** (bits - 1)
+    path = write_pcm(tmp_path / "x.wav", ints, MODEL_HZ, bits)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
+    _, files = read_set(result.folder)
+    wanted = separate_directly(FakeSeparator(), np.repeat(mixture, 3 - channels, axis=0))
+    if channels == 1:
+        wanted = {name: stem.mean(axis=0, keepdims=True) for name, stem in wanted.items()}
+    # A mono stem is a mean, which waits in float32: another half unit of a smaller one.
+    assert_stems(files, wanted, 0.5 * 2.0**-23 * (1 if channels == 2 else 1.25))
+
+
+@pytest.mark.parametrize("rate", [48_000, 88_200, 96_000, 192_000])
+def test_stems_at_other_rates_are_aligned_and_an_identity_model_leaves_almost_nothing(
+    tmp_path: Path, rate: int
+) -> None:
+    frames = 2 * rate + 1
+    ints = to_ints(make_music(frames, 2, rate), 24)
+    mixture = ints / 2.0**23
+    path = write_pcm(tmp_path / "x.wav", ints, rate, 24)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), IdentitySeparator())
+    _, files = read_set(result.folder)
+    inside = slice(rate // 4, -rate // 4)
+    assert estimate_delay(files["drums"][:, inside], mixture[:, inside]) <= 1e-3
+    energies = [np.sum(x[:, inside] ** 2) for x in (files["residual"], mixture)]
+    assert 10 * np.log10(energies[0] / energies[1]) <= -90
+    assert_stems(files, {"drums": mixture, "bass": np.zeros_like(mixture)}, 1e-4, edge=rate // 4)
+
+
+def estimate_delay(late: Signal, reference: Signal) -> float:
+    """Return how many frames ``late`` is behind, to first order, sign dropped."""
+    slope = np.gradient(reference, axis=1)
+    return abs(float(np.sum(slope * (late - reference)) / np.sum(slope**2)))
+
+
+def test_the_delay_estimate_sees_a_delay() -> None:
+    signal = make_music(48_000, 1, 48_000, cutoff_hz=2_000)
+    assert estimate_delay(signal[:, :-1], signal[:, 1:]) == pytest.approx(1.0, rel=0.1)
+
+
+def test_an_identity_model_at_its_own_rate_leaves_nothing(tmp_path: Path) -> None:
+    ints = to_ints(make_noise(50_001, 2, level=1.0), 24)
+    path = write_pcm(tmp_path / "x.flac", ints, MODEL_HZ, 24, "FLAC")
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), IdentitySeparator())
+    _, files = read_set(result.folder)
+    assert np.array_equal(files["drums"] * 2**23, ints)
+    assert not files["residual"].any() and result.residual_db is None
+
+
+class SwappedSeparator(FakeSeparator):
+    """Gives two stems under each other's names."""
+
+    def estimate(self, mixture: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        return super().estimate(mixture, start)[[1, 0, 2, 3]]
+
+
+@pytest.mark.parametrize("wrong", [SwappedSeparator(), ZeroSeparator()])
+def test_wrong_stems_are_seen_though_their_sum_is_exact(tmp_path: Path, wrong: FakeSeparator) -> None:
+    ints = to_ints(make_music(30_000, 2, MODEL_HZ), 16)
+    path = write_pcm(tmp_path / "x.wav", ints, MODEL_HZ, 16)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), wrong)
+    _, files = read_set(result.folder)
+    assert check_result(result.folder).holds
+    with pytest.raises(AssertionError):
+        assert_stems(files, separate_directly(FakeSeparator(), ints / 2.0**15), 0.5 * 2.0**-23)
+
+
+def test_files_are_named_by_their_source_in_the_order_of_every_result(tmp_path: Path) -> None:
+    sources = ("piano", "vocals", "drums")
+    separator = FakeSeparator(sources=sources)
+    ints = to_ints(make_music(30_000, 2, MODEL_HZ), 16)
+    path = write_pcm(tmp_path / "x.wav", ints, MODEL_HZ, 16)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), separator)
+    manifest, files = read_set(result.folder)
+    assert tuple(files) == ("drums", "vocals", "piano", "residual")
+    assert_stems(files, separate_directly(separator, ints / 2.0**15), 0.5 * 2.0**-23)
+    assert [entry.file for entry in manifest.stems] == [f"x - {name}.wav" for name in files]
+    assert sorted(path.name for path in Path(result.folder).iterdir()) == sorted(
+        [*(entry.file for entry in manifest.stems), "stems.json"]
+    )
+
+
+def test_chosen_stems_and_their_complement(tmp_path: Path) -> None:
+    ints = to_ints(make_music(30_000, 2, MODEL_HZ), 16)
+    path = write_pcm(tmp_path / "x.wav", ints, MODEL_HZ, 16)
+    wanted = separate_directly(FakeSeparator(), ints / 2.0**15)
+    chosen, _ = split_to_end(make_request(path, tmp_path / "a", stems=("vocals", "drums")), FakeSeparator())
+    _, files = read_set(chosen.folder)
+    assert tuple(files) == ("drums", "vocals", "residual")
+    assert_stems(files, {name: wanted[name] for name in ("drums", "vocals")}, 0.5 * 2.0**-23)
+    assert chosen.warnings == () and chosen.residual_db is not None
+
+    two, _ = split_to_end(make_request(path, tmp_path / "b", two_stems="vocals"), FakeSeparator())
+    manifest, files = read_set(two.folder)
+    assert tuple(files) == ("vocals", "no_vocals")
+    assert two.residual_db is None and manifest.residual.policy == "complement"
+    assert_stems(
+        files, {"vocals": wanted["vocals"], "no_vocals": ints / 2.0**15 - wanted["vocals"]}, 2.0**-23
+    )
+
+
+def test_a_loud_residual_of_a_full_set_is_a_warning(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(3_000, 2), 16), MODEL_HZ, 16)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), ZeroSeparator())
+    assert result.residual_db == 0.0
+    assert "the residual is at 0.0 dB re mixture" in result.warnings[0]
+
+
+class ContextSeparator(FakeSeparator):
+    """Remembers what it could see beyond the item."""
+
+    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
+        self.seen = reader.read(-3_000, reader.frames + 6_000)
+        self.moments = (reader.mean, reader.deviation)
+        yield from super().separate(reader, plan)
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000])
+def test_a_region_is_separated_with_its_real_context(tmp_path: Path, rate: int) -> None:
+    mixture = to_ints(make_music(60_000, 2, rate, cutoff_hz=8_000), 16)
+    path = write_pcm(tmp_path / "x.wav", mixture, rate, 16)
+    region = Region(2_500, 40_000)
+    separator = ContextSeparator()
+    result, _ = split_to_end(make_request(path, tmp_path / "out", region=region), separator)
+    manifest, files = read_set(result.folder)
+    assert (manifest.source.region.start, manifest.source.region.frames) == (2_500, 40_000)
+    original = mixture[:, 2_500:42_500] / 2.0**15
+    assert_exact(files, original, float32=True)
+
+    # Frame 0 of the model lies on frame 2,500 of the file, whatever the file's rate is.
+    time = 2_500 / rate + np.arange(-3_000, separator.seen.shape[1] - 3_000) / MODEL_HZ
+    wanted = np.stack(
+        [np.interp(time, np.arange(60_000) / rate, row / 2.0**15, left=0, right=0) for row in mixture]
+    )
+    real = (time > 200 / rate) & (time < 59_800 / rate)
+    assert np.abs(separator.seen - wanted)[:, real].max() < (1e-7 if rate == MODEL_HZ else 0.05)
+    assert not separator.seen[:, time < -1 / rate].any()
+
+    item = separator.seen[:, 3_000:-3_000].mean(axis=0, dtype=np.float64)
+    assert separator.moments == pytest.approx((item.mean(), item.std(ddof=1)), rel=1e-9)
+
+
+@pytest.mark.parametrize("rate", [8_000, 48_000])
+def test_the_mixture_that_a_model_sees_is_the_resampled_source(tmp_path: Path, rate: int) -> None:
+    ints = to_ints(make_noise(20_000, 1), 16)
+    separator = ContextSeparator()
+    split_to_end(make_request(write_pcm(tmp_path / "x.wav", ints, rate, 16), tmp_path / "out"), separator)
+    frames = count_frames(20_000, rate, MODEL_HZ)
+    wanted = np.concatenate(list(resample_blocks([ints / 2.0**15], 1, rate, MODEL_HZ, frames=frames)), axis=1)
+    assert separator.seen.shape[1] == frames + 6_000
+    for channel in separator.seen:
+        assert np.array_equal(channel[3_000:-3_000], wanted[0].astype(np.float32))
+
+
+def test_progress_rises_from_0_to_1_and_names_its_stages(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(100_000, 2), 16), MODEL_HZ, 16)
+    _, told = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator(step_frames=10_000))
+    fractions = [progress.fraction for progress in told]
+    assert fractions == sorted(fractions) and fractions[0] >= 0 and fractions[-1] <= 1
+    assert list(dict.fromkeys(p.stage for p in told)) == ["read", "separate", "close", "verify", "publish"]
+    steps = [p for p in told if p.stage == "separate"]
+    assert len(steps) == 10 and all(p.eta_s is not None and p.eta_s >= 0 for p in steps)
+
+
+def test_the_same_job_gives_the_same_bytes(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(50_000, 2), 24), 48_000, 24)
+    folders = [
+        Path(split_to_end(make_request(path, tmp_path / out), FakeSeparator())[0].folder)
+        for out in ("a", "b")
+    ]
+    assert folders[0].name == folders[1].name
+    for file in folders[0].glob("*.wav"):
+        assert file.read_bytes() == (folders[1] / file.name).read_bytes()
+
+
+def test_a_result_that_is_already_there_is_returned_and_not_made_again(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(3_000, 2), 16), MODEL_HZ, 16)
+    request = make_request(path, tmp_path / "out")
+    first, _ = split_to_end(request, FakeSeparator())
+    stamp = (Path(first.folder) / "stems.json").stat().st_mtime_ns
+    second, told = split_to_end(request, FakeSeparator())
+    assert second.folder == first.folder and not told
+    assert (Path(first.folder) / "stems.json").stat().st_mtime_ns == stamp
+    (Path(first.folder) / "x - drums.wav").unlink()
+    with pytest.raises(OutputError, match="was changed"):
+        split_to_end(request, FakeSeparator())
+
+
+def test_a_foreign_folder_in_the_results_place_is_left_alone(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(3_000, 2), 16), MODEL_HZ, 16)
+    request = make_request(path, tmp_path / "out")
+    folder = Path(split_to_end(make_request(path, tmp_path / "other"), FakeSeparator())[0].folder)
+    taken = tmp_path / "out" / folder.name
+    taken.mkdir(parents=True)
+    for content in ([], ["mine.txt"]):
+        for name in content:
+            (taken / name).touch()
+        with pytest.raises(OutputError, match="exists"):
+            split_to_end(request, FakeSeparator())
+        assert [p.name for p in taken.iterdir()] == content
+        assert list((tmp_path / "out").iterdir()) == [taken]
+
+
+NAMES = (
+    "with space.wav",
+    "it's.wav",
+    'say "x".wav',
+    "$HOME.wav",
+    "two\nlines.wav",
+    "日本語.wav",
+    "あ" * 80 + ".wav",
+    "CON.wav",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_gets_a_result(tmp_path: Path, name: str) -> None:
+    path = write_pcm(tmp_path / name, to_ints(make_noise(500, 1), 16), MODEL_HZ, 16)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
+    assert check_result(result.folder).holds
+    assert "\n" not in result.folder
+
+
+def bad_sources(root: Path) -> dict[str, Path]:
+    """Files that cannot be split, by the words that say why."""
+    good = write_pcm(root / "good.wav", to_ints(make_noise(5_000, 2), 16), MODEL_HZ, 16).read_bytes()
+    holes = make_noise(70_000, 2)
+    holes[1, 69_000] = np.nan
+    loop = root / "loop"
+    loop.symlink_to(loop)
+    (root / "empty.wav").touch()
+    (root / "cut.wav").write_bytes(good[:-1_000])
+    (root / "text\n'\"$あ.wav").write_text("this is no audio\n" * 100)
+    return {
+        "does not exist": root / "missing.wav",
+        "is a directory": root,
+        "0 bytes": root / "empty.wav",
+        "truncated": root / "cut.wav",
+        "cannot be read as audio": root / "text\n'\"$あ.wav",
+        "cannot be read: ": loop,
+        "File name too long": root / ("x" * 300 + ".wav"),
+        "nan at frame 69000 of channel 2": write_float(root / "nan.wav", holes, MODEL_HZ),
+        "cannot be split yet": write_pcm(root / "six.wav", to_ints(make_noise(9, 6), 16), MODEL_HZ, 16),
+    }
+
+
+BAD_SOURCES = (
+    "does not exist",
+    "is a directory",
+    "0 bytes",
+    "truncated",
+    "cannot be read as audio",
+    "cannot be read: ",
+    "File name too long",
+    "nan at frame 69000 of channel 2",
+    "cannot be split yet",
+)
+
+
+@pytest.mark.parametrize("words", BAD_SOURCES)
+def test_a_bad_source_gets_one_line_and_leaves_nothing(tmp_path: Path, words: str) -> None:
+    root = tmp_path / "in"
+    root.mkdir()
+    source = bad_sources(root)[words]
+    with pytest.raises(SourceError) as caught:
+        split_to_end(make_request(source, tmp_path / "deep" / "out"), FakeSeparator())
+    assert words in caught.value.message and "\n" not in str(caught.value) and caught.value.hint
+    assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/deeper", "/proc/no/where", "x" * 300])
+def test_an_output_folder_that_cannot_be_gets_one_line(tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(500, 2), 16), MODEL_HZ, 16)
+    with pytest.raises(OutputError) as caught:
+        split_to_end(make_request(path, tmp_path / out), FakeSeparator())
+    assert "\n" not in str(caught.value) and caught.value.hint
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "x.wav"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_a_disk_that_fills_up_gets_one_line_and_leaves_nothing(tmp_path: Path, share: float) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(60_000, 2), 16), MODEL_HZ, 16)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * 60_000 * 8), hard))
+    try:
+        with pytest.raises(OutputError, match=r"cannot write into .*File too large"):
+            split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_split_that_has_no_room_is_refused_before_it_starts(tmp_path: Path) -> None:
+    separator = FakeSeparator()
+    separator.segment_frames = 10**15
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(500, 2), 16), MODEL_HZ, 16)
+    with pytest.raises(OutputError, match="MB free, the split needs"):
+        split_to_end(make_request(path, tmp_path / "out"), separator)
+    assert not (tmp_path / "out").exists()
+
+
+def test_stems_that_the_model_does_not_know_are_refused(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(500, 2), 16), MODEL_HZ, 16)
+    with pytest.raises(ModelError, match=r"knows no stem 'kazoo' .it knows drums, bass, other, vocals"):
+        split_to_end(make_request(path, tmp_path / "out", stems=("vocals", "kazoo")), FakeSeparator())
+    with pytest.raises(RequestError, match="exclude each other"):
+        split_to_end(
+            make_request(path, tmp_path / "out", stems=("vocals",), two_stems="bass"), FakeSeparator()
+        )
+
+
+class WrongSeparator(FakeSeparator):
+    """Breaks its promise in the way that ``fault`` names."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(step_frames=1_000)
+        self._fault = fault
+
+    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
+        for block in super().separate(reader, plan):
+            if self._fault == "gap" and block.start:
+                yield Block(block.start + 1, block.stems)
+            elif self._fault == "fewer stems":
+                yield Block(block.start, block.stems[:-1])
+            elif self._fault == "NaN":
+                yield Block(block.start, block.stems * np.float32(np.nan))
+            elif self._fault == "short" and block.start:
+                return
+            else:
+                yield block
+
+
+@pytest.mark.parametrize("fault", ["gap", "fewer stems", "NaN", "short"])
+def test_a_separator_that_breaks_its_promise_fails_the_job(tmp_path: Path, fault: str) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(3_000, 2), 16), MODEL_HZ, 16)
+    with pytest.raises(ModelError, match="fake returned"):
+        split_to_end(make_request(path, tmp_path / "out"), WrongSeparator(fault))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("stage", ["read", "separate", "close", "verify", "publish"])
+def test_closing_the_generator_cancels_and_leaves_nothing(tmp_path: Path, stage: str) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(100_000, 2), 16), 48_000, 16)
+    running = run_split("job", make_request(path, tmp_path / "deep" / "out"), FakeSeparator())
+    for progress in running:
+        if progress.stage == stage:
+            break
+    assert any(p.name.startswith(WORK_PREFIX) for p in (tmp_path / "deep" / "out").iterdir())
+    running.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["x.wav"]
+
+
+def rewrite_one_sample(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-8_000])
+
+
+@pytest.mark.parametrize("change", [rewrite_one_sample, cut, Path.unlink])
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_a_source_that_changes_meanwhile_is_noticed(
+    tmp_path: Path, change: Callable[[Path], None], subtype: str
+) -> None:
+    path = write_float(tmp_path / "x.wav", np.rint(make_noise(100_000, 2) * 2**15) / 2**15, MODEL_HZ, subtype)
+    running = run_split("job", make_request(path, tmp_path / "out"), FakeSeparator())
+    assert any(progress.stage == "separate" for progress in running)
+    change(path)
+    with pytest.raises(SourceError):
+        for _ in running:
+            pass
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_were_damaged_while_they_were_written_are_not_published(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(100_000, 2), 16), MODEL_HZ, 16)
+    running = run_split("job", make_request(path, tmp_path / "out"), FakeSeparator())
+    assert any(progress.stage == "verify" for progress in running)
+    written = next((tmp_path / "out").glob(f"{WORK_PREFIX}*/*bass.wav"))
+    rewrite_one_sample(written)
+    with pytest.raises(StembridgeError, match="do not hold what would be claimed"):
+        for _ in running:
+            pass
+    assert not (tmp_path / "out").exists()
+
+
+SPLIT = """
+import sys
+from pathlib import Path
+from fakes import FakeSeparator
+from splits import make_request, split_to_end
+split_to_end(make_request(Path(sys.argv[1]), Path(sys.argv[2])), FakeSeparator())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "is_published"),
+    [
+        ("pipeline-read", False),
+        ("pipeline-mid-write", False),
+        ("pipeline-before-manifest", False),
+        ("pipeline-before-rename", False),
+        ("pipeline-after-rename", True),
+    ],
+)
+def test_a_killed_split_runs_again_to_one_whole_result(tmp_path: Path, name: str, is_published: bool) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(50_000, 2), 16), 48_000, 16)
+    out = tmp_path / "out"
+    environment = {
+        **os.environ,
+        VARIABLE: f"{name}@{tmp_path / 'once'}",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
+    }
+    killed = subprocess.run(
+        [sys.executable, "-c", SPLIT, path, out], env=environment, check=False, timeout=60
+    )
+    assert killed.returncode == -9
+    visible = [p for p in out.iterdir() if not p.name.startswith(".")]
+    assert len(visible) == is_published
+    result, told = split_to_end(make_request(path, out), FakeSeparator())
+    assert bool(told) != is_published
+    assert [p.name for p in out.iterdir()] == [Path(result.folder).name]
+    assert check_result(result.folder).holds
