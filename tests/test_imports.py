@@ -15,7 +15,9 @@ HEAVY = {
 
 def modules_after(statement: str) -> set[str]:
     """Return the top-level modules that a fresh interpreter holds after ``statement``."""
-    program = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    program = (
+        f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout))
 

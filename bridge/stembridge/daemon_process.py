@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from stembridge.errors import DaemonUnavailable
 from stembridge.file_lock import FileLock, is_locked
 from stembridge.settings import Settings
 from stembridge.transport import Connection, read_connection
+
+if TYPE_CHECKING:
+    import subprocess
 
 START_TIMEOUT_S = 20.0
 _PASSED_ON = (
@@ -79,6 +82,8 @@ def _command(settings: Settings, flags: Sequence[str]) -> list[str]:
 
 
 def _spawn(settings: Settings, flags: Sequence[str]) -> subprocess.Popen[bytes]:
+    import subprocess
+
     settings.log_file.parent.mkdir(parents=True, exist_ok=True)
     detached: dict[str, object] = {"start_new_session": True}
     if os.name == "nt":

@@ -1,4 +1,4 @@
-"""How long a split will take and how much disk it needs, before it starts. Standard library only."""
+"""How long a split will take, reckoned before it starts. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ STOCK_SHARE_OF_PEAK = 0.29
 """Share of the matrix peak that the stock forward reaches on a CPU, measured on two cores with AMX."""
 PREVIEW_COST = 0.15
 """Seconds of one core per second of audio for `preview`, until this machine has measured its own."""
-FLOAT_BYTES = 4
-MODEL_RATE_HZ = 44100
 
 
 def pass_seconds(model: CatalogModel, request: SplitRequest, audio_s: float) -> float:
@@ -31,8 +29,8 @@ def split_seconds(
     audio_s: float,
     speeds: Mapping[str, float],
     matrix_gflops: float,
-) -> tuple[float, bool]:
-    """Return the seconds that a split will take, and whether that was measured on this machine.
+) -> float:
+    """Return the seconds that a split will take: as this machine has measured it, else reckoned.
 
     Parameters
     ----------
@@ -43,17 +41,7 @@ def split_seconds(
     work = pass_seconds(model, request, audio_s)
     measured = [cost for name, cost in speeds.items() if name.startswith(f"{model.name} on ")]
     if measured:
-        return work * min(measured), True
+        return work * min(measured)
     if model.kind is ModelKind.PREVIEW:
-        return work * PREVIEW_COST, False
-    return work * HTDEMUCS_GFLOP_PER_S / (matrix_gflops * STOCK_SHARE_OF_PEAK), False
-
-
-def disk_bytes(frames: int, channels: int, sample_rate: int, stems: int) -> tuple[int, int]:
-    """Return the bytes that the result takes, and those that the work needs beside it while it runs.
-
-    ``stems`` counts the files of the result, the residual among them.
-    """
-    one = frames * channels * FLOAT_BYTES
-    mixture = int(frames / sample_rate * MODEL_RATE_HZ) * 2 * FLOAT_BYTES
-    return one * stems, mixture + one * stems
+        return work * PREVIEW_COST
+    return work * HTDEMUCS_GFLOP_PER_S / (matrix_gflops * STOCK_SHARE_OF_PEAK)

@@ -7,7 +7,6 @@ wants them (platformdirs). The daemon reads the file and its own flags only, nev
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -124,10 +123,12 @@ def _default_places(home: Path | None) -> dict[str, Any]:
 
 
 def _from_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    import tomllib
+
     try:
         text = path.read_text("utf-8")
-    except FileNotFoundError:
-        return {}
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"settings file {path} cannot be read: {error}") from None
     try:

@@ -26,16 +26,15 @@ def print_result(folder: Path, warnings: Sequence[str] = ()) -> None:
     for row in rows:
         name = f"{row.name} ({level(manifest.residual.level_db)})" if row.name == "residual" else row.name
         table.add_row(escape(name), _peak(row), _loudness(row), escape(one_line(row.file)))
-    console = Console(soft_wrap=False)
-    console.print(table)
+    Console().print(table)
     claims = manifest.claims
     if claims.exact_f64:
         widths = "64-bit and 32-bit" if claims.exact_f32_any_order else "64-bit"
-        console.print(f"sums back to the original exactly, mixed in {widths}, in any order", highlight=False)
+        print(f"sums back to the original exactly, mixed in {widths}, in any order")
     else:
-        console.print(f"largest error of the sum {claims.max_error:.3g}", highlight=False)
+        print(f"largest error of the sum {claims.max_error:.3g}")
     for warning in warnings:
-        console.print(escape(f"warning: {one_line(warning)}"), highlight=False)
+        print(f"warning: {one_line(warning)}")
     print(one_line(str(folder)))
 
 

@@ -208,16 +208,16 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     audio_s = seconds = 0.0
     disk = 0
     speeds = client.status().speeds
-    peak = matrix_gflops() if not speeds else 1.0
-    is_measured = True
+    is_measured = any(name.startswith(f"{model.name} on ") for name in speeds)
+    peak = matrix_gflops() if model.kind is not ModelKind.PREVIEW and not is_measured else 1.0
     for request in requests:
         try:
             info = probe(request.source)
         except StembridgeError:
             continue
         length = info.frames / info.sample_rate
-        more, was_measured = split_seconds(model, request, length, speeds, peak)
-        audio_s, seconds, is_measured = audio_s + length, seconds + more, is_measured and was_measured
+        audio_s += length
+        seconds += split_seconds(model, request, length, speeds, peak)
         disk += estimate_disk(
             frames=info.frames,
             channels=info.channels,

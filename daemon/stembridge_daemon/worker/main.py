@@ -78,7 +78,9 @@ class ResidentModels:
         return separator
 
     def resident(self) -> Models:
-        return Models(tuple(key[0].name for key in self._separators), self._loads, self._device)
+        # Before the first model asks torch which device there is, only `preview` runs, and that on the CPU.
+        device = "cpu" if self._device == "auto" else self._device
+        return Models(tuple(key[0].name for key in self._separators), self._loads, device)
 
     def _load(self, files: ModelFiles, stems: Sequence[str]) -> Separator:
         if catalog.find_model(files.name).kind is ModelKind.PREVIEW:
