@@ -94,6 +94,10 @@ class PreviewSeparator:
             raise RequestError(f"segment of {segment_s} s for preview", "at least 1 s")
         self.segment_frames = round(segment_s * _SAMPLE_RATE)
 
+    def warm_up(self) -> None:
+        """Make the tables that all segments share."""
+        split_segment(np.ones((self.channels, _HOP), dtype=np.float32))
+
     def count_steps(self, frames: int, plan: SeparationPlan) -> int:
         """Return how many blocks `separate` will yield; 0 for an item without frames."""
         return len(self._starts(frames, plan))
@@ -129,7 +133,7 @@ class PreviewSeparator:
         chosen = [SOURCES.index(source) for source in sources]
         core = self.segment_frames - 2 * _CONTEXT
         held, held_weight = np.zeros((len(chosen), self.channels, 0)), np.zeros(0)
-        for start, following in zip(starts, [*starts[1:], reader.frames], strict=True):
+        for start, following in zip(starts, [*starts, reader.frames][1:], strict=True):
             frames = min(core, reader.frames - start)
             stems = split_segment(reader.read(start - _CONTEXT, frames + 2 * _CONTEXT))
             ramp = np.arange(1.0, frames + 1)
@@ -154,10 +158,10 @@ def split_segment(mixture: Values) -> Values:
     scale = np.float32(2.0 ** np.clip(np.floor(np.log2(peak)), -100, 100))
     left, right = to_spectra(mixture / scale)
     half = np.float32(np.sqrt(0.5))
-    mid_side: Spectra = np.stack([left + right, left - right]) * half
+    mid_side = np.asarray(np.stack([left + right, left - right]) * half, dtype=np.complex64)
     masked = estimate_masks(mid_side) * mid_side
     mid, side = masked[:, MID], masked[:, SIDE]
-    left_right: Spectra = np.stack([mid + side, mid - side], axis=1) * half
+    left_right = np.asarray(np.stack([mid + side, mid - side], axis=1) * half, dtype=np.complex64)
     return np.asarray(to_signals(left_right, mixture.shape[1]) * scale)
 
 
@@ -233,7 +237,7 @@ def _follow_voice(level: Values, percussive: Values, central: Values) -> tuple[V
     """Return the voice's comb (steps, bins) in 0..1 and how surely each step is sung, (steps,)."""
     steady = _median_over_time(level, _STEADY_WIDTH) / (level + np.float32(1e-20))
     moving = 1 - _STEADY_SHARE * np.minimum(steady, 1) ** 2
-    evidence = np.sqrt(level * central * moving) * (_FREQUENCIES > 120) * (1 - 0.7 * percussive)
+    evidence = np.sqrt(level * central * moving) * (_FREQUENCIES > 180) * (1 - 0.7 * percussive)
     salience = _standardise(evidence) @ _voice_templates().T
     salience = salience / (salience.std() + 1e-9)
     path = _best_path(3.2 * salience, jump_cost=1.0)
