@@ -70,7 +70,7 @@ def small_htdemucs(
     seed: int, sources: Sequence[str] = FOUR, segment: Fraction = Fraction(1), **more: Any
 ) -> Any:
     """Return an HTDemucs of the released shape, eight channels wide."""
-    options = {"bottom_channels": 32, "dconv_mode": 3, "t_layers": 3, "t_heads": 2, **more}
+    options = {"bottom_channels": 32, "dconv_mode": 3, "t_layers": 3, "t_heads": 2, "t_dropout": 0.02, **more}
     return make_lively(lambda: HTDemucs(list(sources), channels=8, segment=segment, **options), seed)
 
 

@@ -297,6 +297,13 @@ def test_arguments_that_build_nothing_are_refused(tmp_path: Path, htdemucs: Any,
     assert_refused(write_safetensors(htdemucs, tmp_path, SIGNATURE, args="[]", kwargs=kwargs))
 
 
+@pytest.mark.parametrize("value", [torch.tensor(8), HTDemucs, {"deep": [torch.tensor(8)]}])
+def test_arguments_are_numbers_and_text(tmp_path: Path, htdemucs: Any, value: Any) -> None:
+    package = package_of(htdemucs)
+    package["kwargs"] = {**package["kwargs"], "t_lr": value}
+    assert_refused(write_package(package, tmp_path, SIGNATURE), "more than numbers and text")
+
+
 def test_a_fraction_is_two_short_numbers() -> None:
     assert models._make_fraction("39/5") == models._make_fraction(39, 5) == Fraction(39, 5)
     assert models._make_fraction("7") == 7
