@@ -260,11 +260,22 @@ def _named_errors(path: str) -> Iterator[None]:
         raise SourceError(f"{path!r} cannot be read as audio", "WAV, AIFF, FLAC, OGG and MP3 can") from error
 
 
+class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is read from block to block without a seek in between.
+
+    soundfile seeks after every read of a seekable file to where it already is. libsndfile's MP3 decoder does
+    not survive that: in MPEG-2 files (24 kHz and less) the next block differs by up to full scale.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 @contextmanager
 def _opened(path: str) -> Iterator[soundfile.SoundFile]:
     with _named_errors(path):
         # As bytes, names that are not UTF-8 open too; Windows wants text.
-        file = soundfile.SoundFile(path if sys.platform == "win32" else os.fsencode(path))
+        file = _SequentialFile(path if sys.platform == "win32" else os.fsencode(path))
     with file:
         yield file
 

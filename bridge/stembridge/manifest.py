@@ -91,7 +91,8 @@ class Claims:
     exact_f64 : float64 sums are the mixture in any order
     exact_f32_any_order : float32 sums are the mixture in any order
     positive_max, negative_max : largest sum of the positive and of the negated negative values at any sample
-    max_error : largest error of a float64 sum, full scale = 1; 0 where exact
+    max_error : largest error of a float64 sum in any order that the null test sums, full scale = 1;
+        0 where exact
     inexact_samples : samples whose float64 sum is not proven exact in any order
     """
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from signals import make_noise, to_ints, write_float, write_pcm
+from signals import make_music, make_noise, to_ints, write_float, write_pcm
 from stembridge import audio_io
 from stembridge.errors import SourceError
 from stembridge.types import Region
@@ -88,6 +88,15 @@ def test_lossy_audio_is_rounded_to_a_grid_and_a_region_is_a_part_of_the_whole(
     decoded = soundfile.read(path, always_2d=True)[0].T
     assert np.abs(whole - decoded).max() <= 0.5 * 2.0**-23
     assert np.array_equal(read_all(path, Region(12_345, 4_000)), whole[:, 12_345:16_345])
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000])
+@pytest.mark.parametrize("block", [777, 32_768])
+def test_an_mp3_decodes_to_the_same_samples_at_any_block_size(tmp_path: Path, rate: int, block: int) -> None:
+    path = write_float(tmp_path / "x", make_music(3 * rate, 2, rate), rate, "MPEG_LAYER_III", "MP3")
+    with soundfile.SoundFile(path) as file:
+        decoded = file.read(always_2d=True).T
+    assert np.abs(read_all(path, block=block) - decoded).max() <= 0.5 * 2.0**-23
 
 
 def test_the_pcm_hash_is_that_of_its_definition(tmp_path: Path) -> None:

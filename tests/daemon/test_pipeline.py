@@ -152,15 +152,21 @@ def test_any_source_and_any_stems_null_as_claimed(
 
         if container in ("OGG", "MP3"):
             original, _ = read_float_wav(Path(result.folder) / "x - mixture.wav")
-            # soundfile.read seeks first, after which an MP3 decodes to slightly other samples.
+            # soundfile.read seeks first, after which an MP3 may decode to other samples.
             with soundfile.SoundFile(path) as file:
                 decoded = file.read(always_2d=True).T
             assert np.abs(original - decoded).max(initial=0) <= 0.5 * 2.0**-23
         else:
             original = soundfile.read(path, always_2d=True)[0].T
         claims = manifest.claims
-        assert claims.exact_f64, claims
-        assert_exact(files, original, float32=claims.exact_f32_any_order)
+        if claims.exact_f64:
+            assert_exact(files, original, float32=claims.exact_f32_any_order)
+        else:
+            # A float finer than 2^-53 of loud opposing stems: no sum of them can hold it.
+            assert subtype == "FLOAT" and 0 < claims.max_error <= 4 * 2.0**-53 * 4 * max(gain, 1)
+            errors = np.abs(sum(files.values(), np.zeros_like(original)) - original)
+            assert np.count_nonzero(errors) <= claims.inexact_samples < 0.01 * original.size + 2
+            assert errors.max() <= claims.max_error
         sums = np.stack(list(files.values()))
         hottest = max(np.maximum(sums, 0).sum(axis=0).max(), np.maximum(-sums, 0).sum(axis=0).max())
         if subtype in ("PCM_16", "ON_GRID"):
