@@ -167,6 +167,15 @@ def _pick_file(model: CatalogModel, member: Member, names: frozenset[str], folde
     return others[0] if others else None
 
 
+def search_folders(
+    model: CatalogModel, model_dirs: Sequence[Path], model_dir: str | Path | None = None
+) -> tuple[Path, ...]:
+    """Return where a model is looked for, in order: ``model_dir``, the settings' folders, and those into
+    which demucs and torchaudio themselves download on this machine."""
+    first = () if model_dir is None else (Path(model_dir),)
+    return (*first, *model_dirs, *foreign_folders(model, os.environ, Path.home()))
+
+
 def foreign_folders(model: CatalogModel, environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:
     """Return the folders into which demucs and torchaudio themselves download; we only read them.
 

@@ -95,13 +95,10 @@ def locate_model(name: str, model_dir: str | None, settings: Settings) -> ModelF
         An unknown name, or files that are not here.
     """
     model = catalog.find_model(name)
-    folders = [*settings.model_dirs, *model_store.foreign_folders(model, os.environ, Path.home())]
-    if model_dir is not None:
-        folders.insert(0, Path(model_dir))
-    found = model_store.locate(model, folders)
+    found = model_store.locate(model, model_store.search_folders(model, settings.model_dirs, model_dir))
     if found is None:
         raise ModelError(
-            f"model {name} is not on this machine (looked in {model_dir or folders[0]})",
+            f"model {name} is not on this machine (looked in {model_dir or settings.model_dirs[0]})",
             f"`stembridge models fetch {name}`, or --model-dir with its files, or the model `preview`",
         )
     return found

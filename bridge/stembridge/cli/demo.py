@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -56,5 +55,5 @@ def demo(out: Path, seed: int, seconds: float, model_name: str | None) -> int:
 
 def _model_that_is_here(settings: Settings) -> str:
     model = catalog.find_model(settings.model)
-    folders = [*settings.model_dirs, *model_store.foreign_folders(model, os.environ, Path.home())]
+    folders = model_store.search_folders(model, settings.model_dirs)
     return settings.model if model_store.locate(model, folders) is not None else "preview"

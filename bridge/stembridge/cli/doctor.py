@@ -136,8 +136,8 @@ def _paths(page: Page, settings: Settings) -> None:
 def _models(page: Page, settings: Settings) -> None:
     present = []
     for model in catalog.CATALOG:
-        folders = [*settings.model_dirs, *model_store.foreign_folders(model, os.environ, Path.home())]
         try:
+            folders = model_store.search_folders(model, settings.model_dirs)
             if model_store.locate(model, folders) is not None:
                 present.append(model.name)
         except StembridgeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -16,9 +15,9 @@ from stembridge.model_store import (
     checksum_in_name,
     fetch,
     file_sha256,
-    foreign_folders,
     locate,
     plan_fetch,
+    search_folders,
 )
 
 CANCELLED = 130
@@ -34,7 +33,7 @@ def folders_searched(model: CatalogModel) -> tuple[Path, ...]:
     """Return our own folders, then those of demucs and torchaudio themselves."""
     from stembridge.settings import load_settings
 
-    return (*load_settings().model_dirs, *foreign_folders(model, os.environ, Path.home()))
+    return search_folders(model, load_settings().model_dirs)
 
 
 @models_group.command("list")

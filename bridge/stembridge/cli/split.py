@@ -170,12 +170,8 @@ def present_model(
     ModelError
         The model is not here and was not fetched.
     """
-    import os
-
     model = catalog.find_model(request.model)
-    folders = [*settings.model_dirs, *model_store.foreign_folders(model, os.environ, Path.home())]
-    if request.model_dir is not None:
-        folders.insert(0, Path(request.model_dir))
+    folders = model_store.search_folders(model, settings.model_dirs, request.model_dir)
     if model_store.locate(model, folders) is not None:
         return request
     is_interactive = sys.stdin.isatty() and sys.stderr.isatty() and not quiet

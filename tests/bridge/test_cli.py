@@ -1,0 +1,188 @@
+"""The command line as people and scripts meet it: exit codes, one-line errors, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fake_worker
+from daemon_harness import DaemonHarness, wait_until
+from stembridge.cli import main
+from stembridge.synthesis import make_song
+
+ODD_NAME = 'it\'s a $HOME "song"\n曲 .wav'
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    from stembridge.audio_io import write_pcm24
+
+    made = make_song(4, seconds=1.2)
+    path = tmp_path / ODD_NAME
+    write_pcm24(path, made.mixture, made.sample_rate)
+    return path
+
+
+def test_demo_splits_a_song_and_proves_the_null(
+    daemon: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--seconds", "2", "--out", str(tmp_path / "demo")]) == 0
+    daemon.adopt()
+    shown = capsys.readouterr().out
+    assert "preview quality" in shown and "uses `preview`" in shown
+    for stem in ("drums", "bass", "other", "vocals", "residual"):
+        assert f"demo-song-7 - {stem}.wav" in shown
+    assert shown.count("exactly 0, every sample") == 2
+    assert "every claim of the manifest holds" in shown
+
+
+def test_split_names_and_null_survive_an_odd_file_name(
+    daemon: DaemonHarness, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out put"
+    assert main(["split", str(song), "--model", "preview", "--out", str(out)]) == 0
+    daemon.adopt()
+    (folder,) = out.iterdir()
+    assert len(list(folder.iterdir())) == 6
+    assert main(["null", str(folder)]) == 0
+    assert main(["null", "--json", str(folder)]) == 0
+    report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert report["failures"] == [] and report["error_f64"] == 0.0 and report["error_f32"] == 0.0
+
+
+def test_two_stems_are_exactly_two_files(daemon: DaemonHarness, song: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["split", str(song), "--model", "preview", "--two-stems", "vocals", "--out", str(out)]) == 0
+    daemon.adopt()
+    (folder,) = out.iterdir()
+    names = sorted(json.loads((folder / "stems.json").read_text())["stems"], key=lambda stem: stem["name"])
+    assert [stem["name"] for stem in names] == ["no_vocals", "vocals"]
+    assert main(["null", str(folder)]) == 0
+
+
+def test_one_bad_file_of_two_costs_only_itself(
+    daemon: DaemonHarness, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    bad = tmp_path / "bad.wav"
+    bad.write_text("this is no audio")
+    missing = tmp_path / "missing.wav"
+    code = main(["split", str(bad), str(missing), str(song), "--model", "preview", "--out", str(out)])
+    daemon.adopt()
+    assert code == 3
+    complaints = [line for line in capsys.readouterr().err.splitlines() if line.startswith("stembridge:")]
+    assert len(complaints) == 2
+    assert any("bad.wav" in line for line in complaints) and any("missing.wav" in line for line in complaints)
+    assert len(list(out.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["split", "song.wav", "--model", "nonesuch"], 1, "nonesuch"),
+        (["split", "song.wav", "--model", "preview", "--stems", "kazoo"], 1, "kazoo"),
+        (["split", "song.wav", "--model", "preview", "--overlap", "1"], 1, "overlap 1"),
+        (["split", "song.wav", "--model", "htdemucs"], 1, "models fetch htdemucs"),
+        (["split", "song.wav", "--model", "preview", "--out", "song.wav"], 73, "is a file"),
+        (["split", "missing.wav", "--model", "preview"], 1, "missing.wav"),
+        (["split"], 2, "Missing argument"),
+        (["null", "nowhere"], 1, "nowhere"),
+        (["jobs", "show", "nonesuch"], 4, "nonesuch"),
+        (["daemon", "start", "--device", "abacus"], 2, "abacus"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_a_code(
+    arguments: list[str],
+    code: int,
+    words: str,
+    daemon: DaemonHarness,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from stembridge.audio_io import write_pcm24
+
+    made = make_song(4, seconds=1.0)
+    write_pcm24(tmp_path / "song.wav", made.mixture, made.sample_rate)
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said
+    if code != 2:
+        assert len([line for line in said.splitlines() if line.startswith("stembridge:")]) == 1
+    assert not (tmp_path / "stems").exists()
+
+
+def test_status_without_a_daemon_is_69(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["daemon", "status"]) == 69
+    assert "no daemon is running" in capsys.readouterr().err
+
+
+def test_status_jobs_and_doctor_say_what_is(
+    daemon: DaemonHarness, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["split", str(song), "--model", "preview", "--out", str(tmp_path / "out")])
+    daemon.adopt()
+    capsys.readouterr()
+    assert main(["daemon", "status", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert status["jobs"]["done"] == 1 and status["workers"][0]["models"] == ["preview"]
+    assert status["speeds"]["preview on cpu"] > 0
+    assert main(["jobs"]) == 0
+    listed = capsys.readouterr().out
+    assert "done" in listed and "\n曲" not in listed and len(listed.splitlines()) == 1
+    assert main(["jobs", "show", listed.split()[0]]) == 0
+    assert "accepted" in capsys.readouterr().out
+    assert main(["doctor"]) == 1
+    page = capsys.readouterr().out
+    assert "stembridge models fetch htdemucs" in page and "torch 2.11" in page and "preview on cpu" in page
+
+
+def test_ctrl_c_cancels_the_job_in_the_daemon_and_leaves_nothing(
+    daemon: DaemonHarness, song: Path, tmp_path: Path
+) -> None:
+    gate, out = tmp_path / "gate", tmp_path / "out"
+    daemon.start(worker=fake_worker.command(gate))
+    arguments = ["split", str(song), "--model", "preview", "--out", str(out)]
+    arguments += ["--seed", str(fake_worker.GATED)]
+    program = f"from stembridge.cli import main; import sys; sys.exit(main({arguments!r}))"
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, env=os.environ)
+    with daemon.client() as client:
+        wait_until(
+            lambda: any(job.progress and job.progress.stage == "separate" for job in client.jobs()),
+            "the split to begin",
+        )
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: "cancel asked" in client.get(client.jobs()[0].id).story[-1].text, "the cancel")
+        gate.touch()
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 130 and b"nothing half-written" in said and b"Traceback" not in said
+        assert client.jobs()[0].state == "cancelled"
+    daemon.worker_pid()
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in ("demo", "split", "null", "jobs", "models", "daemon", "doctor", "completion"):
+        assert command in shown
+    assert main(["completion", "bash"]) == 0
+    assert "_STEMBRIDGE_COMPLETE" in capsys.readouterr().out
+
+
+def test_every_command_of_the_readme_is_there() -> None:
+    import click
+
+    from stembridge.cli import cli
+
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    context = click.Context(cli)
+    for command in cli.list_commands(context):  # type: ignore[attr-defined]
+        assert f"`stembridge {command}" in readme
