@@ -7,6 +7,7 @@ through libsndfile's integer API, which is exact for all of them; its float API 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import struct
@@ -23,6 +24,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from stembridge.dsp import grid
+from stembridge.dsp.resample import count_frames, resample_blocks
 from stembridge.errors import SourceError
 from stembridge.types import Region
 
@@ -38,6 +40,7 @@ MAX_CHANNELS = 64
 SUPPORTED_CHANNELS = 2
 
 _BITS_OF_SUBTYPE = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+_MP3_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _FULL_FLOATS = ("FLOAT", "DOUBLE")
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _OGG_PAGE_MAX = 27 + 255 + 255 * 255
@@ -225,6 +228,21 @@ def read_stem(path: Path) -> tuple[Signal, int]:
     probe(str(path))
     with StemReader(path) as reader:
         return reader.read(reader.frames).astype(np.float64), reader.sample_rate
+
+
+def listening_copy(signal: Signal, sample_rate: int) -> bytes:
+    """Return (channels, frames) as an MP3 for a browser's player: to listen to, not to sum."""
+    channels, frames = signal.shape
+    rate = sample_rate if sample_rate in _MP3_RATES_HZ else _MP3_RATES_HZ[-1]
+    blocks = (signal[:, start : start + BLOCK_FRAMES] for start in range(0, frames, BLOCK_FRAMES))
+    heard = resample_blocks(
+        blocks, channels, sample_rate, rate, frames=count_frames(frames, sample_rate, rate)
+    )
+    memory = io.BytesIO()
+    with soundfile.SoundFile(memory, "w", rate, channels, format="MP3") as file:
+        for block in heard:
+            file.write(block.T.clip(-1, 1))
+    return memory.getvalue()
 
 
 def _check_file(path: str, shown: str) -> int:

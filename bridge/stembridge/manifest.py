@@ -223,6 +223,11 @@ def source_name(path: str) -> str:
     return sanitise_name(Path(path).stem)
 
 
+def work_folder(out: str | Path, job_id: str) -> Path:
+    """Return the hidden folder beside the result in which a job works; only a crash leaves it behind."""
+    return Path(out) / f".stembridge-{job8(job_id)}"
+
+
 def folder_name(name: str, model: str, job_id: str) -> str:
     """Return the name of the result folder; ``name`` as `source_name` gives it."""
     return f"{name}__{sanitise_name(model, 48)}__{job8(job_id)}"

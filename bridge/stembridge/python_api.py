@@ -20,7 +20,7 @@ from stembridge.null_test import NullReport, check_result
 from stembridge.progress import progress_shown
 from stembridge.settings import Settings, load_settings
 from stembridge.types import Job, SplitRequest
-from stembridge.wavfile import WavWriter
+from stembridge.wavfile import write_wav
 
 
 class Stems:
@@ -173,8 +173,7 @@ def _as_file(source: str | Path | ArrayLike, sample_rate: int | None, scratch: P
     samples = _as_floats(np.asarray(source))
     path = scratch / "array.wav"
     subtype = "FLOAT" if samples.dtype == np.float32 else "DOUBLE"
-    with WavWriter(path, sample_rate, samples.shape[0], samples.shape[1], subtype) as writer:
-        writer.write(samples)
+    write_wav(path, samples, sample_rate, subtype)
     return path
 
 

@@ -133,3 +133,12 @@ class WavWriter:
             self.close()
         else:
             self._file.close()
+
+
+def write_wav(path: Path, signal: NDArray[np.float64], sample_rate: int, subtype: str = "FLOAT") -> None:
+    """Write (channels, frames) as a whole file; 'FLOAT' expects values that float32 holds."""
+    channels, frames = signal.shape
+    with WavWriter(
+        path, sample_rate=sample_rate, channels=channels, frames=frames, subtype=subtype
+    ) as writer:
+        writer.write(signal)

@@ -14,7 +14,6 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from stembridge import __version__, catalog, protocol
 from stembridge.errors import (
@@ -28,7 +27,7 @@ from stembridge.errors import (
     StorageFailed,
 )
 from stembridge.estimate import pass_seconds
-from stembridge.manifest import job8
+from stembridge.manifest import work_folder
 from stembridge.protocol import Call, DaemonStatus, Reply, WorkerStatus
 from stembridge.settings import Settings
 from stembridge.types import ErrorInfo, Job, JobState
@@ -290,9 +289,7 @@ class Service:
                 case Instruction.TELL_WORKER:
                     self._supervisor.send(CancelJob(after.id))
                 case Instruction.CLEAN:
-                    shutil.rmtree(
-                        Path(after.request.out) / f".stembridge-{job8(after.id)}", ignore_errors=True
-                    )
+                    shutil.rmtree(work_folder(after.request.out, after.id), ignore_errors=True)
         if transition.story:
             self._unsaved.stories.append((after.id, transition.story))
             logger.info("job %s: %s", after.id, transition.story)

@@ -75,17 +75,24 @@ def test_floats_come_bit_by_bit(tmp_path: Path, subtype: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subtype", "container"), [("VORBIS", "OGG"), ("MPEG_LAYER_III", "MP3"), ("OPUS", "OGG")]
+    ("subtype", "container", "rate"),
+    [
+        ("VORBIS", "OGG", 44_100),
+        ("MPEG_LAYER_III", "MP3", 48_000),
+        ("MPEG_LAYER_III", "MP3", 22_050),
+        ("OPUS", "OGG", 48_000),
+    ],
 )
 def test_lossy_audio_is_rounded_to_a_grid_and_a_region_is_a_part_of_the_whole(
-    tmp_path: Path, subtype: str, container: str
+    tmp_path: Path, subtype: str, container: str, rate: int
 ) -> None:
-    path = write_float(tmp_path / "x", make_noise(30_000, 2), 48_000, subtype, container)
+    path = write_float(tmp_path / "x", make_noise(30_000, 2), rate, subtype, container)
     info = audio_io.probe(str(path))
     assert info.is_lossy and info.frames == 30_000
     whole = read_all(path)
     assert np.array_equal(whole * 2**23, np.rint(whole * 2**23))
-    decoded = soundfile.read(path, always_2d=True)[0].T
+    with soundfile.SoundFile(path) as file:
+        decoded = file.read(always_2d=True).T
     assert np.abs(whole - decoded).max() <= 0.5 * 2.0**-23
     assert np.array_equal(read_all(path, Region(12_345, 4_000)), whole[:, 12_345:16_345])
 
@@ -196,3 +203,12 @@ def test_a_whole_stem_can_be_read(tmp_path: Path) -> None:
     signal = make_noise(500, 2).astype(np.float32).astype(np.float64)
     read, rate = audio_io.read_stem(write_float(tmp_path / "x.wav", signal, 96_000))
     assert rate == 96_000 and np.array_equal(read, signal)
+
+
+@pytest.mark.parametrize("rate", [11_025, 44_100, 48_000, 96_000, 47_952])
+def test_a_listening_copy_is_an_mp3_of_the_same_length(rate: int, tmp_path: Path) -> None:
+    signal = np.sin(np.arange(rate) * 440 * 2 * np.pi / rate)[np.newaxis].repeat(2, axis=0) * 0.5
+    (tmp_path / "heard.mp3").write_bytes(audio_io.listening_copy(signal, rate))
+    heard, heard_rate = soundfile.read(tmp_path / "heard.mp3")
+    assert abs(len(heard) / heard_rate - 1.0) < 1e-3
+    assert abs(np.sqrt((heard**2).mean()) - 0.5 / np.sqrt(2)) < 0.01

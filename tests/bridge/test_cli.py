@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 
 import fake_worker
 from daemon_harness import DaemonHarness, wait_until
@@ -21,11 +22,10 @@ ODD_NAME = 'it\'s a $HOME "song"\n曲 .wav'
 
 @pytest.fixture
 def song(tmp_path: Path) -> Path:
-    from stembridge.audio_io import write_pcm24
 
     made = make_song(4, seconds=1.2)
     path = tmp_path / ODD_NAME
-    write_pcm24(path, made.mixture, made.sample_rate)
+    soundfile.write(path, made.mixture.T, made.sample_rate, subtype="PCM_24")
     return path
 
 
@@ -106,10 +106,9 @@ def test_what_cannot_be_done_is_one_line_and_a_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from stembridge.audio_io import write_pcm24
 
     made = make_song(4, seconds=1.0)
-    write_pcm24(tmp_path / "song.wav", made.mixture, made.sample_rate)
+    soundfile.write(tmp_path / "song.wav", made.mixture.T, made.sample_rate, subtype="PCM_24")
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == code
     said = capsys.readouterr().err

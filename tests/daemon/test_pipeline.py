@@ -30,7 +30,7 @@ from stembridge.errors import ModelError, OutputError, RequestError, SourceError
 from stembridge.null_test import check_result
 from stembridge.types import Region
 from stembridge_daemon.failpoints import VARIABLE
-from stembridge_daemon.worker.pipeline import WORK_PREFIX, run_split
+from stembridge_daemon.worker.pipeline import run_split
 from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan, Separator
 
 Signal = NDArray[np.float64]
@@ -413,6 +413,31 @@ def test_a_foreign_folder_in_the_results_place_is_left_alone(tmp_path: Path) -> 
         assert list((tmp_path / "out").iterdir()) == [taken]
 
 
+def test_a_folder_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(3_000, 2), 16), MODEL_HZ, 16)
+    request = make_request(path, tmp_path / "out")
+    folder = Path(split_to_end(make_request(path, tmp_path / "other"), FakeSeparator())[0].folder)
+    running = run_split("job", request, FakeSeparator())
+    next(running)
+    taken = tmp_path / "out" / folder.name
+    taken.mkdir()
+    stamp = taken.stat().st_ino
+    with pytest.raises(OutputError, match="exists"):
+        for _ in running:
+            pass
+    assert taken.stat().st_ino == stamp and list((tmp_path / "out").iterdir()) == [taken]
+
+
+def test_the_result_of_another_job_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(3_000, 2), 16), MODEL_HZ, 16)
+    request = make_request(path, tmp_path / "out")
+    folder = Path(split_to_end(request, FakeSeparator())[0].folder)
+    manifest = folder / "stems.json"
+    manifest.write_text(manifest.read_text().replace('"job": "job"', '"job": "another"'))
+    with pytest.raises(OutputError, match="another job"):
+        split_to_end(request, FakeSeparator())
+
+
 NAMES = (
     "with space.wav",
     "it's.wav",
@@ -559,7 +584,7 @@ def test_closing_the_generator_cancels_and_leaves_nothing(tmp_path: Path, stage:
     for progress in running:
         if progress.stage == stage:
             break
-    assert any(p.name.startswith(WORK_PREFIX) for p in (tmp_path / "deep" / "out").iterdir())
+    assert any(p.name.startswith(".stembridge-") for p in (tmp_path / "deep" / "out").iterdir())
     running.close()
     assert [p.name for p in tmp_path.iterdir()] == ["x.wav"]
 
@@ -593,7 +618,7 @@ def test_files_that_were_damaged_while_they_were_written_are_not_published(tmp_p
     path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(100_000, 2), 16), MODEL_HZ, 16)
     running = run_split("job", make_request(path, tmp_path / "out"), FakeSeparator())
     assert any(progress.stage == "verify" for progress in running)
-    written = next((tmp_path / "out").glob(f"{WORK_PREFIX}*/*bass.wav"))
+    written = next((tmp_path / "out").glob(".stembridge-*/*bass.wav"))
     rewrite_one_sample(written)
     with pytest.raises(StembridgeError, match="do not hold what would be claimed"):
         for _ in running:

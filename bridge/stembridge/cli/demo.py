@@ -25,17 +25,19 @@ from stembridge.types import SplitRequest
 @click.option("--model", "model_name", help="Model; default: the settings' one if it is here, else preview.")
 def demo(out: Path, seed: int, seconds: float, model_name: str | None) -> int:
     """Make a short song by synthesis, split it, and check the null on the written files."""
-    from stembridge.audio_io import write_pcm24
     from stembridge.cli.null import print_null
     from stembridge.cli.split import announce, run_splits
+    from stembridge.dsp import grid
     from stembridge.synthesis import make_song
+    from stembridge.wavfile import write_wav
 
     settings = load_settings()
     out = out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     song = make_song(seed, seconds=seconds)
     source = out / f"demo-song-{seed}.wav"
-    write_pcm24(source, song.mixture, song.sample_rate)
+    source.unlink(missing_ok=True)
+    write_wav(source, grid.quantise(song.mixture, grid.STEM_BITS) * 2.0**-grid.STEM_BITS, song.sample_rate)
     model = model_name or _model_that_is_here(settings)
     if model == "preview" and model_name is None:
         print(

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from stembridge.client import Client
+from stembridge.text import one_line
 from stembridge.types import Job
 
 
@@ -43,11 +44,12 @@ def show(job_id: str, as_json: bool) -> None:
         print(_json(job))
         return
     print(_line(job))
-    print(f"source {job.request.source}\nresult {job.result.folder if job.result else '-'}")
+    print(f"source {one_line(job.request.source)}")
+    print(f"result {one_line(job.result.folder) if job.result else '-'}")
     for line in job.story:
-        print(f"{_clock_time(line.at)}  {line.text}")
+        print(f"{_clock_time(line.at)}  {one_line(line.text)}")
     if job.error is not None:
-        print(f"{job.error.code}: {job.error.message} ({job.error.hint})")
+        print(f"{job.error.code}: {one_line(job.error.message)} ({one_line(job.error.hint)})")
 
 
 @jobs.command()
@@ -76,7 +78,7 @@ def _line(job: Job) -> str:
         progress = f" {job.progress.stage} {job.progress.fraction:.0%}"
         if job.progress.eta_s is not None:
             progress += f", {job.progress.eta_s:.0f} s left"
-    name = Path(job.request.source).name
+    name = one_line(Path(job.request.source).name)
     return f"{job.id[:8]}  {_clock_time(job.created)}  {job.state}{progress}  {job.request.model}  {name}"
 
 

@@ -30,7 +30,6 @@ from stembridge_daemon.worker.separators.base import SeparationPlan, Separator
 LOUD_RESIDUAL_DB = -20.0
 """Above this level re mixture the residual of a full set is worth a warning."""
 
-WORK_PREFIX = ".stembridge-"
 
 # Where each stage begins on the way from 0 to 1. Separating takes nearly all of the time with any real model.
 _STAGE_BEGINS = {"read": 0.0, "separate": 0.02, "close": 0.95, "verify": 0.98, "publish": 0.999}
@@ -234,7 +233,7 @@ def _find_published(job_id: str, request: SplitRequest) -> SplitResult | None:
 def _work_folder(task: _Task) -> Iterator[Path]:
     """Make the hidden work folder; on the way out remove it, and the folders above it that were made here."""
     info, out = task.info, task.out
-    work = out / f"{WORK_PREFIX}{manifest.job8(task.job_id)}"
+    work = manifest.work_folder(out, task.job_id)
     with _writing(out):
         made = [folder for folder in (out, *out.parents) if not folder.exists()]
         disk.check_free(
