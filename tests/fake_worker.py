@@ -34,7 +34,7 @@ class QuarterSeparator:
     """Every stem is a quarter of the mixture, second by second."""
 
     name = "preview"
-    sources = ("drums", "bass", "other", "vocals")
+    sources: tuple[str, ...] = ("drums", "bass", "other", "vocals")
     sample_rate = 44100
     channels = 2
     segment_frames = 44100

@@ -91,10 +91,10 @@ def _spawn(settings: Settings, flags: Sequence[str]) -> subprocess.Popen[bytes]:
     settings.log_file.parent.mkdir(parents=True, exist_ok=True)
     detached: dict[str, object] = {"start_new_session": True}
     if os.name == "nt":
-        flags = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined,unused-ignore]
-        detached = {"creationflags": flags}
+        window = subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined,unused-ignore]
+        detached = {"creationflags": window}
     with (settings.log_file.parent / "start.log").open("wb") as output:
-        return subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             _command(settings, flags),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -103,6 +103,7 @@ def _spawn(settings: Settings, flags: Sequence[str]) -> subprocess.Popen[bytes]:
             cwd=settings.state_dir,
             **detached,  # type: ignore[call-overload]
         )
+    return process
 
 
 def _log_tail(settings: Settings) -> str:

@@ -175,7 +175,7 @@ def connect(context: zmq.Context[Any], connection: Connection) -> zmq.Socket[byt
     """
     if connection.endpoint.startswith("ipc://"):
         secure_folder(Path(connection.endpoint.removeprefix("ipc://")).parent)
-    socket = context.socket(zmq.DEALER)
+    socket: zmq.Socket[bytes] = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
     if connection.server_key:
         socket.setsockopt(zmq.CURVE_SERVERKEY, connection.server_key.encode())

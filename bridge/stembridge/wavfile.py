@@ -135,10 +135,10 @@ class WavWriter:
             self._file.close()
 
 
-def write_wav(path: Path, signal: NDArray[np.float64], sample_rate: int, subtype: str = "FLOAT") -> None:
+def write_wav(path: Path, signal: NDArray[np.floating], sample_rate: int, subtype: str = "FLOAT") -> None:
     """Write (channels, frames) as a whole file; 'FLOAT' expects values that float32 holds."""
     channels, frames = signal.shape
     with WavWriter(
         path, sample_rate=sample_rate, channels=channels, frames=frames, subtype=subtype
     ) as writer:
-        writer.write(signal)
+        writer.write(signal.astype(np.float64, copy=False))

@@ -183,5 +183,5 @@ def test_every_command_of_the_readme_is_there() -> None:
 
     readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     context = click.Context(cli)
-    for command in cli.list_commands(context):  # type: ignore[attr-defined]
+    for command in cli.list_commands(context):
         assert f"`stembridge {command}" in readme

@@ -38,11 +38,9 @@ def test_a_float_array_and_a_mono_one_are_taken_as_they_are(daemon: DaemonHarnes
     daemon.adopt()
     assert stems.names == ("drums", "no_drums")
     assert stems.drums.shape == (1, mono.size)
-    assert stems.null.error_f64 == 0.0
-    assert np.array_equal(stems.drums[0] + stems.no_drums[0], mono)
-    wide = split(song.mixture, 44100, model="preview", progress=False)
-    # Samples of 53 bits leave no room for a sum without rounding; the manifest says by how much.
-    assert wide.null.holds and wide.null.error_f64 == wide.manifest.claims.max_error <= 2**-53
+    # A sample near zero has bits far below those that a sum of louder stems can hold: rare, and stated.
+    assert stems.null.holds and stems.null.error_f64 == stems.manifest.claims.max_error <= 2**-53
+    assert np.abs(stems.drums[0] + stems.no_drums[0] - mono).max() == stems.null.error_f64
 
 
 def test_a_path_and_an_out_folder_keep_the_files(daemon: DaemonHarness, tmp_path: Path) -> None:

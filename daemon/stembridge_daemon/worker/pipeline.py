@@ -576,7 +576,10 @@ def _warn(delivery: _Delivery, separator: Separator, closed: _ClosedSet) -> tupl
         )
     if not closed.claims.exact_f64:
         error_db = null_test.decibels(closed.claims.max_error)
-        warnings.append(f"sums are not exact: 64-bit mixing is off by up to {error_db:.0f} dBFS")
+        warnings.append(
+            f"64-bit mixing is exact but for {closed.claims.inexact_samples} samples, "
+            f"off by at most {error_db:.0f} dBFS"
+        )
     elif not closed.claims.exact_f32_any_order:
         warnings.append("sums are exact in 64-bit mixing, in 32-bit mixing they are rounded")
     return tuple(warnings)
