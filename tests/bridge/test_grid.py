@@ -164,3 +164,11 @@ def test_orders_are_different_permutations(files: int, limit: int) -> None:
 
 def test_120_orders_of_five_files_are_all_orders() -> None:
     assert set(grid.sum_orders(5, 120)) == set(permutations(range(5)))
+
+
+def test_a_stem_above_2_is_rounded_to_what_float32_holds() -> None:
+    unit = 2.0**-23
+    closed = grid.close_integers(np.array([[5]]), 23, np.array([[[2.0 + unit]], [[-4.0 - 3 * unit]]]), 23)
+    assert closed.stems.ravel().tolist() == [2.0, -4.0 - 4 * unit]
+    assert closed.residual.item() == 5 * unit + 2.0 + 4 * unit
+    assert not closed.residual_fits_float32

@@ -93,3 +93,9 @@ def test_a_stream_that_ends_early_is_refused(rate: int) -> None:
 def test_an_empty_stream_is_refused() -> None:
     with pytest.raises(AlignmentError, match="0 frames"):
         StreamResampler(1, 48_000, MODEL_HZ, frames=1).finish()
+
+
+def test_the_ends_go_on_by_odd_reflection() -> None:
+    ramp = np.linspace(-0.5, 0.5, 9_601)[None]
+    out = resample(ramp, 48_000, MODEL_HZ, 8_821)
+    assert np.abs(out - np.linspace(-0.5, 0.5, 8_821)).max() < 1e-6
