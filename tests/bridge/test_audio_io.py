@@ -94,7 +94,7 @@ def test_lossy_audio_is_rounded_to_a_grid_and_a_region_is_a_part_of_the_whole(
     with soundfile.SoundFile(path) as file:
         decoded = file.read(always_2d=True).T
     assert np.abs(whole - decoded).max() <= 0.5 * 2.0**-23
-    assert np.array_equal(read_all(path, Region(12_345, 4_000)), whole[:, 12_345:16_345])
+    assert np.array_equal(read_all(path, Region(5_000, 4_000)), whole[:, 5_000:9_000])
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000])
