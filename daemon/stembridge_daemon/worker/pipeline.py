@@ -578,7 +578,7 @@ def _warn(delivery: _Delivery, separator: Separator, closed: _ClosedSet) -> tupl
         error_db = null_test.decibels(closed.claims.max_error)
         warnings.append(
             f"64-bit mixing is exact but for {closed.claims.inexact_samples} samples, "
-            f"off by at most {error_db:.0f} dBFS"
+            f"measured off by up to {error_db:.0f} dBFS"
         )
     elif not closed.claims.exact_f32_any_order:
         warnings.append("sums are exact in 64-bit mixing, in 32-bit mixing they are rounded")
