@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,6 +26,11 @@ from demucs.htdemucs import HTDemucs
 
 FOUR = ("drums", "bass", "other", "vocals")
 SIX = (*FOUR, "guitar", "piano")
+QUANTIZERS: dict[str, type] = {
+    "DiffQuantizer": type("DiffQuantizer", (), {"__module__": "diffq.diffq"}),
+    "UniformQuantizer": type("UniformQuantizer", (), {"__module__": "diffq.uniform"}),
+}
+"""Stand-ins that bear the names of diffq's classes: a packed state names one, and diffq is not needed."""
 LIVELY = 0.3
 """Standard deviation of LayerScales and of norm weights around one."""
 
@@ -104,11 +112,33 @@ def package_of(module: Any, state: dict[str, Any] | None = None) -> dict[str, An
 def write_package(package: Any, folder: Path, signature: str, *, with_checksum: bool = True) -> Path:
     """Write ``<signature>-<checksum>.th`` as ``demucs.states.save_with_checksum`` does, or leave it out."""
     buffer = io.BytesIO()
-    torch.save(package, buffer)
+    with _stand_ins_found(package):
+        torch.save(package, buffer)
     checksum = f"-{hashlib.sha256(buffer.getvalue()).hexdigest()[:8]}" if with_checksum else ""
     path = folder / f"{signature}{checksum}.th"
     path.write_bytes(buffer.getvalue())
     return path
+
+
+@contextmanager
+def _stand_ins_found(package: Any) -> Iterator[None]:
+    """Let pickle, which looks a class up before it writes the name, find the stand-in that a state names."""
+    state = package.get("state") if isinstance(package, dict) else None
+    klass = state.get("meta", {}).get("klass") if isinstance(state, dict) else None
+    if klass is None or klass not in QUANTIZERS.values():
+        yield
+        return
+    names = ("diffq", klass.__module__)
+    before = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    for name in names:
+        sys.modules[name] = ModuleType(name)
+    setattr(sys.modules[klass.__module__], klass.__name__, klass)
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 def write_th(module: Any, folder: Path, signature: str, *, with_checksum: bool = True) -> Path:
@@ -157,14 +187,76 @@ def _flatten(value: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     return value
 
 
-def quantized_state(module: Any) -> dict[str, Any]:
-    """Return the module's state as diffq packs it, as in mdx_q and mdx_extra_q."""
-    from diffq import DiffQuantizer
+def pack_numbers(numbers: torch.Tensor, width: int, *, torch_pack: bool = False) -> torch.Tensor:
+    """Return whole numbers below ``2**width`` as bit planes, in one of diffq's two layouts."""
+    flat = numbers.flatten().long()
+    place = torch.arange(len(flat))
+    if torch_pack:
+        words = math.ceil(len(flat) / 16)
+        block, bit, word = torch.zeros_like(place), place // words, place % words
+        planes = torch.zeros(1, width, words, dtype=torch.int64)
+    else:
+        block, bit, word = place // 2048, place % 2048 // 32, place % 32
+        planes = torch.zeros(math.ceil(len(flat) / 2048), width, 32, dtype=torch.int64)
+    for plane in range(width):
+        index = (block, torch.full_like(place, plane), word)
+        planes.index_put_(index, (flat >> plane & 1) << bit, accumulate=True)
+    return planes[0].to(torch.int16) if torch_pack else planes
 
-    quantizer = DiffQuantizer(module, group_size=4, min_size=0.05)
-    state: dict[str, Any] = quantizer.get_quantized_state()
-    quantizer.detach()
-    return state | {"__quantized": True}
+
+def quantized_state(
+    module: Any,
+    quantizer: str = "DiffQuantizer",
+    *,
+    packed: bool = True,
+    torch_pack: bool = False,
+    **options: Any,
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Return a state packed as mdx_q and mdx_extra_q are, and the weights that it stands for.
+
+    ``options`` are arguments of the quantizer; the bits of DiffQuantizer's groups are drawn from
+    ``min_bits`` to ``max_bits``. The weights are reckoned in float64, so they agree to rounding alone.
+    """
+    state: dict[str, Any] = {"quantized": [], "float16": [], "others": [], "__quantized": True}
+    weights: dict[str, torch.Tensor] = {}
+    draw = torch.Generator().manual_seed(len(options))
+    rest = "float16" if options.get("float16") else "others"
+    for name, parameter in module.named_parameters():
+        value = parameter.detach()
+        excluded = name.endswith(tuple(one.strip("*") for one in options.get("exclude", ["nothing"])))
+        if excluded or value.numel() * 4 <= options.get("min_size", 0.01) * 2**20:
+            weights[name] = value.half().float() if rest == "float16" else value.clone()
+            state[rest].append(value.half() if rest == "float16" else weights[name])
+            continue
+        if quantizer == "UniformQuantizer":
+            size, least, bits = value.numel(), 0, torch.tensor([options.get("bits", 8)])
+        else:
+            size, least = options.get("group_size", 1), options.get("min_bits", 2)
+            groups = (value.numel() // size,)
+            bits = torch.randint(max(1, least), options.get("max_bits", 14) + 1, groups, generator=draw)
+        low, high = value.min().item(), value.max().item()
+        top = 2.0 ** bits.double()[:, None] - 1
+        levels = ((value.double().view(-1, size) - low) / (high - low) * top).round()
+        weights[name] = (low + (high - low) * levels / top).float().view(value.shape)
+        scale, numbers = (low, high), levels.to(torch.int16)
+        if quantizer == "UniformQuantizer":
+            pack = pack_numbers(numbers, int(bits)) if packed else numbers.view(value.shape)
+            state["quantized"].append((pack, scale))
+        elif packed:
+            packs = [
+                pack_numbers(numbers[bits == width], width, torch_pack=torch_pack)
+                if (bits == width).any()
+                else None
+                for width in range(1, 15)
+            ]
+            above = bits - least
+            of_bits = pack_numbers(above, int(above.max()).bit_length(), torch_pack=torch_pack)
+            state["quantized"].append((packs, scale, of_bits))
+        else:
+            state["quantized"].append((numbers, scale, bits.byte()))
+    klass = QUANTIZERS[quantizer]
+    state["meta"] = {"init_kwargs": options, "klass": klass, "packed": packed, "torch_pack": torch_pack}
+    return state, weights
 
 
 def write_bag(

@@ -30,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from stembridge.catalog import CatalogModel, ModelKind, check_stems, find_model
 from stembridge.errors import ModelError
 from stembridge.model_store import LONGEST_BAG_BYTES, ModelFiles, checksum_in_name, file_sha256
+from stembridge_daemon.worker.packed_states import QUANTIZERS, NamedClass, unpack_state
 from stembridge_daemon.worker.separators import torchaudio_hdemucs
 from stembridge_daemon.worker.separators.base import Separator
 from stembridge_daemon.worker.separators.demucs import BagMember, DemucsSeparator
@@ -43,12 +44,6 @@ CLASSES: dict[str, type[torch.nn.Module]] = {
     "demucs.demucs.Demucs": Demucs,
 }
 """Model classes by the names that files give them; WDemucs is what HDemucs was called in 2021."""
-
-QUANTIZERS = {
-    "diffq.diffq.DiffQuantizer": "DiffQuantizer",
-    "diffq.uniform.UniformQuantizer": "UniformQuantizer",
-}
-"""Quantizer classes of diffq by the names that packed states give them."""
 
 _STORAGES = ("Byte", "Char", "Short", "Int", "Long", "Half", "BFloat16", "Float", "Double", "Bool")
 _PICKLED_NAMES = frozenset(
@@ -79,13 +74,6 @@ _BUILD_ERRORS = (
     ValueError,
 )
 """What building or filling a model from a file's values can end in."""
-
-
-@dataclass(frozen=True, slots=True)
-class NamedClass:
-    """A class as a file names it: only a name, it cannot be called."""
-
-    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,39 +430,15 @@ def _tensors(state: dict[str, Any], path: Path) -> dict[str, torch.Tensor]:
 def _fill(module: torch.nn.Module, state: dict[str, Any], path: Path) -> None:
     """Load the state strictly; half precision becomes the module's float32."""
     try:
-        if state.get("__quantized"):
-            _restore_quantized(module, state, path)
-        else:
-            module.load_state_dict(_tensors(state, path))
+        module.load_state_dict(_tensors(_plain_state(module, state, path), path))
     except _BUILD_ERRORS as error:
         raise _not_a_model(path, _one_line(error)) from None
 
 
-def _restore_quantized(module: torch.nn.Module, state: dict[str, Any], path: Path) -> None:
-    """Unpack a state of diffq into the module.
-
-    diffq 0.2.4's own `restore_quantized_state` calls the class that the state names, and its lists are
-    zipped without a look at their lengths; both are checked here.
-    """
+def _plain_state(module: torch.nn.Module, state: dict[str, Any], path: Path) -> dict[str, Any]:
+    if not state.get("__quantized"):
+        return state
     try:
-        import diffq
-    except ImportError:
-        raise ModelError(
-            f"{path} holds quantized weights, which need the package diffq",
-            'pip install "stembridge[quantized]"',
-        ) from None
-    meta = state["meta"]
-    named = meta["klass"]
-    if not isinstance(named, NamedClass) or named.path not in QUANTIZERS:
-        raise _not_a_model(path, "it names a quantizer that is none of diffq's")
-    klass = getattr(diffq, QUANTIZERS[named.path])
-    known = set(inspect.signature(klass).parameters) - {"model"}
-    if not _is_plain(meta["init_kwargs"]):
-        raise _not_a_model(path, "arguments of the quantizer are more than numbers and text")
-    quantizer = klass(module, **{key: value for key, value in meta["init_kwargs"].items() if key in known})
-    for have, want in ((state["float16"], quantizer._float16), (state["others"], quantizer._others)):
-        if [tuple(tensor.shape) for tensor in have] != [tuple(parameter.shape) for parameter in want]:
-            raise _not_a_model(path, "the shapes of its weights are not those of the model")
-    quantizer.restore_quantized_state(state)
-    quantizer.detach()
-    _tensors(dict(module.state_dict()), path)
+        return unpack_state(module, state)
+    except ModelError as error:
+        raise _not_a_model(path, error.message) from None
