@@ -16,8 +16,6 @@ from stembridge.transport import Connection, read_connection
 if TYPE_CHECKING:
     import subprocess
 
-_started: list[subprocess.Popen[bytes]] = []
-"""Daemons started here: they outlive us, and a Popen that is dropped while its process runs complains."""
 START_TIMEOUT_S = 20.0
 _PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "SYSTEMDRIVE",
@@ -58,7 +56,6 @@ def find_or_start(settings: Settings, *, flags: Sequence[str] = ()) -> Connectio
                 return connection
             if process is None and spawn_lock.acquire() and not is_running(settings):
                 process = _spawn(settings, flags)
-                _started.append(process)
             if process is not None and process.poll() not in (None, 75):
                 raise DaemonUnavailable(
                     f"stembridged ended with code {process.returncode}: {_log_tail(settings)}",
@@ -67,6 +64,9 @@ def find_or_start(settings: Settings, *, flags: Sequence[str] = ()) -> Connectio
             time.sleep(0.01)
     finally:
         spawn_lock.release()
+        if process is not None and process.returncode is None:
+            # The daemon outlives us, and a Popen would complain about that when it is dropped.
+            process.returncode = 0
     raise DaemonUnavailable(
         f"stembridged did not answer within {START_TIMEOUT_S:.0f} s: {_log_tail(settings)}",
         "stembridge daemon logs shows more",
