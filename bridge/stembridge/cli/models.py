@@ -39,20 +39,11 @@ def folders_searched(model: CatalogModel) -> tuple[Path, ...]:
 @models_group.command("list")
 def list_models() -> None:
     """Show every model by its official name."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    table.add_column("model", no_wrap=True)
-    table.add_column("stems")
-    table.add_column("here", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("")
     for model in CATALOG:
         files = locate(model, folders_searched(model))
-        where = "no" if files is None else "needs no files" if files.folder is None else str(files.folder)
-        table.add_row(model.name, " ".join(model.sources), where, _size(model, files), model.description)
-    Console().print(table)
+        where = "not here" if files is None else str(files.folder or "needs no files")
+        facts = [where, _size(model, files), " ".join(model.sources)]
+        click.echo(f"{model.name}: {', '.join(fact for fact in facts if fact)}\n    {model.description}")
 
 
 def _size(model: CatalogModel, files: ModelFiles | None) -> str:
@@ -60,7 +51,7 @@ def _size(model: CatalogModel, files: ModelFiles | None) -> str:
     if files is not None and files.members:
         return _megabytes(sum(path.stat().st_size for path in files.members))
     if model.size_bytes is None:
-        return "not known"
+        return "size told before the download"
     return f"about {_megabytes(model.size_bytes)}" if model.size_bytes else ""
 
 
