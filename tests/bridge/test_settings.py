@@ -1,0 +1,53 @@
+"""Defaults < file < environment < flags, and a sentence for what is no setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stembridge.errors import RequestError
+from stembridge.settings import load_settings
+
+
+def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
+    assert load_settings(home=tmp_path, environ={}).keep_alive_s == 300.0
+    (tmp_path / "settings.toml").write_text('keep_alive_s = 10\nmodel = "htdemucs_ft"\nmax_queue = 5\n')
+    from_file = load_settings(home=tmp_path, environ={})
+    assert (from_file.keep_alive_s, from_file.model, from_file.max_queue) == (10.0, "htdemucs_ft", 5)
+    environ = {"STEMBRIDGE_KEEP_ALIVE_S": "20", "STEMBRIDGE_MODEL": "preview"}
+    from_environment = load_settings(home=tmp_path, environ=environ)
+    assert (from_environment.keep_alive_s, from_environment.model) == (20.0, "preview")
+    flags = load_settings(home=tmp_path, environ=environ, keep_alive_s=30.0, model=None)
+    assert (flags.keep_alive_s, flags.model, flags.max_queue) == (30.0, "preview", 5)
+
+
+def test_a_home_holds_every_folder(tmp_path: Path) -> None:
+    settings = load_settings(environ={"STEMBRIDGE_HOME": str(tmp_path)})
+    for path in (settings.job_table, settings.connection_file, settings.log_file, *settings.model_dirs):
+        assert path.is_relative_to(tmp_path)
+
+
+def test_model_folders_come_from_a_list_or_a_search_path(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('model_dirs = ["/models/a", "~/b"]\n')
+    assert load_settings(home=tmp_path, environ={}).model_dirs == (Path("/models/a"), Path.home() / "b")
+    environ = {"STEMBRIDGE_MODEL_DIRS": "/x:/y"}
+    assert load_settings(home=tmp_path, environ=environ).model_dirs == (Path("/x"), Path("/y"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("keep_alive = 3\n", "keep_alive is no setting"),
+        ('keep_alive_s = "soon"\n', "'soon' is not of type float"),
+        ("model = 3\n", "3 is not of type str"),
+        ('device = "abacus"\n', "device = 'abacus'"),
+        ("max_queue = 0\n", "max_queue = 0"),
+        ("model = \n", "settings.toml"),
+    ],
+)
+def test_what_is_no_setting_is_refused_with_its_place(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(text)
+    with pytest.raises(RequestError) as caught:
+        load_settings(home=tmp_path, environ={})
+    assert words in caught.value.message and "\n" not in str(caught.value)

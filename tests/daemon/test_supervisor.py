@@ -1,0 +1,148 @@
+"""The worker process seen from its supervisor: ready, hung, asleep, dead, gone. Time is an argument."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from daemon_harness import wait_until
+from stembridge.types import Progress
+from stembridge_daemon import supervisor as module
+from stembridge_daemon.supervisor import Died, Supervisor, WorkerState, tuned_environment
+from stembridge_daemon.worker_messages import (
+    CancelJob,
+    JobProgress,
+    JobStopped,
+    Models,
+    Ready,
+    Report,
+    encode_line,
+)
+
+READY, STEP = encode_line(Ready()), encode_line(JobProgress("a", Progress("separate", 0.5)))
+TALKS = "import sys; o = sys.stdout.buffer; say = lambda b: (o.write(b), o.flush()); "
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Bench:
+    """A supervisor over a small program, and what it has said so far."""
+
+    def __init__(self, context: zmq.Context[Any], folder: Path) -> None:
+        self.context, self.folder, self.clock = context, folder, Clock()
+        self.said: list[Report | Died] = []
+
+    def start(self, program: str) -> Supervisor:
+        command = [sys.executable, "-c", TALKS + program]
+        self.supervisor = Supervisor(
+            command, os.environ, self.folder / "logs" / "worker.log", self.context, self.clock
+        )
+        self.supervisor.start()
+        return self.supervisor
+
+    def wait_for(self, kind: type) -> Any:
+        def has_come() -> bool:
+            self.said += self.supervisor.receive()
+            return any(isinstance(report, kind) for report in self.said)
+
+        wait_until(has_come, kind.__name__, 20)
+        return next(report for report in reversed(self.said) if isinstance(report, kind))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    context: zmq.Context[Any] = zmq.Context()
+    bench = Bench(context, tmp_path)
+    yield bench
+    bench.supervisor.close(timeout_s=0.5)
+    context.term()
+
+
+def test_a_worker_is_idle_once_it_is_ready_and_ends_with_its_stdin(bench: Bench) -> None:
+    supervisor = bench.start(f"say({READY!r}); sys.stdin.read()")
+    assert supervisor.state is WorkerState.STARTING
+    bench.wait_for(Ready)
+    assert supervisor.state is WorkerState.IDLE and supervisor.starts == 1
+    supervisor.stop()
+    assert bench.wait_for(Died) == Died("exit code 0", was_asked=True)
+    assert supervisor.state is WorkerState.ABSENT and supervisor.pid is None
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("sys.exit(3)", "exit code 3"),
+        (f"say({READY!r}); say(b'this is no report\\n'); sys.stdin.read()", "no report"),
+    ],
+)
+def test_a_death_comes_with_its_reason(program: str, reason: str, bench: Bench) -> None:
+    bench.start(program)
+    death = bench.wait_for(Died)
+    assert reason in death.reason and not death.was_asked
+
+
+def test_a_worker_that_does_not_move_is_killed_and_one_that_moves_is_not(bench: Bench) -> None:
+    program = f"say({READY!r}); sys.stdin.readline(); say({STEP!r}); sys.stdin.readline(); say({STEP!r}); "
+    supervisor = bench.start(program + "sys.stdin.read()")
+    bench.wait_for(Ready)
+    supervisor.send(CancelJob("a"), is_job=True)
+    bench.wait_for(JobProgress)
+    assert supervisor.state is WorkerState.BUSY
+    bench.said.clear()
+    for _ in range(20):
+        bench.clock.now += 1.0
+        supervisor.check()
+    supervisor.send(CancelJob("a"))
+    bench.wait_for(JobProgress)
+    # Steps have taken 20 s, so ten times that is patience enough and one second more is not.
+    for _ in range(199):
+        bench.clock.now += 1.0
+        supervisor.check()
+    assert supervisor.receive() == []
+    for _ in range(3):
+        bench.clock.now += 1.0
+        supervisor.check()
+    assert "hung" in bench.wait_for(Died).reason
+
+
+def test_a_machine_that_slept_does_not_make_the_worker_look_hung(bench: Bench) -> None:
+    supervisor = bench.start(f"say({READY!r}); say({STEP!r}); sys.stdin.read()")
+    bench.wait_for(JobProgress)
+    supervisor.send(CancelJob("a"), is_job=True)
+    bench.clock.now += 100_000.0
+    supervisor.check()
+    bench.clock.now += 1.0
+    supervisor.check()
+    assert not any(isinstance(report, Died) for report in supervisor.receive())
+    assert supervisor.state is WorkerState.BUSY
+
+
+def test_stderr_goes_to_the_log_and_reports_come_in_order(bench: Bench) -> None:
+    lines = [encode_line(Models((), 1, "cpu")), encode_line(JobStopped("a"))]
+    bench.start(f"sys.stderr.write('a warning\\n'); say({READY!r}); say({lines[0]!r}); say({lines[1]!r})")
+    bench.wait_for(Died)
+    assert [type(report).__name__ for report in bench.said] == ["Ready", "Models", "JobStopped", "Died"]
+    assert (bench.folder / "logs" / "worker.log").read_text() == "a warning\n"
+
+
+def test_the_allocator_of_a_worker_is_tuned_where_there_is_one_to_tune(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module.sys, "platform", "linux")
+    assert "mmap_threshold" in tuned_environment({"PATH": "/bin"})["GLIBC_TUNABLES"]
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    assert "GLIBC_TUNABLES" not in tuned_environment({"PATH": "/bin"})
+    assert tuned_environment({})["HF_HUB_OFFLINE"] == "1"
