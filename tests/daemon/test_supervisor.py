@@ -13,7 +13,6 @@ import zmq
 
 from daemon_harness import wait_until
 from stembridge.types import Progress
-from stembridge_daemon import supervisor as module
 from stembridge_daemon.supervisor import Died, Supervisor, WorkerState, tuned_environment
 from stembridge_daemon.worker_messages import (
     CancelJob,
@@ -72,9 +71,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def test_a_worker_is_idle_once_it_is_ready_and_ends_with_its_stdin(bench: Bench) -> None:
     supervisor = bench.start(f"say({READY!r}); sys.stdin.read()")
-    assert supervisor.state is WorkerState.STARTING
+    states = [supervisor.state]
     bench.wait_for(Ready)
-    assert supervisor.state is WorkerState.IDLE and supervisor.starts == 1
+    states.append(supervisor.state)
+    assert states == [WorkerState.STARTING, WorkerState.IDLE] and supervisor.starts == 1
     supervisor.stop()
     assert bench.wait_for(Died) == Died("exit code 0", was_asked=True)
     assert supervisor.state is WorkerState.ABSENT and supervisor.pid is None
@@ -141,8 +141,8 @@ def test_stderr_goes_to_the_log_and_reports_come_in_order(bench: Bench) -> None:
 def test_the_allocator_of_a_worker_is_tuned_where_there_is_one_to_tune(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert "mmap_threshold" in tuned_environment({"PATH": "/bin"})["GLIBC_TUNABLES"]
-    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     assert "GLIBC_TUNABLES" not in tuned_environment({"PATH": "/bin"})
     assert tuned_environment({})["HF_HUB_OFFLINE"] == "1"
