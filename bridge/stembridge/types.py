@@ -57,6 +57,11 @@ class SplitRequest:
     seed: int = 0
     model_dir: str | None = None
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The sources that the separator has to deliver; empty means all."""
+        return (self.two_stems,) if self.two_stems is not None else self.stems
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
