@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 from stembridge.dsp import grid
 from stembridge.dsp.resample import count_frames, resample_blocks
 from stembridge.errors import SourceError
+from stembridge.source_file import check_source_file
 from stembridge.types import Region
 
 Signal = NDArray[np.float64]
@@ -96,7 +96,7 @@ def probe(path: str) -> SourceInfo:
     SourceError : missing, no regular file, unreadable, empty, no audio, truncated, or not supported
     """
     shown = repr(path)
-    size = _check_file(path, shown)
+    size = check_source_file(path)
     with _opened(path) as file:
         channels, rate, frames = int(file.channels), int(file.samplerate), int(file.frames)
         subtype, container = str(file.subtype), str(file.format)
@@ -243,25 +243,6 @@ def listening_copy(signal: Signal, sample_rate: int) -> bytes:
         for block in heard:
             file.write(block.T.clip(-1, 1))
     return memory.getvalue()
-
-
-def _check_file(path: str, shown: str) -> int:
-    try:
-        status = Path(path).stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise SourceError(f"{shown} is a directory", "give an audio file")
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{shown} is not a regular file", "give an audio file")
-        if status.st_size == 0:
-            raise SourceError(f"{shown} is empty: 0 bytes", "export it again")
-        with Path(path).open("rb"):
-            return status.st_size
-    except FileNotFoundError as error:
-        raise SourceError(f"{shown} does not exist", "check the path") from error
-    except OSError as error:
-        raise SourceError(f"{shown} cannot be read: {error.strerror}", "check its rights") from error
-    except ValueError as error:
-        raise SourceError(f"{shown} is not a path: {error}", "check the path") from error
 
 
 @contextmanager

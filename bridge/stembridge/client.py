@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -50,6 +51,7 @@ class Client:
         self._context: zmq.Context[Any] = zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
         self._numbers = itertools.count(1)
+        self._missed: deque[protocol.Event] = deque()
         self._prefix = uuid.uuid4().hex[:8]
 
     def __enter__(self) -> Client:
@@ -81,9 +83,9 @@ class Client:
         """Return the truth about one job, with its story."""
         return self._call(protocol.Get(id=job_id, watch=watch), protocol.JobReply).job
 
-    def jobs(self, limit: int = 50) -> tuple[Job, ...]:
-        """Return the newest jobs, newest first."""
-        return self._call(protocol.List(limit=limit), protocol.Jobs).jobs
+    def jobs(self, limit: int = 50, prefix: str = "") -> tuple[Job, ...]:
+        """Return the newest jobs, newest first; with ``prefix`` those whose id begins so."""
+        return self._call(protocol.List(limit=limit, prefix=prefix), protocol.Jobs).jobs
 
     def cancel(self, job_id: str) -> Job:
         """Ask for the end of a job: at once where it waits, within one step where it runs."""
@@ -111,7 +113,7 @@ class Client:
         waiting = set(job_ids)
         yield from self._look_again(job_ids, waiting)
         while waiting:
-            event = self._receive(SILENCE_S)
+            event = self._missed.popleft() if self._missed else self._receive(SILENCE_S)
             if event is None:
                 self._reopen_if_moved()
                 yield from self._look_again(job_ids, waiting)
@@ -169,7 +171,9 @@ class Client:
         limit = time.monotonic() + timeout_s
         while (left := limit - time.monotonic()) > 0:
             reply = self._receive(left)
-            if reply is not None and reply.call == number:
+            if isinstance(reply, protocol.Event):
+                self._missed.append(reply)
+            elif reply is not None and reply.call == number:
                 return reply
         return None
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import subprocess
 
 START_TIMEOUT_S = 20.0
+EXIT_SECOND_DAEMON = 75
 _PASSED_ON = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "SYSTEMDRIVE",
     "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "XDG_CONFIG_HOME", "XDG_DATA_HOME",
@@ -56,7 +57,10 @@ def find_or_start(settings: Settings, *, flags: Sequence[str] = ()) -> Connectio
                 return connection
             if process is None and spawn_lock.acquire() and not is_running(settings):
                 process = _spawn(settings, flags)
-            if process is not None and process.poll() not in (None, 75):
+            if process is not None and process.poll() == EXIT_SECOND_DAEMON:
+                # Another was there first; if that one has gone meanwhile, it is our turn again.
+                process = None
+            if process is not None and process.poll() is not None:
                 raise DaemonUnavailable(
                     f"stembridged ended with code {process.returncode}: {_log_tail(settings)}",
                     "stembridge doctor shows more",
@@ -74,7 +78,7 @@ def find_or_start(settings: Settings, *, flags: Sequence[str] = ()) -> Connectio
 
 
 def cleaned_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of ``environ`` that a daemon may see: what a session sets must not steer it."""
+    """Return the part of ``environ`` that a daemon may see: what a shell sets must not steer it."""
     return {name: environ[name] for name in _PASSED_ON if name in environ}
 
 

@@ -1,8 +1,10 @@
-"""What a split needs on the disk, worked out before it starts. Standard library only."""
+"""Room on the disk, worked out before a split starts, and renames brought to it. Standard library only."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,3 +56,16 @@ def check_free(folder: Path, need: DiskNeed) -> None:
             f"{str(folder)!r} has {free / 1e6:.0f} MB free, the split needs {need.peak_bytes / 1e6:.0f} MB",
             "make room or choose another folder with --out",
         )
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a rename inside ``folder`` to the disk, on the systems and file systems that can."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):
+        # Some network and FUSE mounts refuse to sync a folder; what was renamed is there all the same.
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -26,6 +26,7 @@ from typing import IO, Protocol
 from urllib.parse import urlsplit
 
 from stembridge.catalog import CatalogModel, Member, ModelKind
+from stembridge.disk import sync_folder
 from stembridge.errors import ModelError
 from stembridge.file_lock import FileLock
 
@@ -475,7 +476,7 @@ def _download(file: RemoteFile, into: Path, report: _Report, timeout_s: float) -
     final = into / file.name
     part.replace(final)
     note.unlink(missing_ok=True)
-    _sync_folder(into)
+    sync_folder(into)
     return final
 
 
@@ -535,13 +536,3 @@ def _chunks(answer: _Answer) -> Iterator[bytes]:
         if not chunk:
             return
         yield chunk
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the rename itself to the disk, where the system lets folders be opened."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

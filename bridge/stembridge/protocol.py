@@ -48,6 +48,7 @@ class Get(_Call, frozen=True, kw_only=True):
 
 class List(_Call, frozen=True, kw_only=True):
     limit: int = 50
+    prefix: str = ""
 
 
 class Cancel(_Call, frozen=True, kw_only=True):
@@ -143,6 +144,12 @@ class Error(_Reply, frozen=True, kw_only=True):
 Reply = Welcome | Pong | Accepted | JobReply | Jobs | StatusReply | Stopping | Event | Error
 
 _Message = TypeVar("_Message", Call, Reply)
+_NOT_UNDERSTOOD = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+
+
+class _Numbered(msgspec.Struct):
+    call: str = ""
+
 
 _encoder = msgspec.json.Encoder()
 _call_decoder: msgspec.json.Decoder[Call] = msgspec.json.Decoder(Call)
@@ -163,13 +170,42 @@ def with_number(message: _Message, number: str) -> _Message:
 
 
 def decode_call(frames: Sequence[bytes]) -> Call:
-    """Return the call that a client's frames hold; raise `ProtocolError` where they hold none."""
-    return _decode(frames, _call_decoder, theirs="client", ours="daemon")
+    """Return the call that a client's frames hold.
+
+    Raises
+    ------
+    ProtocolError
+        Another protocol version, or frames that are no message of ours.
+    RequestError
+        A message of ours that holds no call we know.
+    """
+    _check_frames(frames, theirs="client", ours="daemon")
+    if len(frames) > MAX_FRAMES or len(frames[1]) > MAX_HEADER_BYTES:
+        raise RequestError(
+            f"message of {len(frames)} frames with a header of {len(frames[1])} bytes",
+            f"at most {MAX_FRAMES} frames and {MAX_HEADER_BYTES} bytes are taken",
+        )
+    try:
+        return _call_decoder.decode(frames[1])
+    except _NOT_UNDERSTOOD as error:
+        raise RequestError(f"header not understood: {error}", "see docs/protocol.md") from None
 
 
 def decode_reply(frames: Sequence[bytes]) -> Reply:
     """Return the reply or event that the daemon's frames hold; raise `ProtocolError` where they hold none."""
-    return _decode(frames, _reply_decoder, theirs="daemon", ours="client")
+    _check_frames(frames, theirs="daemon", ours="client")
+    try:
+        return _reply_decoder.decode(frames[1])
+    except _NOT_UNDERSTOOD as error:
+        raise ProtocolError(f"header not understood: {error}", "see docs/protocol.md") from None
+
+
+def number_of(frames: Sequence[bytes]) -> str:
+    """Return the number of a call that may be understood no further, or '' where it has none."""
+    try:
+        return msgspec.json.decode(frames[1][: MAX_HEADER_BYTES + 1], type=_Numbered).call
+    except _NOT_UNDERSTOOD:
+        return ""
 
 
 def is_ours(frames: Sequence[bytes]) -> bool:
@@ -182,9 +218,7 @@ def version_sentence(theirs: str, ours: str, their_version: str) -> str:
     return f"the {theirs} speaks protocol {their_version}, this {ours} speaks {VERSION}"
 
 
-def _decode(
-    frames: Sequence[bytes], decoder: msgspec.json.Decoder[_Message], *, theirs: str, ours: str
-) -> _Message:
+def _check_frames(frames: Sequence[bytes], *, theirs: str, ours: str) -> None:
     if not is_ours(frames):
         raise ProtocolError(f"{len(frames)} frames that are no message of ours")
     if frames[0] != MAGIC:
@@ -193,12 +227,3 @@ def _decode(
             version_sentence(theirs, ours, their_version),
             "update the older of the two: pip install -U stembridge, then stembridge daemon stop",
         )
-    if len(frames) > MAX_FRAMES or len(frames[1]) > MAX_HEADER_BYTES:
-        raise ProtocolError(
-            f"message of {len(frames)} frames with a header of {len(frames[1])} bytes",
-            f"at most {MAX_FRAMES} frames and {MAX_HEADER_BYTES} bytes are taken",
-        )
-    try:
-        return decoder.decode(frames[1])
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"header not understood: {error}", "see docs/protocol.md") from None

@@ -1,7 +1,8 @@
 """One frozen `Settings`, made at the top and passed down: defaults < settings.toml < environment < flags.
 
 ``STEMBRIDGE_HOME`` (or ``--home``) puts every folder under one root; without it they lie where the system
-wants them (platformdirs). The daemon reads the file and its own flags only, never the environment.
+wants them (platformdirs). Beside it the environment sets what is a client's own to choose, `ENVIRONMENT`. The
+daemon never reads the environment, so a setting of the daemon's there is refused rather than half obeyed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from stembridge.errors import RequestError
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 TRANSPORTS = ("ipc", "tcp")
+ENVIRONMENT = ("model",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def load_settings(
 
     Parameters
     ----------
-    home : root of all folders; wins over ``STEMBRIDGE_HOME``
+    home : root of all folders; wins over ``STEMBRIDGE_HOME``; its name must be text
     environ : the environment to read; None means the process's own
     flags : fields of `Settings` that win over everything; None values are passed over
 
@@ -142,8 +144,13 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for name, text in environ.items():
         key = name.removeprefix("STEMBRIDGE_").lower()
-        if name.startswith("STEMBRIDGE_") and key in _SETTABLE:
-            found[key] = _converted(key, text, name)
+        if not name.startswith("STEMBRIDGE_") or key not in _SETTABLE:
+            continue
+        if key not in ENVIRONMENT:
+            raise RequestError(
+                f"{name} is set, but the daemon reads no environment", f"set {key} in settings.toml"
+            )
+        found[key] = _converted(key, text, name)
     return found
 
 
@@ -158,8 +165,7 @@ def _converted(key: str, value: Any, where: str) -> Any:
     kind = str(_SETTABLE[key])
     try:
         if key == "model_dirs":
-            parts = value.split(os.pathsep) if isinstance(value, str) else value
-            return tuple(Path(part).expanduser().absolute() for part in parts)
+            return tuple(Path(part).expanduser().absolute() for part in value)
         if kind == "int":
             return int(value)
         if kind == "float":
@@ -179,6 +185,16 @@ def _checked(values: dict[str, Any]) -> Settings:
     ):
         if value not in allowed:
             raise RequestError(f"{name} = {value!r}", f"one of {', '.join(allowed)}")
+    if settings.transport == "ipc" and os.name == "nt":
+        raise RequestError("transport = 'ipc'", "Windows has only tcp")
+    if not settings.model_dirs:
+        raise RequestError("model_dirs is empty", "name at least one folder: downloads need a place")
+    try:
+        str(settings.state_dir).encode()
+    except UnicodeEncodeError:
+        raise RequestError(
+            f"home {str(settings.home)!r} is no valid name", "set STEMBRIDGE_HOME to one that is text"
+        ) from None
     if settings.max_queue < 1:
         raise RequestError(f"max_queue = {settings.max_queue}", "at least 1")
     return settings

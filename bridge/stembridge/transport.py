@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,26 @@ def write_connection(path: Path, connection: Connection) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "wb") as file:
         file.write(msgspec.json.encode(connection))
-    temporary.replace(path)
+    _insist(lambda: temporary.replace(path))
+
+
+def remove_connection(path: Path) -> None:
+    """Remove the connection file, where there is one."""
+    _insist(lambda: path.unlink(missing_ok=True))
+
+
+def _insist(act: Callable[[], object]) -> None:
+    """Do it again for a second while it is forbidden: on Windows a client that reads the file forbids it."""
+    deadline = time.monotonic() + 1.0
+    while True:
+        try:
+            act()
+        except PermissionError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def read_connection(path: Path) -> Connection | None:
@@ -145,8 +166,7 @@ class Listener:
         }
 
     def close(self) -> None:
-        with suppress(FileNotFoundError):
-            self._connection_file.unlink()
+        remove_connection(self._connection_file)
         self.socket.close()
         if self._authenticator is not None:
             self._authenticator.stop()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from stembridge import catalog, model_store
 from stembridge.errors import ModelError, OutputError, RequestError, SourceError
 from stembridge.model_store import ModelFiles
 from stembridge.settings import Settings
+from stembridge.source_file import check_source_file
 from stembridge.types import SplitRequest
 
 MAX_SHIFTS = 20
@@ -32,9 +32,8 @@ def admit_split(request: SplitRequest, settings: Settings, origin: str) -> Split
     """
     source = _absolute(request.source, "source")
     out = _absolute(request.out, "out")
-    _check_source(source)
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"output folder {str(out)!r} is a file", "name a folder with --out")
+    check_source_file(str(source))
+    _check_out(out)
     if not 0 <= request.overlap <= MAX_OVERLAP:
         raise RequestError(f"overlap {request.overlap:g}", f"between 0 and {MAX_OVERLAP:g}")
     if not 0 <= request.shifts <= MAX_SHIFTS:
@@ -48,9 +47,29 @@ def admit_split(request: SplitRequest, settings: Settings, origin: str) -> Split
     return replace(request, source=str(source), out=str(out))
 
 
+def _check_out(out: Path) -> None:
+    try:
+        is_other = out.exists() and not out.is_dir()
+    except OSError as error:
+        raise OutputError(
+            f"output folder {str(out)!r} cannot be used: {error.strerror}", "name another with --out"
+        ) from error
+    if is_other:
+        raise OutputError(f"output folder {str(out)!r} is a file", "name a folder with --out")
+
+
 def source_signature(source: str) -> str:
-    """Return size and time of a file: enough to see that it is no longer the one that was asked for."""
-    found = Path(source).stat()
+    """Return size and time of a file: enough to see that it is no longer the one that was asked for.
+
+    Raises
+    ------
+    SourceError
+        The file has gone.
+    """
+    try:
+        found = Path(source).stat()
+    except (OSError, ValueError):
+        raise SourceError(f"{source!r} does not exist", "check the path") from None
     return f"{found.st_size}-{found.st_mtime_ns}"
 
 
@@ -67,23 +86,6 @@ def _absolute(text: str, field: str) -> Path:
     if not path.is_absolute():
         raise RequestError(f"{field} {text!r} is not an absolute path", "give it from the root on")
     return Path(os.path.normpath(path))
-
-
-def _check_source(source: Path) -> None:
-    try:
-        found = source.stat()
-    except FileNotFoundError:
-        raise SourceError(f"no file {str(source)!r}", "check the name") from None
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{str(source)!r} cannot be reached: {error}", "check its rights") from None
-    if stat.S_ISDIR(found.st_mode):
-        raise SourceError(f"{str(source)!r} is a folder", "name the audio files in it")
-    if not stat.S_ISREG(found.st_mode):
-        raise SourceError(f"{str(source)!r} is no regular file", "name an audio file")
-    if found.st_size == 0:
-        raise SourceError(f"{str(source)!r} is empty (0 bytes)", "export it again")
-    if not os.access(source, os.R_OK):
-        raise SourceError(f"{str(source)!r} may not be read", "give this user the right to read it")
 
 
 def locate_model(name: str, model_dir: str | None, settings: Settings) -> ModelFiles:
@@ -108,7 +110,7 @@ def _check_model(request: SplitRequest, settings: Settings, origin: str) -> None
     model = catalog.find_model(request.model)
     if request.two_stems is not None and request.stems:
         raise RequestError("stems and two_stems exclude each other", "give one of the two")
-    catalog.check_stems(model, (request.two_stems,) if request.two_stems is not None else request.stems)
+    catalog.check_stems(model, request.asked)
     if request.model_dir is not None:
         if origin != "local":
             raise ModelError("a model folder was named from another machine", "set model_dirs there")

@@ -15,10 +15,11 @@ from typing import Any
 import zmq
 
 from stembridge import __version__
+from stembridge.daemon_process import EXIT_SECOND_DAEMON
 from stembridge.errors import StembridgeError
 from stembridge.file_lock import FileLock
 from stembridge.settings import DEVICES, TRANSPORTS, Settings, load_settings
-from stembridge.transport import Listener, secure_folder
+from stembridge.transport import Listener, remove_connection, secure_folder
 from stembridge_daemon.jobstore import JobStore
 from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
@@ -26,7 +27,8 @@ from stembridge_daemon.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
-EXIT_SECOND_DAEMON = 75
+LOCK_TIMEOUT_S = 1.0
+"""A client that looks for a daemon has the lock for an instant; another daemon has it for good."""
 
 
 def main(argv: Sequence[str] | None = None, worker_command: Sequence[str] | None = None) -> int:
@@ -61,13 +63,13 @@ def default_worker_command(settings: Settings) -> list[str]:
 
 def _serve(settings: Settings, worker_command: Sequence[str], *, preload: bool) -> int:
     lock = FileLock(settings.lock_file)
-    if not lock.acquire():
+    if not lock.acquire(LOCK_TIMEOUT_S):
         print("stembridged: a daemon of this user runs already (stembridge daemon status)", file=sys.stderr)  # noqa: T201
         return EXIT_SECOND_DAEMON
     secure_folder(settings.state_dir)
     _log_to(settings.log_file)
     logger.info("stembridged %s, pid %d, home %s", __version__, os.getpid(), settings.home or "system")
-    settings.connection_file.unlink(missing_ok=True)
+    remove_connection(settings.connection_file)
     store = JobStore(settings.job_table)
     context: zmq.Context[Any] = zmq.Context()
     supervisor = Supervisor(worker_command, os.environ, settings.worker_log_file, context)

@@ -119,8 +119,10 @@ class JobStore:
         """Return the jobs that are queued or were running, oldest first."""
         return self._select("WHERE state IN ('queued', 'running') ORDER BY seq")
 
-    def newest(self, limit: int) -> list[JobRecord]:
-        return self._select("ORDER BY seq DESC LIMIT ?", limit)
+    def newest(self, limit: int, prefix: str = "") -> list[JobRecord]:
+        """Return the newest jobs whose id begins with ``prefix``, newest first."""
+        where = "WHERE substr(id, 1, ?) = ? ORDER BY seq DESC LIMIT ?"
+        return self._select(where, len(prefix), prefix, limit)
 
     def counts(self) -> dict[str, int]:
         """Return the number of jobs per state."""

@@ -144,7 +144,8 @@ def _cancel(record: JobRecord) -> Transition:
     if record.state is JobState.QUEUED:
         return _cancelled(record)
     if record.cancel_asked:
-        return Transition(record, instructions=(Instruction.TELL_WORKER,))
+        # The worker has been told, and its pipe loses nothing; saying it again would only fill the pipe.
+        return Transition(record, instructions=())
     asked = replace(record, cancel_asked=True)
     return Transition(asked, "cancel asked", (Instruction.SAVE, Instruction.TELL_WORKER))
 

@@ -45,6 +45,11 @@ class Events:
         self._pending.clear()
         return due
 
+    def forget(self, job_id: str) -> None:
+        """Forget a job that came to nothing."""
+        self._watchers.pop(job_id, None)
+        self._pending.pop(job_id, None)
+
     def drop(self, client: bytes) -> None:
         """Forget a client that is gone."""
         for job_id, clients in list(self._watchers.items()):
@@ -71,7 +76,11 @@ class Server:
         poller.register(self._supervisor.socket, zmq.POLLIN)
         while not self._service.is_over:
             poller.poll(POLL_MS)
-            self.round()
+            try:
+                self.round()
+            except Exception:
+                # Whatever one round runs into, the next one serves; the trace is in the log.
+                logger.exception("a round failed")
 
     def round(self) -> None:
         """Take what has come, decide, commit, and only then answer."""
@@ -81,7 +90,12 @@ class Server:
         failure = self._flush()
         failpoint("front-after-commit")
         for client, reply in replies:
-            self._send(client, _or_failure(reply, failure) if failure else reply)
+            if failure is not None and isinstance(reply, protocol.Accepted) and not reply.duplicate:
+                self._events.forget(reply.job.id)
+                refusal = protocol.Error(code=failure.code, message=failure.message, hint=failure.hint)
+                self._send(client, protocol.with_number(refusal, reply.call))
+            else:
+                self._send(client, reply)
         try:
             self._service.tick()
         except StorageFailed as error:
@@ -106,10 +120,9 @@ class Server:
         if not protocol.is_ours(frames):
             logger.warning("%d frames that are no message of ours were dropped", len(frames))
             return None
-        number = ""
+        number = protocol.number_of(frames)
         try:
             call = protocol.decode_call(frames)
-            number = call.call
             reply = self._service.answer(call, self._listener.origin)
             match call, reply:
                 case (
@@ -152,11 +165,3 @@ class Server:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             self._events.drop(client)
-
-
-def _or_failure(reply: Reply, failure: StorageFailed) -> Reply:
-    """Return the failure in place of an acceptance that was not committed."""
-    if isinstance(reply, protocol.Accepted) and not reply.duplicate:
-        error = protocol.Error(code=failure.code, message=failure.message, hint=failure.hint)
-        return protocol.with_number(error, reply.call)
-    return reply

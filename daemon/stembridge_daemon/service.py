@@ -24,6 +24,7 @@ from stembridge.errors import (
     ModelError,
     ProtocolError,
     RequestError,
+    SourceError,
     StorageFailed,
 )
 from stembridge.estimate import pass_seconds
@@ -146,8 +147,8 @@ class Service:
             case protocol.Get(id=job_id):
                 record = self._find(job_id)
                 return protocol.JobReply(job=replace(record.as_job(), story=self._store.story(job_id)))
-            case protocol.List(limit=limit):
-                newest = self._store.newest(max(1, min(limit, 1000)))
+            case protocol.List(limit=limit, prefix=prefix):
+                newest = self._store.newest(max(1, min(limit, 1000)), prefix)
                 return protocol.Jobs(
                     jobs=tuple(self._live.get(record.id, record).as_job() for record in newest)
                 )
@@ -316,6 +317,8 @@ class Service:
                     self._supervisor.stop()
 
     def _hand_out(self, waiting: JobRecord) -> None:
+        # While the table cannot be written nothing is handed out, and this raises before anything is said.
+        self.flush()
         worker = f"worker {self._supervisor.pid}"
         request = waiting.request
         try:
@@ -329,6 +332,7 @@ class Service:
             self.flush()
         except StorageFailed:
             self._live[waiting.id] = waiting
+            self._on_change(waiting.as_job())
             raise
         self._running = waiting.id
         self._supervisor.send(RunSplit(waiting.id, request, LocatedModel.of(files)), is_job=True)
@@ -419,5 +423,5 @@ class Service:
 def _signature_or(fallback: str, source: str) -> str:
     try:
         return admission.source_signature(source)
-    except (OSError, ValueError):
+    except SourceError:
         return fallback

@@ -23,12 +23,12 @@ from typing import Any
 import msgspec
 import zmq
 
-from stembridge_daemon.worker_messages import Order, Ready, Report, encode_line, report_decoder
+from stembridge_daemon.worker_messages import JobProgress, Order, Ready, Report, encode_line, report_decoder
 
 logger = logging.getLogger(__name__)
 
-FIRST_REPORT_LIMIT_S = 600.0
-"""A model may have to be read from a slow disk, and the first step is the slowest."""
+FIRST_STEP_LIMIT_S = 600.0
+"""Until two steps of the separator are done: a model may come from a slow disk, the first step is slowest."""
 LEAST_HANG_LIMIT_S = 60.0
 HANG_FACTOR = 10.0
 SLEEP_S = 3.0
@@ -37,6 +37,9 @@ GLIBC_TUNABLES = (
     "glibc.malloc.mmap_threshold=8589934592:glibc.malloc.trim_threshold=8589934592:glibc.malloc.hugetlb=1"
 )
 """Keeps big activations out of mmap: 25-30 % less time per segment on a CPU (docs/decisions/0002)."""
+
+
+LONGEST_LOG_BYTES = 5_000_000
 
 
 class WorkerState(StrEnum):
@@ -91,7 +94,8 @@ class Supervisor:
         self._last_check = clock()
         self._last_moved = clock()
         self._longest_gap = 0.0
-        self._has_reported = False
+        self._steps = 0
+        self._unborn: list[Died] = []
 
     @property
     def pid(self) -> int | None:
@@ -101,18 +105,25 @@ class Supervisor:
         """Start the worker where there is none; it says `Ready` when it can take orders."""
         if self.state is not WorkerState.ABSENT:
             return
-        self._log_file.parent.mkdir(parents=True, exist_ok=True)
-        options: dict[str, Any] = {"start_new_session": True} if os.name != "nt" else {}
-        with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=self._environment,
-                **options,
-            )
+        options: dict[str, Any] = {"start_new_session": True}
+        if os.name == "nt":
+            options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined,unused-ignore]
         self.starts += 1
+        try:
+            _make_room(self._log_file)
+            with self._log_file.open("ab") as log:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    env=self._environment,
+                    **options,
+                )
+        except OSError as error:
+            logger.error("the worker cannot be started: %s", error)
+            self._unborn.append(Died(f"cannot be started: {error}", was_asked=False))
+            return
         self.state = WorkerState.STARTING
         self._kill_reason = ""
         self._reader = threading.Thread(
@@ -129,7 +140,7 @@ class Supervisor:
         if is_job:
             self.state = WorkerState.BUSY
             self._expect_report()
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             self._process.stdin.write(encode_line(order))
             self._process.stdin.flush()
 
@@ -140,7 +151,8 @@ class Supervisor:
 
     def receive(self) -> list[Report | Died]:
         """Return what the worker has said since the last call, in order; its death is the last of it."""
-        reports: list[Report | Died] = []
+        reports: list[Report | Died] = [*self._unborn]
+        self._unborn.clear()
         while True:
             try:
                 line = self.socket.recv(zmq.NOBLOCK)
@@ -159,8 +171,8 @@ class Supervisor:
         self._last_check = now
         if self.state not in (WorkerState.STARTING, WorkerState.BUSY):
             return
-        limit = FIRST_REPORT_LIMIT_S
-        if self._has_reported:
+        limit = FIRST_STEP_LIMIT_S
+        if self._steps >= 2:
             limit = max(LEAST_HANG_LIMIT_S, HANG_FACTOR * self._longest_gap)
         if now - self._last_moved > limit:
             self.kill(f"hung: no progress for {limit:.0f} s")
@@ -169,7 +181,7 @@ class Supervisor:
         """Ask the worker to leave by closing its stdin."""
         if self._process is not None and self._process.stdin is not None:
             self.state = WorkerState.STOPPING
-            with suppress(BrokenPipeError):
+            with suppress(OSError):
                 self._process.stdin.close()
 
     def kill(self, reason: str) -> None:
@@ -196,18 +208,20 @@ class Supervisor:
     def _expect_report(self) -> None:
         self._last_moved = self._clock()
         self._longest_gap = 0.0
-        self._has_reported = False
+        self._steps = 0
 
     def _understood(self, line: bytes) -> list[Report | Died]:
         now = self._clock()
-        if self._has_reported:
-            self._longest_gap = max(self._longest_gap, now - self._last_moved)
-        self._last_moved, self._has_reported = now, True
         try:
             report = report_decoder.decode(line)
         except msgspec.MsgspecError as error:
             self.kill(f"said something that is no report: {error}")
             return []
+        if isinstance(report, JobProgress) and report.progress.stage == "separate":
+            self._steps += 1
+        if self._steps >= 2:
+            self._longest_gap = max(self._longest_gap, now - self._last_moved)
+        self._last_moved = now
         if isinstance(report, Ready) and self.state is WorkerState.STARTING:
             self.state = WorkerState.IDLE
         return [report]
@@ -217,13 +231,20 @@ class Supervisor:
         code = self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with suppress(BrokenPipeError):
+                with suppress(OSError):
                     pipe.close()
         was_asked = self.state is WorkerState.STOPPING and not self._kill_reason
         died = Died(self._kill_reason or _reason(code), was_asked)
         logger.log(logging.INFO if was_asked else logging.ERROR, "worker ended: %s", died.reason)
         self._process, self.state = None, WorkerState.ABSENT
         return died
+
+
+def _make_room(log_file: Path) -> None:
+    """Put a log aside that has grown long, so that there are two of them at most."""
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    if log_file.exists() and log_file.stat().st_size > LONGEST_LOG_BYTES:
+        log_file.replace(log_file.with_name(f"{log_file.name}.1"))
 
 
 def tuned_environment(environment: Mapping[str, str]) -> dict[str, str]:

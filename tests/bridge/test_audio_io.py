@@ -131,7 +131,7 @@ def refusal(path: Path | str) -> SourceError:
 
 def test_what_is_no_audio_file_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "no such.wav").message
-    assert "is a directory" in refusal(tmp_path).message
+    assert "is a folder" in refusal(tmp_path).message
     (tmp_path / "empty.wav").touch()
     assert "0 bytes" in refusal(tmp_path / "empty.wav").message
     for name in ("notes.txt", "noise.raw", 'it\'s "$HOME"\nあ.wav'):

@@ -64,8 +64,10 @@ def test_every_message_kind_is_in_the_document() -> None:
 
 def test_an_unknown_field_is_ignored_and_an_unknown_kind_refused() -> None:
     assert protocol.decode_call([b"SB1", b'{"t":"ping","later":1}']) == protocol.Ping()
-    with pytest.raises(ProtocolError, match="not understood"):
-        protocol.decode_call([b"SB1", b'{"t":"dance"}'])
+    with pytest.raises(RequestError, match="not understood"):
+        protocol.decode_call([b"SB1", b'{"t":"dance","call":"7"}'])
+    assert protocol.number_of([b"SB1", b'{"t":"dance","call":"7"}']) == "7"
+    assert protocol.number_of([b"SB1", b"{"]) == ""
 
 
 def test_another_major_version_gets_one_sentence_that_names_both() -> None:
@@ -76,17 +78,19 @@ def test_another_major_version_gets_one_sentence_that_names_both() -> None:
 
 
 def test_a_header_that_is_too_long_or_too_deep_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="header of"):
+    with pytest.raises(RequestError, match="header of"):
         protocol.decode_call([b"SB1", b" " * (protocol.MAX_HEADER_BYTES + 1)])
-    with pytest.raises(ProtocolError):
+    with pytest.raises(RequestError):
         protocol.decode_call([b"SB1", b"[" * 60_000])
+    jobs = protocol.Jobs(jobs=(JOB,) * 1000)
+    assert protocol.decode_reply(protocol.encode(jobs)) == jobs
 
 
 @given(st.lists(st.binary(max_size=80), max_size=5))
 def test_any_bytes_are_a_message_or_a_protocol_error(frames: list[bytes]) -> None:
     try:
         protocol.decode_call(frames)
-    except ProtocolError as error:
+    except (ProtocolError, RequestError) as error:
         assert "\n" not in error.message
 
 

@@ -15,11 +15,16 @@ def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text('keep_alive_s = 10\nmodel = "htdemucs_ft"\nmax_queue = 5\n')
     from_file = load_settings(home=tmp_path, environ={})
     assert (from_file.keep_alive_s, from_file.model, from_file.max_queue) == (10.0, "htdemucs_ft", 5)
-    environ = {"STEMBRIDGE_KEEP_ALIVE_S": "20", "STEMBRIDGE_MODEL": "preview"}
+    environ = {"STEMBRIDGE_MODEL": "preview", "STEMBRIDGE_OTHER": "x", "PATH": "/bin"}
     from_environment = load_settings(home=tmp_path, environ=environ)
-    assert (from_environment.keep_alive_s, from_environment.model) == (20.0, "preview")
+    assert (from_environment.keep_alive_s, from_environment.model) == (10.0, "preview")
     flags = load_settings(home=tmp_path, environ=environ, keep_alive_s=30.0, model=None)
     assert (flags.keep_alive_s, flags.model, flags.max_queue) == (30.0, "preview", 5)
+
+
+def test_a_setting_of_the_daemon_in_the_environment_is_refused_not_half_obeyed(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="STEMBRIDGE_MODEL_DIRS is set"):
+        load_settings(home=tmp_path, environ={"STEMBRIDGE_MODEL_DIRS": "/x"})
 
 
 def test_a_home_holds_every_folder(tmp_path: Path) -> None:
@@ -28,11 +33,9 @@ def test_a_home_holds_every_folder(tmp_path: Path) -> None:
         assert path.is_relative_to(tmp_path)
 
 
-def test_model_folders_come_from_a_list_or_a_search_path(tmp_path: Path) -> None:
+def test_model_folders_are_a_list(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text('model_dirs = ["/models/a", "~/b"]\n')
     assert load_settings(home=tmp_path, environ={}).model_dirs == (Path("/models/a"), Path.home() / "b")
-    environ = {"STEMBRIDGE_MODEL_DIRS": "/x:/y"}
-    assert load_settings(home=tmp_path, environ=environ).model_dirs == (Path("/x"), Path("/y"))
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,7 @@ def test_model_folders_come_from_a_list_or_a_search_path(tmp_path: Path) -> None
         ("model = 3\n", "3 is not of type str"),
         ('device = "abacus"\n', "device = 'abacus'"),
         ("max_queue = 0\n", "max_queue = 0"),
+        ("model_dirs = []\n", "model_dirs is empty"),
         ("model = \n", "settings.toml"),
     ],
 )
@@ -51,3 +55,8 @@ def test_what_is_no_setting_is_refused_with_its_place(text: str, words: str, tmp
     with pytest.raises(RequestError) as caught:
         load_settings(home=tmp_path, environ={})
     assert words in caught.value.message and "\n" not in str(caught.value)
+
+
+def test_a_home_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="no valid name"):
+        load_settings(home=tmp_path / "\udcff", environ={})

@@ -470,7 +470,7 @@ def bad_sources(root: Path) -> dict[str, Path]:
     (root / "text\n'\"$あ.wav").write_text("this is no audio\n" * 100)
     return {
         "does not exist": root / "missing.wav",
-        "is a directory": root,
+        "is a folder": root,
         "0 bytes": root / "empty.wav",
         "truncated": root / "cut.wav",
         "cannot be read as audio": root / "text\n'\"$あ.wav",
@@ -483,7 +483,7 @@ def bad_sources(root: Path) -> dict[str, Path]:
 
 BAD_SOURCES = (
     "does not exist",
-    "is a directory",
+    "is a folder",
     "0 bytes",
     "truncated",
     "cannot be read as audio",

@@ -118,22 +118,22 @@ def test_a_kill_at_any_point_loses_tears_and_doubles_nothing(
     daemon.adopt()
 
 
+@pytest.mark.parametrize("point", FAILPOINTS_OF_WORKER)
 def test_front_and_worker_killed_together_lose_nothing(
-    daemon: DaemonHarness, songs: list[Path], expected: list[dict[str, str]], tmp_path: Path
+    point: str, daemon: DaemonHarness, songs: list[Path], expected: list[dict[str, str]], tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
-    process = daemon.start(failpoint="pipeline-mid-write", once=tmp_path / "once")
+    once, out = tmp_path / "once", tmp_path / "out"
+    process = daemon.start(failpoint=point, once=once)
     ids = [new_job_id() for _ in songs]
     with daemon.client() as client:
         for job_id, song in zip(ids, songs, strict=True):
             client.submit(make_request(song, out), job_id)
-    worker = daemon.worker_pid()
-    wait_until((tmp_path / "once").exists, "the worker's end")
+    wait_until(once.exists, "the worker's end")
     daemon.kill(process)
-    wait_until(lambda: not is_alive(worker), "the worker to be gone")
     daemon.start()
     with daemon.client() as client:
         jobs = [client.wait(job_id, 120) for job_id in ids]
+        daemon.worker_pid()
     assert_whole(jobs, out, expected)
 
 
@@ -463,3 +463,83 @@ def test_a_daemon_that_cannot_start_says_why(daemon: DaemonHarness) -> None:
         client.ping()
     assert daemon.settings.job_table.read_bytes() == b"garbage" * 1000
     assert not os.path.lexists(daemon.settings.connection_file)
+
+
+def test_a_worker_that_cannot_be_started_fails_its_jobs_and_the_daemon_goes_on(
+    daemon: DaemonHarness, songs: list[Path], tmp_path: Path
+) -> None:
+    process = daemon.start(worker=[str(tmp_path / "no such program")])
+    with daemon.client() as client:
+        job = client.submit(make_request(songs[0], tmp_path / "out"))
+        with pytest.raises(StembridgeError, match="no such program"):
+            client.wait(job.id, 30)
+        client.ping()
+    assert process.poll() is None
+
+
+def test_a_stopped_worker_and_a_flood_of_cancels_do_not_stop_the_front(
+    daemon: DaemonHarness, songs: list[Path], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    daemon.start(worker=fake_worker.command(gate))
+    with daemon.client(deadline_s=5.0) as client:
+        job = client.submit(make_request(songs[0], tmp_path / "out", seed=fake_worker.GATED))
+        wait_until(lambda: client.get(job.id).state is JobState.RUNNING, "the job to run")
+        worker = daemon.worker_pid()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            for _ in range(3000):
+                client.cancel(job.id)
+            client.ping()
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        gate.touch()
+        with pytest.raises(JobCancelled):
+            client.wait(job.id, 30)
+
+
+def test_a_call_that_is_not_understood_is_answered_at_once(daemon: DaemonHarness) -> None:
+    daemon.start()
+    with daemon.client(deadline_s=5.0) as client, pytest.raises(StembridgeError, match="grace_s") as caught:
+        client.stop(float("nan"))
+    assert caught.value.code == "bad_request"
+
+
+def test_hundreds_of_jobs_are_listed_and_one_is_found_by_the_start_of_its_id(
+    daemon: DaemonHarness, songs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stembridge.cli import main
+
+    daemon.home.mkdir(parents=True)
+    (daemon.home / "settings.toml").write_text("max_queue = 1000\n")
+    daemon.start(worker=fake_worker.command(tmp_path / "gate"))
+    with daemon.client() as client:
+        first = client.submit(make_request(songs[0], tmp_path / "out", seed=fake_worker.GATED), "a-first")
+        for number in range(600):
+            client.submit(make_request(songs[1], tmp_path / "out"), f"b{number}")
+        assert len(client.jobs(1000)) == 601
+        assert main(["jobs", "-n", "1000"]) == 0
+        assert main(["jobs", "show", "a-"]) == 0
+        assert first.id[:8] in capsys.readouterr().out
+        assert main(["jobs", "cancel", "b1"]) == 1
+        assert main(["jobs", "cancel", ""]) == 1
+        assert capsys.readouterr().err.count("may be any of several") == 2
+        assert client.get("b1").state is JobState.QUEUED
+        daemon.worker_pid()
+
+
+def test_events_of_one_job_are_not_lost_while_another_is_asked_for(
+    daemon: DaemonHarness, songs: list[Path], tmp_path: Path
+) -> None:
+    daemon.start(worker=fake_worker.command(tmp_path / "gate"))
+    with daemon.client() as client:
+        jobs = [client.submit(make_request(songs[0], tmp_path / "out"), watch=True) for _ in range(12)]
+        ended = [job.id for job in client.events(*(job.id for job in jobs)) if job.state.is_final]
+        assert sorted(ended) == sorted(job.id for job in jobs)
+        daemon.worker_pid()
+
+
+def test_an_order_from_another_version_ends_the_worker(tmp_path: Path) -> None:
+    command = fake_worker.command(tmp_path / "gate")
+    done = subprocess.run(command, input=b'{"t":"dance"}\n', capture_output=True, timeout=30, check=False)
+    assert done.returncode == 1 and b"another version" in done.stderr

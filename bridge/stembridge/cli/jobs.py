@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from stembridge.client import Client
+from stembridge.errors import JobNotFound, RequestError
 from stembridge.text import one_line
 from stembridge.types import Job
 
@@ -62,8 +63,21 @@ def cancel(job_id: str) -> None:
 
 
 def _whole_id(client: Client, start: str) -> str:
-    """Return the id of the newest job that begins with ``start``; an id that is none is left as it is."""
-    return next((job.id for job in client.jobs(1000) if job.id.startswith(start)), start)
+    """Return the one id that begins with ``start``.
+
+    Raises
+    ------
+    RequestError
+        ``start`` is empty, or several jobs begin so: none of them is guessed.
+    JobNotFound
+        No job begins so.
+    """
+    found = client.jobs(limit=2, prefix=start) if start else ()
+    if len(found) == 1:
+        return found[0].id
+    if start and not found:
+        raise JobNotFound(f"no job {start[:80]!r}", "stembridge jobs lists them")
+    raise RequestError(f"job id {start!r} may be any of several", "give more of its characters")
 
 
 def _json(job: Job) -> str:

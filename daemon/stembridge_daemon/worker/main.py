@@ -14,6 +14,8 @@ import threading
 from collections.abc import Sequence
 from typing import IO, Protocol
 
+import msgspec
+
 from stembridge import catalog
 from stembridge.catalog import ModelKind
 from stembridge.errors import StembridgeError
@@ -58,29 +60,32 @@ class ResidentModels:
     def __init__(self, device: str, threads: int) -> None:
         self._device = device
         self._threads = threads
-        self._separators: dict[tuple[ModelFiles, tuple[int, ...]], Separator] = {}
+        self._separators: dict[ModelFiles, tuple[frozenset[str], Separator]] = {}
         self._loads = 0
 
     def get(self, files: ModelFiles, stems: Sequence[str]) -> Separator:
-        """Return the separator for ``files``, loading at least the members that ``stems`` need."""
-        needed = catalog.members_needed(catalog.find_model(files.name), stems)
-        for key, separator in self._separators.items():
-            if key[0] == files and set(needed) <= set(key[1]):
-                self._separators[key] = self._separators.pop(key)
-                return separator
-        for key in [key for key in self._separators if key[0] == files]:
-            del self._separators[key]
-        while len(self._separators) >= RESIDENT_MODELS:
-            del self._separators[next(iter(self._separators))]
-        separator = self._load(files, stems)
-        self._separators[files, needed] = separator
-        self._loads += 1
+        """Return the separator for ``files``, with at least the members that ``stems`` need.
+
+        A bag that was loaded in part is loaded again with what it had and what it lacks.
+        """
+        model = catalog.find_model(files.name)
+        wanted = frozenset(catalog.check_stems(model, stems))
+        loaded, separator = self._separators.pop(files, (frozenset[str](), None))
+        needed, had = (catalog.members_needed(model, tuple(names)) for names in (wanted, loaded or wanted))
+        if separator is None or not set(needed) <= set(had):
+            del separator
+            while len(self._separators) >= RESIDENT_MODELS:
+                del self._separators[next(iter(self._separators))]
+            loaded |= wanted
+            separator = self._load(files, tuple(loaded))
+            self._loads += 1
+        self._separators[files] = loaded, separator
         return separator
 
     def resident(self) -> Models:
         # Before the first model asks torch which device there is, only `preview` runs, and that on the CPU.
         device = "cpu" if self._device == "auto" else self._device
-        return Models(tuple(key[0].name for key in self._separators), self._loads, device)
+        return Models(tuple(files.name for files in self._separators), self._loads, device)
 
     def _load(self, files: ModelFiles, stems: Sequence[str]) -> Separator:
         if catalog.find_model(files.name).kind is ModelKind.PREVIEW:
@@ -119,12 +124,16 @@ class Worker:
 
     def _listen(self) -> None:
         """Take orders as they come; a cancel reaches the running job between two of its steps."""
-        for line in self._orders:
-            order: Order = order_decoder.decode(line)
-            if isinstance(order, CancelJob):
-                self._cancelled.add(order.id)
-            else:
-                self._queue.put(order)
+        try:
+            for line in self._orders:
+                order: Order = order_decoder.decode(line)
+                if isinstance(order, CancelJob):
+                    self._cancelled.add(order.id)
+                else:
+                    self._queue.put(order)
+        except msgspec.MsgspecError:
+            logger.exception("an order that is none of ours: another version of the daemon?")
+            os._exit(1)
         # The front is gone or wants us gone. A native call may hold the main thread for seconds, so only
         # this ends the process at once; what the job had written lies in its hidden work folder.
         os._exit(0)
@@ -143,9 +152,8 @@ class Worker:
 
     def _split(self, order: RunSplit) -> None:
         request = order.request
-        stems = (request.two_stems,) if request.two_stems is not None else request.stems
         self._report(JobProgress(order.id, Progress("load", 0.0)))
-        separator = self._separator(order.model.files(), stems)
+        separator = self._separator(order.model.files(), request.asked)
         steps = run_split(order.id, request, separator)
         while True:
             if order.id in self._cancelled:
@@ -163,10 +171,11 @@ class Worker:
     def _separator(self, files: ModelFiles, stems: Sequence[str], *, warm_up: bool = False) -> Separator:
         before = self._separators.resident()
         separator = self._separators.get(files, stems)
-        if self._separators.resident() != before:
+        if self._separators.resident().loads != before.loads:
             logger.info("loaded %s, sha256 %s", separator.name, separator.sha256 or "none")
             if warm_up:
                 separator.warm_up()
+        if self._separators.resident() != before:
             self._report(self._separators.resident())
         return separator
 

@@ -166,10 +166,10 @@ def run_split(
         failpoint("pipeline-before-manifest")
         with _writing(out):
             manifest.write_manifest(work, document)
-            _sync_folder(work)
+            disk.sync_folder(work)
             failpoint("pipeline-before-rename")
             _publish(work, task.final)
-            _sync_folder(out)
+            disk.sync_folder(out)
         failpoint("pipeline-after-rename")
     _log.info("published %s", task.final)
     return SplitResult(
@@ -490,9 +490,11 @@ def _write_set(
             position += frames
             yield _progress("close", position / region.frames)
             failpoint("pipeline-mid-write")
-        with _writing(out):
-            for writer in writers:
+        for writer in writers:
+            with _writing(out):
                 writer.close()
+            # Bringing a long file to a slow disk takes its time; each one shows that the job moves.
+            yield _progress("close", 1.0)
     if pcm_hash.hexdigest() != original.sha256_pcm:
         raise SourceError(f"{info.path!r} changed while it was split", "run it again")
     entries = [
@@ -606,16 +608,6 @@ def _publish(work: Path, final: Path) -> None:
     if os.path.lexists(final):
         raise OutputError(f"{str(final)!r} exists", "move it away or choose another folder with --out")
     work.rename(final)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _storable(path: str) -> str:
