@@ -11,7 +11,6 @@ from stembridge.errors import StembridgeError, StorageFailed
 from stembridge.protocol import Reply
 from stembridge.transport import Listener
 from stembridge.types import Job
-from stembridge_daemon.failpoints import failpoint
 from stembridge_daemon.service import Service
 from stembridge_daemon.supervisor import Supervisor
 
@@ -88,7 +87,6 @@ class Server:
             self._service.on_report(report)
         replies = self._answer_calls()
         failure = self._flush()
-        failpoint("front-after-commit")
         for client, reply in replies:
             if failure is not None and isinstance(reply, protocol.Accepted) and not reply.duplicate:
                 self._events.forget(reply.job.id)

@@ -215,6 +215,8 @@ class Service:
                 self._store.tell(job_id, text)
             for (model, device), cost in unsaved.speeds.items():
                 self._store.save_speed(model, device, cost)
+            if unsaved.new:
+                failpoint("front-before-commit")
             self._store.commit()
         except sqlite3.Error as error:
             self._store.rollback()
@@ -223,8 +225,11 @@ class Service:
                 f"the job table cannot be written: {error}", f"make room at {self._settings.state_dir}"
             ) from None
         self._unsaved = _Unsaved()
+        if unsaved.new:
+            failpoint("front-after-commit")
         for job_id in unsaved.changed:
             if self._live[job_id].state.is_final:
+                failpoint("front-after-done")
                 del self._live[job_id]
 
     def close(self) -> None:

@@ -30,7 +30,13 @@ from stembridge.manifest import read_manifest
 from stembridge.null_test import check_result
 from stembridge.types import Job, JobState, SplitRequest
 
-FAILPOINTS_OF_FRONT = ("front-after-commit", "front-after-dispatch", "front-before-done")
+FAILPOINTS_OF_FRONT = (
+    "front-before-commit",
+    "front-after-commit",
+    "front-after-dispatch",
+    "front-before-done",
+    "front-after-done",
+)
 FAILPOINTS_OF_WORKER = (
     "worker-start",
     "pipeline-read",
