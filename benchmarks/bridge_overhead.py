@@ -43,6 +43,7 @@ def main() -> None:
         song = make_song(SEED, seconds=SECONDS)
         soundfile.write(place / "song.wav", song.mixture.T, song.sample_rate, subtype="PCM_16")
         if "htdemucs" in options.models:
+            settings.model_dirs[0].mkdir(parents=True)
             write_safetensors(official_htdemucs(), settings.model_dirs[0], "955717e8")
         with Client(settings) as client:
             figures: dict[str, object] = dict(round_trip(client, options.pings))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
@@ -29,6 +29,8 @@ _Answer = TypeVar("_Answer", bound=Reply)
 
 def new_job_id() -> str:
     """Return a fresh job id; a client that keeps it can come back for the job after any crash."""
+    import uuid
+
     return uuid.uuid4().hex
 
 
@@ -52,7 +54,7 @@ class Client:
         self._socket: zmq.Socket[bytes] | None = None
         self._numbers = itertools.count(1)
         self._missed: deque[protocol.Event] = deque()
-        self._prefix = uuid.uuid4().hex[:8]
+        self._prefix = os.urandom(4).hex()
 
     def __enter__(self) -> Client:
         return self

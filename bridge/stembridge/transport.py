@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -66,6 +65,7 @@ def socket_path(runtime_dir: Path) -> Path:
     if len(os.fsencode(path)) <= MAX_IPC_PATH_BYTES:
         return path
     import hashlib
+    import tempfile
 
     short = hashlib.sha256(os.fsencode(runtime_dir)).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"stembridge-{os.getuid()}-{short}"
