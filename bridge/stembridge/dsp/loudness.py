@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import inf, log10, pi, tan
 
 import numpy as np
@@ -113,16 +113,3 @@ class LoudnessMeter:
         gate = int((ungated + _RELATIVE_GATE_LU - _ABSOLUTE_GATE_LUFS) * _BINS_PER_LU)
         gate = min(max(0, gate), self._counts.size - 1)
         return _OFFSET_LU + 10 * log10(self._powers[gate:].sum() / self._counts[gate:].sum())
-
-
-def measure_loudness(blocks: Iterable[NDArray[np.floating]], sample_rate: int) -> float:
-    """Return the integrated loudness in LUFS of blocks (channels, frames) in a row, all channels at 1.0.
-
-    Returns -inf for silence, for less than 0.4 s and for no block at all; errors as `LoudnessMeter.add`.
-    """
-    meter: LoudnessMeter | None = None
-    for block in blocks:
-        if meter is None:
-            meter = LoudnessMeter(block.shape[0], sample_rate)
-        meter.add(block)
-    return -inf if meter is None else meter.read()
