@@ -88,7 +88,11 @@ class WavWriter:
         self._left = frames
         self._hash = hashlib.sha256()
         self._file: BinaryIO = path.open("xb", buffering=0)
-        self._write(encode_header(sample_rate, channels, frames, subtype))
+        try:
+            self._write(encode_header(sample_rate, channels, frames, subtype))
+        except BaseException:
+            self._file.close()
+            raise
 
     @property
     def sha256(self) -> str:
@@ -110,8 +114,10 @@ class WavWriter:
         """
         if self._file.closed:
             return
-        os.fsync(self._file.fileno())
-        self._file.close()
+        try:
+            os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
         if self._left:
             raise ExactnessError(
                 f"{self.path.name!r} lacks {self._left} of the frames that its header promises"
