@@ -18,30 +18,31 @@ PREVIEW_COST = 0.15
 
 def pass_seconds(model: CatalogModel, request: SplitRequest, audio_s: float) -> float:
     """Return the seconds of audio that go through a network in all: members, shifts and overlap counted."""
-    stems = (request.two_stems,) if request.two_stems is not None else request.stems
-    members = max(1, len(members_needed(model, stems)))
+    members = max(1, len(members_needed(model, request.asked)))
     return audio_s * members * max(1, request.shifts) / (1 - request.overlap)
 
 
-def split_seconds(
-    model: CatalogModel,
-    request: SplitRequest,
-    audio_s: float,
-    speeds: Mapping[str, float],
-    matrix_gflops: float,
-) -> float:
-    """Return the seconds that a split will take: as this machine has measured it, else reckoned.
+def measured_cost(model: CatalogModel, speeds: Mapping[str, float], device: str) -> float | None:
+    """Return the seconds per second of audio and pass that this machine took, or None where it never did.
 
     Parameters
     ----------
-    audio_s : length of the item in seconds
-    speeds : what the daemon has measured, as `DaemonStatus.speeds` has it
-    matrix_gflops : float32 matrix peak of the CPU in GFLOP/s, used where nothing was measured
+    speeds : cost by '<model> on <device>', as `DaemonStatus.speeds` has it
+    device : where the model will run; for 'auto', not yet known, the slowest that was measured counts
     """
-    work = pass_seconds(model, request, audio_s)
-    measured = [cost for name, cost in speeds.items() if name.startswith(f"{model.name} on ")]
-    if measured:
-        return work * min(measured)
+    if device == "auto":
+        costs = (cost for name, cost in speeds.items() if name.startswith(f"{model.name} on "))
+        return max(costs, default=None)
+    return speeds.get(f"{model.name} on {device}")
+
+
+def reckoned_cost(model: CatalogModel, matrix_gflops: float) -> float:
+    """Return the seconds per second of audio and pass to expect of a CPU, where nothing was measured.
+
+    Parameters
+    ----------
+    matrix_gflops : float32 matrix peak of the CPU in GFLOP/s, as `matrix_speed.measure_gflops` returns it
+    """
     if model.kind is ModelKind.PREVIEW:
-        return work * PREVIEW_COST
-    return work * HTDEMUCS_GFLOP_PER_S / (matrix_gflops * STOCK_SHARE_OF_PEAK)
+        return PREVIEW_COST
+    return HTDEMUCS_GFLOP_PER_S / (matrix_gflops * STOCK_SHARE_OF_PEAK)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from stembridge.catalog import find_model
-from stembridge.estimate import pass_seconds, split_seconds
+from stembridge.estimate import measured_cost, pass_seconds, reckoned_cost
+from stembridge.matrix_speed import measure_gflops
 from stembridge.types import SplitRequest
+
+SPEEDS = {"htdemucs on cpu": 0.5, "htdemucs on cuda": 0.01, "htdemucs_ft on cpu": 9.0}
 
 
 def request(model: str, **more: object) -> SplitRequest:
@@ -24,9 +27,17 @@ def test_members_shifts_and_overlap_each_multiply_the_work() -> None:
     assert pass_seconds(bag, request("htdemucs_ft", stems=("drums", "bass")), 60) == 120
 
 
-def test_what_was_measured_wins_over_what_is_reckoned() -> None:
-    model, asked = find_model("htdemucs"), request("htdemucs")
-    speeds = {"htdemucs on cpu": 0.5, "htdemucs on cuda": 0.01, "htdemucs_ft on cpu": 9.0}
-    assert split_seconds(model, asked, 60, speeds, 1.0) == pytest.approx(0.6)
-    slow = split_seconds(model, asked, 60, {}, 100.0)
-    assert slow == pytest.approx(2 * split_seconds(model, asked, 60, {}, 200.0))
+@pytest.mark.parametrize(
+    ("device", "cost"),
+    [("cpu", 0.5), ("cuda", 0.01), ("mps", None), ("auto", 0.5)],
+)
+def test_what_was_measured_on_the_device_at_hand_counts_and_no_other(device: str, cost: float | None) -> None:
+    assert measured_cost(find_model("htdemucs"), SPEEDS, device) == cost
+
+
+def test_a_model_that_never_ran_is_reckoned_from_the_matrix_speed() -> None:
+    assert measured_cost(find_model("mdx"), SPEEDS, "auto") is None
+    model = find_model("htdemucs")
+    assert reckoned_cost(model, 100.0) == pytest.approx(2 * reckoned_cost(model, 200.0))
+    assert reckoned_cost(find_model("preview"), 100.0) == reckoned_cost(find_model("preview"), 200.0)
+    assert measure_gflops() > 0

@@ -72,9 +72,9 @@ def _versions(page: Page) -> None:
 
 
 def _device(page: Page) -> None:
-    from stembridge.cli.split import matrix_gflops
+    from stembridge.matrix_speed import measure_gflops
 
-    page.line("processor", f"{os.cpu_count()} cores, {matrix_gflops():.0f} GFLOP/s in float32 matrices")
+    page.line("processor", f"{os.cpu_count()} cores, {measure_gflops():.0f} GFLOP/s in float32 matrices")
     hardware = _hardware(page)
     if hardware is not None:
         build = f"CUDA {hardware['cuda_build']}" if hardware["cuda_build"] else "CPU build"
@@ -129,7 +129,9 @@ def _paths(page: Page, settings: Settings) -> None:
     page.line("disk", f"{free / 1e9:.0f} GB free at {place}")
     if free < LITTLE_DISK_BYTES:
         page.fault(f"{free / 1e9:.1f} GB free at {place}", "make room: a long split needs gigabytes")
-    if not os.access(place, os.W_OK):
+    if not place.is_dir():
+        page.fault(f"{place} is not a folder", "set STEMBRIDGE_HOME elsewhere")
+    elif not os.access(place, os.W_OK):
         page.fault(f"{place} cannot be written", "give this user the right, or set STEMBRIDGE_HOME elsewhere")
 
 
@@ -160,6 +162,9 @@ def _daemon(page: Page, settings: Settings) -> None:
             status = client.status()
     except StembridgeError as error:
         page.fault(error.message, error.hint or "stembridge daemon logs")
+        return
+    except OSError as error:
+        page.fault(f"no daemon can run: {error}", "mend that place, or set STEMBRIDGE_HOME elsewhere")
         return
     page.line("daemon", f"{status.version}, pid {status.pid}, answers in {round_trip_ms:.1f} ms")
     speeds = [f"{name} {1 / cost:.1f} times real time" for name, cost in sorted(status.speeds.items())]

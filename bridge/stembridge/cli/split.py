@@ -12,11 +12,12 @@ import click
 
 from stembridge import catalog, model_store
 from stembridge.catalog import ModelKind
+from stembridge.cli.job_line import job_json
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.errors import JobCancelled, ModelError, RequestError, StembridgeError
 from stembridge.settings import Settings, load_settings
 from stembridge.text import clock, one_line
-from stembridge.types import Job, SplitRequest
+from stembridge.types import SplitRequest
 
 EXIT_PARTLY = 3
 
@@ -134,7 +135,7 @@ def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: boo
         with progress_shown(is_on=not as_json) as show:
             for job in client.events(*submitted):
                 if as_json:
-                    print(_event_line(job), flush=True)
+                    print(job_json(job), flush=True)
                 else:
                     show(job)
                 if not job.state.is_final:
@@ -148,6 +149,7 @@ def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: boo
                     assert result is not None
                     folders.append(Path(result.folder))
                     if not as_json:
+                        print("\n" * (len(folders) > 1), end="")
                         print_result(folders[-1], result.warnings)
     except KeyboardInterrupt:
         _cancel_all(client, submitted)
@@ -187,7 +189,7 @@ def present_model(
     except ModelError as error:
         if is_named or not is_interactive or not _offer_preview(error):
             raise
-        return replace(request, model="preview", stems=request.stems, shifts=0)
+        return replace(request, model="preview", shifts=0)
     return request
 
 
@@ -195,17 +197,15 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     """Say on stderr what is about to happen: audio, model, time on this machine, disk."""
     from stembridge.audio_io import probe
     from stembridge.disk import estimate_disk
-    from stembridge.estimate import split_seconds
+    from stembridge.estimate import measured_cost, pass_seconds, reckoned_cost
+    from stembridge.matrix_speed import measure_gflops
 
     model = catalog.find_model(requests[0].model)
-    catalog.check_stems(model, _asked_stems(requests[0]))
+    catalog.check_stems(model, requests[0].asked)
     if not 0 <= requests[0].overlap < 1:
         raise RequestError(f"overlap {requests[0].overlap:g}", "at least 0 and below 1")
-    audio_s = seconds = 0.0
+    audio_s = work_s = 0.0
     disk = 0
-    speeds = client.status().speeds
-    is_measured = any(name.startswith(f"{model.name} on ") for name in speeds)
-    peak = matrix_gflops() if model.kind is not ModelKind.PREVIEW and not is_measured else 1.0
     for request in requests:
         try:
             info = probe(request.source)
@@ -213,37 +213,27 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
             continue
         length = info.frames / info.sample_rate
         audio_s += length
-        seconds += split_seconds(model, request, length, speeds, peak)
+        work_s += pass_seconds(model, request, length)
         disk += estimate_disk(
             frames=info.frames,
             channels=info.channels,
-            stems=len(_asked_stems(request) or model.sources),
+            stems=len(request.asked or model.sources),
             model_frames=int(length * model.sample_rate) + 1,
             double_residual=info.grid_bits is None,
         ).peak_bytes
-    basis = "measured here" if is_measured else "reckoned; measured from the first split on"
+    if not audio_s:
+        return
+    status = client.status()
+    cost = measured_cost(model, status.speeds, status.workers[0].device)
+    basis = "measured here"
+    if cost is None:
+        cost, basis = reckoned_cost(model, measure_gflops()), "reckoned; measured from the first split on"
     label = f"{model.name} (preview quality, no model)" if model.kind is ModelKind.PREVIEW else model.name
     print(
         f"{len(requests)} file{'s' * (len(requests) > 1)}, {clock(audio_s)} of audio with {label}: "
-        f"about {clock(seconds)} ({basis}), {disk / 1e6:.0f} MB of disk",
+        f"about {clock(work_s * cost)} ({basis}), {disk / 1e6:.0f} MB of disk",
         file=sys.stderr,
     )
-
-
-def matrix_gflops() -> float:
-    """Return the float32 matrix speed of this machine's CPU in GFLOP/s, measured in some 50 ms."""
-    import time
-
-    import numpy as np
-
-    square = np.ones((1024, 1024), np.float32)
-    square @ square
-    best = 1e9
-    for _ in range(3):
-        started = time.perf_counter()
-        square @ square
-        best = min(best, time.perf_counter() - started)
-    return 2 * 1024**3 / best / 1e9
 
 
 def _complain(request: SplitRequest, error: StembridgeError, *, as_json: bool) -> None:
@@ -274,13 +264,3 @@ def _offer_preview(error: ModelError) -> bool:
         default=False,
         err=True,
     )
-
-
-def _asked_stems(request: SplitRequest) -> tuple[str, ...]:
-    return (request.two_stems,) if request.two_stems is not None else request.stems
-
-
-def _event_line(job: Job) -> str:
-    import msgspec
-
-    return json.dumps(msgspec.to_builtins(job))
