@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stembridge.audio_io import listening_copy, read_stem
+from stembridge.audio_io import MAX_RATE_HZ, MIN_RATE_HZ, listening_copy, read_stem
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.errors import ExactnessError, SourceError
 from stembridge.manifest import Manifest, read_manifest
@@ -43,6 +43,7 @@ class Stems:
         self.sample_rate = self.manifest.source.sample_rate
         self._arrays: dict[str, NDArray[np.float64]] = {}
         self._null: NullReport | None = None
+        self._scratch: _Scratch | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,7 +57,10 @@ class Stems:
         return self._null
 
     def __getattr__(self, name: str) -> NDArray[np.float64]:
-        if name.startswith("_") or name not in self.names:
+        # A set that is being copied or unpickled is asked for its methods before it has a manifest.
+        if name.startswith("_") or "manifest" not in self.__dict__:
+            raise AttributeError(f"no attribute {name!r}")
+        if name not in self.names:
             raise AttributeError(f"no stem {name!r} in this set; it has {', '.join(self.names)}")
         return self[name]
 
@@ -85,9 +89,19 @@ class Stems:
         return render_stems(self, players)
 
 
+class _Scratch:
+    """Removes a folder once nothing holds this object any more: a set, or a copy of it."""
+
+    def __init__(self, folder: Path) -> None:
+        weakref.finalize(self, shutil.rmtree, folder, True)
+
+    def __deepcopy__(self, memo: object) -> _Scratch:
+        return self
+
+
 def split(
     source: str | Path | ArrayLike,
-    sample_rate: int | None = None,
+    sample_rate: int | np.integer[Any] | None = None,
     *,
     out: str | Path | None = None,
     model: str | None = None,
@@ -106,7 +120,7 @@ def split(
     ----------
     source : path of an audio file, or samples (channels, frames) or (frames,): floats of full scale 1.0, or
         integers of 16 or 32 bits
-    sample_rate : frames per second of an array; must be left out for a path
+    sample_rate : frames per second of an array, an int; must be left out for a path
     out : folder for the result folder; None keeps the files only as long as the returned object lives
     model : official name; None means the settings' model
     stems, two_stems, overlap, shifts, seed, model_dir : as in `stembridge.types.SplitRequest`
@@ -141,7 +155,7 @@ def split(
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     if out is None:
-        weakref.finalize(found, shutil.rmtree, scratch, True)
+        found._scratch = _Scratch(scratch)
     else:
         shutil.rmtree(scratch, ignore_errors=True)
     return found
@@ -161,7 +175,9 @@ def _run(request: SplitRequest, settings: Settings, *, progress: bool) -> Job:
         return raise_if_not_done(client.get(job.id))
 
 
-def _as_file(source: str | Path | ArrayLike, sample_rate: int | None, scratch: Path) -> Path:
+def _as_file(
+    source: str | Path | ArrayLike, sample_rate: int | np.integer[Any] | None, scratch: Path
+) -> Path:
     if isinstance(source, str | Path):
         if sample_rate is not None:
             raise SourceError(
@@ -170,10 +186,16 @@ def _as_file(source: str | Path | ArrayLike, sample_rate: int | None, scratch: P
         return Path(source).absolute()
     if sample_rate is None:
         raise SourceError("an array without its sample_rate", "split(array, 44100)")
+    is_whole = isinstance(sample_rate, int | np.integer) and not isinstance(sample_rate, bool)
+    if not is_whole or not MIN_RATE_HZ <= sample_rate <= MAX_RATE_HZ:
+        raise SourceError(
+            f"sample_rate {sample_rate!r} of an array",
+            f"give it as an int, in Hz: {MIN_RATE_HZ} to {MAX_RATE_HZ} are possible",
+        )
     samples = _as_floats(np.asarray(source))
     path = scratch / "array.wav"
     subtype = "FLOAT" if samples.dtype == np.float32 else "DOUBLE"
-    write_wav(path, samples, sample_rate, subtype)
+    write_wav(path, samples, int(sample_rate), subtype)
     return path
 
 

@@ -1,7 +1,8 @@
-"""`from stembridge import split`: arrays and paths in, arrays and a verdict out."""
+"""`from stembridge import Stems, split`: arrays and paths in, arrays and a verdict out."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 
 from daemon_harness import DaemonHarness
-from stembridge import split
+from stembridge import Stems, split
 from stembridge.errors import SourceError
 from stembridge.synthesis import make_song
 
@@ -62,6 +63,24 @@ def test_without_an_out_folder_the_files_go_with_the_object(daemon: DaemonHarnes
     assert not folder.parent.exists()
 
 
+def test_a_copy_has_the_stems_and_keeps_their_files(daemon: DaemonHarness) -> None:
+    song = make_song(9, seconds=1.1)
+    stems = split(song.mixture, np.int64(44100), model="preview", progress=False)
+    daemon.adopt()
+    copies = [copy.copy(stems), copy.deepcopy(stems)]
+    folder = stems.folder
+    del stems
+    for twin in copies:
+        assert twin.drums.shape == song.mixture.shape and twin.null.holds
+    del copies, twin
+    assert not folder.parent.exists()
+
+
+def test_a_set_that_is_just_being_made_has_no_stems_yet() -> None:
+    # copy and multiprocessing make an object first and look for its methods before it has a state.
+    assert not hasattr(Stems.__new__(Stems), "drums")
+
+
 def test_a_notebook_gets_players_and_waveforms(daemon: DaemonHarness) -> None:
     song = make_song(9, seconds=1.1)
     stems = split(song.mixture, 44100, model="preview", progress=False)
@@ -78,8 +97,15 @@ def test_a_notebook_gets_players_and_waveforms(daemon: DaemonHarness) -> None:
         (np.zeros((100, 2)), 44100, "shape"),
         (np.zeros((2, 100), np.complex128), 44100, "complex128"),
         ("song.wav", 44100, "beside a path"),
+        (np.zeros((2, 100)), 44100.0, r"sample_rate 44100\.0 .*give it as an int"),
+        (np.zeros((2, 100)), np.float64(44100), r"sample_rate .*44100\.0"),
+        (np.zeros((2, 100)), "44100", "sample_rate '44100'"),
+        (np.zeros((2, 100)), True, "sample_rate True"),
+        (np.zeros((2, 100)), 0, "sample_rate 0 .*8000 to 768000"),
+        (np.zeros((2, 100)), -44100, "sample_rate -44100"),
+        (np.zeros((2, 100)), 10**12, "sample_rate 1000000000000"),
     ],
 )
-def test_what_is_no_audio_is_refused(source: object, rate: int | None, words: str, home: Path) -> None:
+def test_what_is_no_audio_is_refused(source: object, rate: object, words: str, home: Path) -> None:
     with pytest.raises(SourceError, match=words):
         split(source, rate, model="preview", progress=False)  # type: ignore[arg-type]
