@@ -1,8 +1,12 @@
-"""Fixtures of every test: a home of its own, and nothing left running behind it."""
+"""Fixtures of every test: a home of its own, and nothing left behind: no thread, socket or temporary file."""
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import re
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +14,16 @@ from pathlib import Path
 import pytest
 
 from daemon_harness import DaemonHarness
+from model_place import Place, serve_models
 
 # diffq is no dependency. Left out rather than skipped: a skipped test is a failure in .ci/run, which installs
 # diffq for this one file.
 collect_ignore = [] if importlib.util.find_spec("diffq") else ["daemon/test_diffq_agreement.py"]
+
+_OPEN_FILES = Path("/proc/self/fd")
+_SOCKET_KINDS = ("socket:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]")
+"""What an open socket, one of zmq among them, and a zmq context look like in `_OPEN_FILES`."""
+_SOCKET_FOLDER = re.compile(r"stembridge-\d+-[0-9a-f]{12}")
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +35,49 @@ def no_thread_leaks() -> Iterator[None]:
         thread.join(timeout=5)
     left = [thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()]
     assert not left, f"threads left running: {left}"
+
+
+@pytest.fixture(autouse=True)
+def no_socket_leaks() -> Iterator[None]:
+    """Fail a test that leaves a socket or a zmq context open; only Linux can tell."""
+    before = _open_sockets()
+    yield
+    if _open_sockets() - before:
+        # A traceback that pytest has dropped by now may have held on to one.
+        gc.collect()
+    left = sorted(_open_sockets() - before)
+    assert not left, f"sockets left open: {left}"
+
+
+def _open_sockets() -> set[tuple[str, str]]:
+    """Return number and kind of every open socket of this process."""
+    found = set()
+    for entry in _OPEN_FILES.iterdir() if _OPEN_FILES.exists() else ():
+        try:
+            kind = str(entry.readlink())
+        except FileNotFoundError:
+            continue
+        if kind.startswith(_SOCKET_KINDS):
+            found.add((entry.name, kind))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_temp_leaks(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Fail a test that leaves anything in the temporary folder, in this process or in one that it starts."""
+    # pytest makes its own folder once, where the temporary folder is at that time.
+    tmp_path_factory.getbasetemp()
+    # Short, because sockets lie in it too.
+    folder = Path(tempfile.mkdtemp(prefix="sb"))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    # The empty folder of a socket stays: the next daemon of that home takes it again.
+    left = sorted(path.name for path in folder.rglob("*") if not _SOCKET_FOLDER.fullmatch(path.name))
+    shutil.rmtree(folder)
+    assert not left, f"temporary files left: {left}"
 
 
 @pytest.fixture
@@ -42,3 +95,11 @@ def daemon(home: Path) -> Iterator[DaemonHarness]:
     harness = DaemonHarness(home)
     yield harness
     harness.close()
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A loopback server in the place of the official ones, holding htdemucs on the hub."""
+    monkeypatch.setenv("no_proxy", "*")
+    with serve_models() as held:
+        yield held

@@ -6,22 +6,19 @@ import errno
 import hashlib
 import http.client
 import os
-import re
 import shutil
 import socket
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from model_place import CONTENT, HUB_PATH, Place
 from stembridge import model_store
 from stembridge.catalog import CATALOG, CatalogModel, Member, find_model
 from stembridge.cli import models as cli_models
@@ -41,8 +38,6 @@ from stembridge.model_store import (
 HTDEMUCS = find_model("htdemucs")
 FINE_TUNED = find_model("htdemucs_ft")
 BUNDLE = find_model("torchaudio:hdemucs_high_musdb_plus")
-CONTENT = bytes(range(256)) * 12_000
-HUB_PATH = "/hub/HTDemucs/resolve/main/955717e8.safetensors"
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -142,84 +137,6 @@ def test_the_places_of_demucs_and_torchaudio_are_known(tmp_path: Path) -> None:
 )
 def test_the_checksum_in_a_name(name: str, want: str) -> None:
     assert checksum_in_name(Path("folder-89abcdef") / name) == want
-
-
-@dataclass
-class Place:
-    """What the loopback server holds and how it behaves; ``asked`` collects method, path and Range."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    etag: str = '"one"'
-    status: int = 0
-    honours_range: bool = True
-    breaks_after: int | None = None
-    linked_sha256: str = ""
-    asked: list[tuple[str, str, str]] = field(default_factory=list)
-    origin: str = ""
-
-    @property
-    def origins(self) -> Origins:
-        return Origins(f"{self.origin}/hub", f"{self.origin}/legacy", f"{self.origin}/torchaudio")
-
-
-class Handler(BaseHTTPRequestHandler):
-    place: Place
-
-    def do_HEAD(self) -> None:
-        self.answer()
-
-    def do_GET(self) -> None:
-        self.answer()
-
-    def answer(self) -> None:
-        place = self.place
-        wanted = self.headers.get("Range", "")
-        place.asked.append((self.command, self.path, wanted))
-        if self.path.startswith("/hub/") and place.linked_sha256:
-            self.send_response(302)
-            self.send_header("Location", f"/cdn{self.path}")
-            self.send_header("X-Linked-ETag", f'"{place.linked_sha256}"')
-            self.end_headers()
-            return
-        content = place.files.get(self.path.removeprefix("/cdn"))
-        if place.status or content is None:
-            self.send_error(place.status or 404)
-            return
-        start, status = 0, 200
-        told = re.fullmatch(r"bytes=(\d+)-", wanted)
-        if told and place.honours_range and self.headers.get("If-Range") == place.etag:
-            start, status = int(told.group(1)), 206
-            if start >= len(content):
-                self.send_error(416)
-                return
-        self.send_response(status)
-        if status == 206:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
-        self.send_header("ETag", place.etag)
-        self.send_header("Last-Modified", formatdate(0, usegmt=True))
-        self.end_headers()
-        if self.command == "GET":
-            end = len(content) if place.breaks_after is None else start + place.breaks_after
-            self.wfile.write(content[start:end])
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """A loopback server in the place of the official ones, holding htdemucs on the hub."""
-    monkeypatch.setenv("no_proxy", "*")
-    held = Place({HUB_PATH: CONTENT})
-    handler = type("HeldHandler", (Handler,), {"place": held})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        held.origin = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield held
-        server.shutdown()
-        thread.join()
 
 
 def plan_of(place: Place, into: Path, model: CatalogModel = HTDEMUCS) -> FetchPlan:
