@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
 
 import click
 
 from stembridge import __version__
-from stembridge.errors import StembridgeError
+from stembridge.errors import OutputError, StembridgeError
 from stembridge.text import one_line
 
 _COMMANDS = {
@@ -47,7 +49,7 @@ def cli() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; an error of ours is one line on stderr."""
+    """Run one command and return its exit code; an error of ours or of the system is one line on stderr."""
     try:
         code = cli.main(args=argv, prog_name="stembridge", standalone_mode=False)
     except click.exceptions.Abort:
@@ -62,9 +64,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StembridgeError as error:
         print(f"stembridge: {one_line(str(error))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"stembridge: {one_line(_sentence(error))}", file=sys.stderr)
+        return OutputError.exit_code
     return code if isinstance(code, int) else 0
 
 
 def run() -> None:
     """Entry point of the `stembridge` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is spelled out; it must not end the command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())
+
+
+def _sentence(error: OSError) -> str:
+    """Return what the system refused, with the path where it named one."""
+    reason = error.strerror or str(error) or type(error).__name__
+    path = error.filename if error.filename2 is None else error.filename2
+    return reason if path is None else f"{os.fsdecode(path)!r}: {reason}"

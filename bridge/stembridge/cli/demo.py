@@ -8,6 +8,7 @@ import click
 
 from stembridge import catalog, model_store
 from stembridge.client import Client
+from stembridge.errors import OutputError
 from stembridge.settings import Settings, load_settings
 from stembridge.types import SplitRequest
 
@@ -27,17 +28,11 @@ def demo(out: Path, seed: int, seconds: float, model_name: str | None) -> int:
     """Make a short song by synthesis, split it, and check the null on the written files."""
     from stembridge.cli.null import print_null
     from stembridge.cli.split import announce, run_splits
-    from stembridge.dsp import grid
-    from stembridge.synthesis import make_song
-    from stembridge.wavfile import write_wav
 
     settings = load_settings()
     out = out.absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    song = make_song(seed, seconds=seconds)
     source = out / f"demo-song-{seed}.wav"
-    source.unlink(missing_ok=True)
-    write_wav(source, grid.quantise(song.mixture, grid.STEM_BITS) * 2.0**-grid.STEM_BITS, song.sample_rate)
+    _write_song(source, seed, seconds)
     model = model_name or _model_that_is_here(settings)
     if model == "preview" and model_name is None:
         print(
@@ -53,6 +48,28 @@ def demo(out: Path, seed: int, seconds: float, model_name: str | None) -> int:
     (folder,) = outcome.folders
     print(f"\nthe null, re-read from disk (stembridge null {folder}):")
     return print_null(folder)
+
+
+def _write_song(path: Path, seed: int, seconds: float) -> None:
+    from stembridge.dsp import grid
+    from stembridge.synthesis import make_song
+    from stembridge.wavfile import write_wav
+
+    song = make_song(seed, seconds=seconds)
+    on_grid = grid.quantise(song.mixture, grid.STEM_BITS) * 2.0**-grid.STEM_BITS
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        try:
+            write_wav(path, on_grid, song.sample_rate)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(
+            f"{str(error.filename or path)!r} cannot be written: {error.strerror}",
+            "choose another folder with --out",
+        ) from error
 
 
 def _model_that_is_here(settings: Settings) -> str:
