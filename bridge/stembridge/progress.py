@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar per running job on a terminal, a line per tenth elsewhere."""
+"""Progress on stderr: a bar per running job on a terminal or in a notebook, a line per tenth elsewhere."""
 
 from __future__ import annotations
 
@@ -6,54 +6,92 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stembridge.text import clock, one_line
+from stembridge.text import clock, one_line, shorten
 from stembridge.types import Job, JobState
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+NAME_CELLS = 28
+"""Columns of a file's name beside a bar, so that name, stage, bar and time left fit into 80."""
 
 
 @contextmanager
 def progress_shown(*, is_on: bool = True) -> Iterator[Callable[[Job], None]]:
-    """Yield a function that shows a job's newest state; the display ends with the block."""
+    """Yield a function that shows a job's newest state; the display ends with the block.
+
+    After a final state nothing is on the screen until the next call: there the caller can print a result.
+    """
     if not is_on:
         yield lambda _job: None
-    elif sys.stderr.isatty():
-        with _bars() as show:
-            yield show
+    elif sys.stderr.isatty() or "ipykernel" in sys.modules:
+        bars = _Bars()
+        try:
+            yield bars.show
+        finally:
+            bars.close()
     else:
         yield _Lines().show
 
 
-@contextmanager
-def _bars() -> Iterator[Callable[[Job], None]]:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+class _Bars:
+    """A bar per job that is not final; taken off the screen as soon as one becomes final."""
 
-    columns = (
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._bars: Progress | None = None
+
+    def show(self, job: Job) -> None:
+        if job.state.is_final:
+            self._jobs.pop(job.id, None)
+            self.close()
+            return
+        self._jobs[job.id] = job
+        if self._bars is None:
+            # Started again, the same bars would wipe out as many lines as they had: those printed meanwhile.
+            self._bars = _start_bars()
+            for other in self._jobs.values():
+                self._draw(other)
+        self._draw(job)
+
+    def close(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+
+    def _draw(self, job: Job) -> None:
+        from rich.markup import escape
+
+        assert self._bars is not None
+        name = escape(shorten(one_line(Path(job.request.source).name), NAME_CELLS))
+        text = f"{name}  {_stage(job)}"
+        if job.id not in self._tasks:
+            self._tasks[job.id] = self._bars.add_task(text, total=1.0, left="")
+        share = job.progress.fraction if job.progress else 0.0
+        self._bars.update(self._tasks[job.id], description=text, completed=share, left=_left(job))
+
+
+def _start_bars() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    bars = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[left]}"),
+        console=Console(stderr=True),
+        transient=True,
+        # Redirected, what is printed to stdout beside the bars would come out on stderr.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-
-        def show(job: Job) -> None:
-            if job.state.is_final:
-                if job.id in tasks:
-                    bars.remove_task(tasks.pop(job.id))
-                return
-            if job.id not in tasks:
-                tasks[job.id] = bars.add_task("", total=1.0, left="")
-            name = escape(one_line(Path(job.request.source).name))
-            bars.update(
-                tasks[job.id],
-                description=f"{name[:40]}  {_stage(job)}",
-                completed=job.progress.fraction if job.progress else 0.0,
-                left=_left(job),
-            )
-
-        yield show
+    bars.start()
+    return bars
 
 
 class _Lines:
@@ -71,7 +109,8 @@ class _Lines:
             return
         self._shown[job.id] = step
         name = one_line(Path(job.request.source).name)
-        sys.stderr.write(f"{name}: {step[0]} {tenth * 10} % {_left(job)}".rstrip() + "\n")
+        share = f"{tenth * 10} %" if job.progress else ""
+        sys.stderr.write(" ".join(filter(None, [f"{name}:", step[0], share, _left(job)])) + "\n")
         sys.stderr.flush()
 
 

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 
 def one_line(text: str) -> str:
     """Return ``text`` with control characters spelled out, so that no file name can break a line."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def count_cells(text: str) -> int:
+    """Return how many columns of a terminal ``text`` takes: two for a wide character, none for a mark."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def shorten(text: str, cells: int, tail: str = "") -> str:
+    """Return ``text`` in at most ``cells`` columns, '...' in place of what is left out before ``tail``.
+
+    ``tail`` is an end of ``text`` that stays whole where there is room for it.
+    """
+    if count_cells(text) <= cells:
+        return text
+    if count_cells(tail) + 4 > cells:
+        tail = ""
+    head = text.removesuffix(tail)
+    while head and count_cells(head) + 3 + count_cells(tail) > cells:
+        head = head[:-1]
+    return f"{head.rstrip()}...{tail}"
 
 
 def clock(seconds: float) -> str:

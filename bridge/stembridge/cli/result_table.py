@@ -3,39 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from stembridge.manifest import Manifest
 from stembridge.stem_table import StemRow, measure_stems
-from stembridge.text import one_line
+from stembridge.text import count_cells, one_line, shorten
+
+HEADER = ("stem", "peak", "loudness", "file")
+GAP = "  "
+NARROWEST_FILE = 20
 
 
 def print_result(folder: Path, warnings: Sequence[str] = ()) -> None:
-    """Print a set's stems with peak and loudness, what its sum is claimed to be, and where it lies."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    """Print a set's stems with peak and loudness, what its sum is claimed to be, and where it lies.
 
+    A terminal gets the files' names shortened to its width; a file or a pipe gets them whole.
+    """
     manifest, rows = measure_stems(folder)
-    note = " - preview quality, no model" if manifest.model.name == "preview" else ""
-    table = Table(title=escape(f"{manifest.model.name}{note}"), title_justify="left")
-    table.add_column("stem")
-    table.add_column("peak", justify="right")
-    table.add_column("loudness", justify="right")
-    table.add_column("file", overflow="fold")
-    for row in rows:
-        name = f"{row.name} ({level(manifest.residual.level_db)})" if row.name == "residual" else row.name
-        table.add_row(escape(name), _peak(row), _loudness(row), escape(one_line(row.file)))
-    Console().print(table)
-    claims = manifest.claims
-    if claims.exact_f64:
-        widths = "64-bit and 32-bit" if claims.exact_f32_any_order else "64-bit"
-        print(f"sums back to the original exactly, mixed in {widths}, in any order")
-    else:
-        print(f"largest error of the sum {claims.max_error:.3g}")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    note = ": preview quality, no model" if manifest.model.name == "preview" else ""
+    print(f"{manifest.model.name}{note}")
+    for line in format_rows(manifest, rows, width):
+        print(line)
+    print(claim_sentence(manifest))
     for warning in warnings:
         print(f"warning: {one_line(warning)}")
     print(one_line(str(folder)))
+
+
+def format_rows(manifest: Manifest, rows: Sequence[StemRow], width: int | None) -> Iterator[str]:
+    """Yield the lines of the table, each in at most ``width`` columns; None leaves every name whole."""
+    cells = [HEADER]
+    for row in rows:
+        name = f"{row.name} ({level(manifest.residual.level_db)})" if row.name == "residual" else row.name
+        cells.append((one_line(name), _peak(row), _loudness(row), one_line(row.file)))
+    widths = [max(count_cells(line[column]) for line in cells) for column in range(3)]
+    left = None if width is None else max(NARROWEST_FILE, width - sum(widths) - 3 * len(GAP))
+    for stem, peak, loudness, file in cells:
+        tail = file[file.rfind(" - ") :] if " - " in file else ""
+        shown = file if left is None else shorten(file, left, tail)
+        padding = " " * (widths[0] - count_cells(stem))
+        yield GAP.join([stem + padding, peak.rjust(widths[1]), loudness.rjust(widths[2]), shown])
+
+
+def claim_sentence(manifest: Manifest) -> str:
+    """Return what the stems sum to and how exactly; a lossy original is its decoded mixture's file."""
+    original = "the original"
+    if manifest.mixture is not None:
+        original = f"the original as decoded, '{one_line(manifest.mixture.file)}',"
+    claims = manifest.claims
+    if not claims.exact_f64:
+        return f"sums back to {original} with a largest error of {claims.max_error:.3g}"
+    widths = "64-bit and 32-bit" if claims.exact_f32_any_order else "64-bit"
+    return f"sums back to {original} exactly, mixed in {widths}, in any order"
 
 
 def level(decibels: float | None) -> str:
