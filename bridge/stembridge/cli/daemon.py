@@ -34,7 +34,9 @@ def start(device: str | None) -> None:
 
 
 @daemon.command()
-@click.option("--grace", type=float, help="Seconds a running job may go on before it is requeued.")
+@click.option(
+    "--grace", type=click.FloatRange(min=0), help="Seconds a running job may go on before it is requeued."
+)
 def stop(grace: float | None) -> None:
     """Stop the daemon: a running job is finished within the grace or requeued."""
     settings = load_settings()
@@ -72,7 +74,14 @@ def status(as_json: bool) -> None:
 
 
 @daemon.command()
-@click.option("-n", "--lines", default=40, show_default=True, help="How many of the last lines.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="How many of the last lines.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines come.")
 @click.option("--worker", is_flag=True, help="The worker's log instead of the daemon's.")
 def logs(lines: int, follow: bool, worker: bool) -> None:
