@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from stembridge.catalog import CATALOG, CatalogModel, ModelKind, find_model
-from stembridge.errors import ModelError, RequestError
+from stembridge.errors import ModelError
 from stembridge.model_store import (
     FetchPlan,
     ModelFiles,
@@ -118,10 +118,7 @@ def fetch_command(name: str, yes: bool, into: Path | None) -> None:
         if here is not None:
             click.echo(f"{name} is here already" + (f": {here.folder}" if here.folder else ""))
             return
-        folders = load_settings().model_dirs
-        if not folders:
-            raise RequestError("no folder for models is set", "name one with --into, or in settings.toml")
-        into = folders[0]
+        into = load_settings().model_dirs[0]
     fetch_model(model, into, yes=yes)
 
 
