@@ -1,6 +1,6 @@
-"""Writes the README's table of figures from benchmarks/results/*.json; `--check` only compares.
+"""Writes the README's tables of figures from benchmarks/results/*.json; `--check` only compares.
 
-No figure is typed by hand: each row names the command that gave it and the commit it was measured at.
+No figure is typed by hand: each stands beside the command that gave it and the commit it was measured at.
 """
 
 from __future__ import annotations
@@ -8,30 +8,76 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 START, END = "<!-- figures -->", "<!-- /figures -->"
+QUALITY = "preview_quality"
 
 
-def make_table(results: Path) -> str:
-    """Return the Markdown table of every result, in the order of the files' names."""
-    lines = ["| figure | value | command | commit |", "|---|---|---|---|"]
-    for path in sorted(results.glob("*.json")):
-        report = json.loads(path.read_text("utf-8"))
-        command = f"`python benchmarks/{report['command']}`"
-        for name, value in report["figures"].items():
-            if isinstance(value, int | float):
-                lines.append(f"| {name} | {value} | {command} | {report['commit'][:7]} |")
-    return "\n".join(lines)
+def make_tables(results: Path) -> str:
+    """Return one Markdown table of every single figure, and the quality of `preview` in one of its own."""
+    reports = [json.loads(path.read_text("utf-8")) for path in sorted(results.glob("*.json"))]
+    blocks = []
+    rows = [row for report in reports if report["benchmark"] != QUALITY for row in _flat_rows(report)]
+    if rows:
+        blocks.append(_table(["figure", "value", "command", "commit"], rows))
+    blocks += [_quality_block(report) for report in reports if report["benchmark"] == QUALITY]
+    return "\n\n".join(blocks)
 
 
-def with_table(readme: str, table: str) -> str:
-    """Return ``readme`` with the text between its two marks replaced by ``table``."""
+def with_tables(readme: str, tables: str) -> str:
+    """Return ``readme`` with the text between its two marks replaced by ``tables``."""
     head, _, rest = readme.partition(START)
     _, _, tail = rest.partition(END)
-    return f"{head}{START}\n{table}\n{END}{tail}"
+    return f"{head}{START}\n{tables}\n{END}{tail}"
+
+
+def _flat_rows(report: Mapping[str, Any]) -> Iterator[list[str]]:
+    for name, value in _flat_figures(report["figures"]):
+        yield [name, value, _command(report), report["commit"][:7]]
+
+
+def _flat_figures(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each number and text of ``figures``; what is nested is named after all that it stands in."""
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            yield from _flat_figures(value, f"{prefix}{name}, ")
+        elif isinstance(value, int | float | str):
+            yield f"{prefix}{name}", str(value)
+
+
+def _quality_block(report: Mapping[str, Any]) -> str:
+    """Return how far `preview` gets: a row per method and the worst song, a column per stem."""
+    figures, songs = report["figures"], len(report["seed"])
+    stems = list(figures["worst_song_db"])
+    rows = [
+        [method, *(f"{levels[stem]:.1f}" for stem in (*stems, "average"))]
+        for method, levels in figures["sdr_db"].items()
+    ]
+    rows.append(["preview, worst song", *(f"{figures['worst_song_db'][stem]:.1f}" for stem in stems), ""])
+    caption = (
+        f"Mean over {songs} synthetic songs of {figures['seconds']:g} s; `preview` is above a quarter of the "
+        f"mixture (mix/4) on {figures['stems_above_mix4']} stems and above the best static equaliser on "
+        f"{figures['songs_above_equaliser']} songs:"
+    )
+    origin = f"{_command(report)}, commit {report['commit'][:7]}."
+    return f"{_table(['SDR, dB', *stems, 'average'], rows)}\n\n{textwrap.fill(caption, 110)}\n{origin}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "|" + "|".join(f" {cell} " if cell != "---" else cell for cell in line) + "|" for line in lines
+    )
+
+
+def _command(report: Mapping[str, Any]) -> str:
+    return f"`python benchmarks/{report['command']}`"
 
 
 def main() -> int:
@@ -40,7 +86,7 @@ def main() -> int:
     options = parser.parse_args()
     path = ROOT / "README.md"
     readme = path.read_text("utf-8")
-    wanted = with_table(readme, make_table(RESULTS))
+    wanted = with_tables(readme, make_tables(RESULTS))
     if options.check:
         return int(readme != wanted)
     path.write_text(wanted, "utf-8")
