@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from stembridge.stem_table import claim_sentence
+
 if TYPE_CHECKING:
     from stembridge.python_api import Stems
 
@@ -21,7 +23,7 @@ def render_stems(stems: Stems, players: Mapping[str, bytes]) -> str:
     """Return the HTML of a set; ``players`` holds an MP3 of each stem, for listening only."""
     model = stems.manifest.model.name
     quality = " (preview quality, no model)" if model == "preview" else ""
-    verdict = "sums to the original exactly" if stems.null.holds else stems.null.failures[0]
+    verdict = claim_sentence(stems.manifest) if stems.null.holds else stems.null.failures[0]
     rows = "".join(
         f"<tr><td>{escape(name)}</td><td>{draw_waveform(stems[name])}</td>"
         f'<td><audio controls preload="none" src="data:audio/mpeg;base64,'

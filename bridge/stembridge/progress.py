@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ def progress_shown(*, is_on: bool = True) -> Iterator[Callable[[Job], None]]:
     """
     if not is_on:
         yield lambda _job: None
-    elif sys.stderr.isatty() or "ipykernel" in sys.modules:
+    elif sys.stderr.isatty() or _is_live_notebook():
         bars = _Bars()
         try:
             yield bars.show
@@ -34,6 +35,11 @@ def progress_shown(*, is_on: bool = True) -> Iterator[Callable[[Job], None]]:
             bars.close()
     else:
         yield _Lines().show
+
+
+def _is_live_notebook() -> bool:
+    """Return whether this is a notebook that can redraw: rich needs ipywidgets for that."""
+    return "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None
 
 
 class _Bars:

@@ -11,6 +11,7 @@ import numpy as np
 from stembridge.audio_io import BLOCK_FRAMES, StemReader
 from stembridge.dsp.loudness import LoudnessMeter
 from stembridge.manifest import Manifest, read_manifest
+from stembridge.text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,18 @@ def measure_stems(folder: Path) -> tuple[Manifest, tuple[StemRow, ...]]:
     """
     manifest = read_manifest(folder)
     return manifest, tuple(_measure(folder, stem.name, stem.file) for stem in manifest.stems)
+
+
+def claim_sentence(manifest: Manifest) -> str:
+    """Return what the stems sum to and how exactly; a lossy original is its decoded mixture's file."""
+    original = "the original"
+    if manifest.mixture is not None:
+        original = f"the original as decoded, '{one_line(manifest.mixture.file)}',"
+    claims = manifest.claims
+    if not claims.exact_f64:
+        return f"sums back to {original} with a largest error of {claims.max_error:.3g}"
+    widths = "64-bit and 32-bit" if claims.exact_f32_any_order else "64-bit"
+    return f"sums back to {original} exactly, mixed in {widths}, in any order"
 
 
 def _measure(folder: Path, name: str, file: str) -> StemRow:

@@ -87,7 +87,7 @@ def test_a_notebook_gets_players_and_waveforms(daemon: DaemonHarness) -> None:
     daemon.adopt()
     page = stems._repr_html_()
     assert page.count("<audio controls") == 5 and page.count("<svg") == 5
-    assert "preview quality" in page and "sums to the original exactly" in page
+    assert "preview quality" in page and "sums back to the original" in page
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import click
 
+from stembridge.cli.job_line import job_json
 from stembridge.client import Client
 from stembridge.errors import JobNotFound, RequestError
 from stembridge.text import one_line
@@ -26,7 +26,7 @@ def jobs(ctx: click.Context, limit: int, as_json: bool) -> None:
         found = client.jobs(limit)
     if as_json:
         for job in found:
-            print(_json(job))
+            print(job_json(job))
         return
     for job in found:
         print(_line(job))
@@ -42,7 +42,7 @@ def show(job_id: str, as_json: bool) -> None:
     with Client() as client:
         job = client.get(_whole_id(client, job_id))
     if as_json:
-        print(_json(job))
+        print(job_json(job))
         return
     print(_line(job))
     print(f"source {one_line(job.request.source)}")
@@ -78,12 +78,6 @@ def _whole_id(client: Client, start: str) -> str:
     if start and not found:
         raise JobNotFound(f"no job {start[:80]!r}", "stembridge jobs lists them")
     raise RequestError(f"job id {start!r} may be any of several", "give more of its characters")
-
-
-def _json(job: Job) -> str:
-    import msgspec
-
-    return json.dumps(msgspec.to_builtins(job))
 
 
 def _line(job: Job) -> str:

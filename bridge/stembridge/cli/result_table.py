@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stembridge.manifest import Manifest
-from stembridge.stem_table import StemRow, measure_stems
+from stembridge.stem_table import StemRow, claim_sentence, measure_stems
 from stembridge.text import count_cells, one_line, shorten
 
 HEADER = ("stem", "peak", "loudness", "file")
@@ -47,18 +47,6 @@ def format_rows(manifest: Manifest, rows: Sequence[StemRow], width: int | None) 
         shown = file if left is None else shorten(file, left, tail)
         padding = " " * (widths[0] - count_cells(stem))
         yield GAP.join([stem + padding, peak.rjust(widths[1]), loudness.rjust(widths[2]), shown])
-
-
-def claim_sentence(manifest: Manifest) -> str:
-    """Return what the stems sum to and how exactly; a lossy original is its decoded mixture's file."""
-    original = "the original"
-    if manifest.mixture is not None:
-        original = f"the original as decoded, '{one_line(manifest.mixture.file)}',"
-    claims = manifest.claims
-    if not claims.exact_f64:
-        return f"sums back to {original} with a largest error of {claims.max_error:.3g}"
-    widths = "64-bit and 32-bit" if claims.exact_f32_any_order else "64-bit"
-    return f"sums back to {original} exactly, mixed in {widths}, in any order"
 
 
 def level(decibels: float | None) -> str:
