@@ -128,6 +128,8 @@ class Client:
         for job_id in job_ids:
             if job_id in waiting:
                 job = self.get(job_id, watch=True)
+                # What came before this reply is older than it.
+                self._missed = deque(event for event in self._missed if event.job.id != job_id)
                 if job.state.is_final:
                     waiting.discard(job_id)
                 yield job

@@ -246,7 +246,8 @@ def plan_fetch(
             answers = "; ".join(f"{urlsplit(place).netloc}: {answer}" for place, answer in failed.items())
             raise ModelError(
                 f"cannot download {model.name}: {answers}",
-                f"check the network, or put the model's files into {into} yourself",
+                f"check the network, or put the files that `stembridge models where {model.name}` names "
+                f"into {into}",
             )
         files.append(remote)
     return FetchPlan(model.name, into, tuple(files))

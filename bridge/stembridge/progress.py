@@ -37,6 +37,11 @@ def progress_shown(*, is_on: bool = True) -> Iterator[Callable[[Job], None]]:
         yield _Lines().show
 
 
+def is_watched() -> bool:
+    """Return whether somebody looks at this process: a terminal or a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
 def _is_live_notebook() -> bool:
     """Return whether this is a notebook that can redraw: rich needs ipywidgets for that."""
     return "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is not None

@@ -17,7 +17,7 @@ from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.errors import ExactnessError, SourceError
 from stembridge.manifest import Manifest, read_manifest
 from stembridge.null_test import NullReport, check_result
-from stembridge.progress import progress_shown
+from stembridge.progress import is_watched, progress_shown
 from stembridge.settings import Settings, load_settings
 from stembridge.types import Job, SplitRequest
 from stembridge.wavfile import write_wav
@@ -124,7 +124,7 @@ def split(
     out : folder for the result folder; None keeps the files only as long as the returned object lives
     model : official name; None means the settings' model
     stems, two_stems, overlap, shifts, seed, model_dir : as in `stembridge.types.SplitRequest`
-    progress : show progress on stderr or in the notebook
+    progress : show progress on a terminal or in a notebook; elsewhere a script stays silent
 
     Raises
     ------
@@ -162,7 +162,7 @@ def split(
 
 
 def _run(request: SplitRequest, settings: Settings, *, progress: bool) -> Job:
-    with Client(settings) as client, progress_shown(is_on=progress) as show:
+    with Client(settings) as client, progress_shown(is_on=progress and is_watched()) as show:
         job = client.submit(request, new_job_id(), watch=True)
         try:
             for seen in client.events(job.id):

@@ -92,6 +92,7 @@ def test_one_bad_file_of_two_costs_only_itself(
         (["split", "song.wav", "--model", "preview", "--out", "song.wav"], 73, "is a file"),
         (["split", "missing.wav", "--model", "preview"], 1, "missing.wav"),
         (["split"], 2, "Missing argument"),
+        (["split", "song.wav", "--stems", "drums", "--two-stems", "bass"], 2, "exclude each other"),
         (["null", "nowhere"], 1, "nowhere"),
         (["jobs", "show", "nonesuch"], 4, "nonesuch"),
         (["daemon", "start", "--device", "abacus"], 2, "abacus"),
@@ -116,6 +117,60 @@ def test_what_cannot_be_done_is_one_line_and_a_code(
     if code != 2:
         assert len([line for line in said.splitlines() if line.startswith("stembridge:")]) == 1
     assert not (tmp_path / "stems").exists()
+
+
+def test_the_model_of_the_settings_is_used_where_none_was_named(
+    daemon: DaemonHarness, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.home.mkdir(parents=True)
+    (daemon.home / "settings.toml").write_text('model = "preview"\n')
+    assert main(["split", str(song), "--out", str(tmp_path / "out")]) == 0
+    daemon.adopt()
+    assert "__preview__" in next((tmp_path / "out").iterdir()).name
+    capsys.readouterr()
+    assert main(["split", str(song), "--quality", "good", "--out", str(tmp_path / "out")]) == 1
+    assert "models fetch htdemucs" in capsys.readouterr().err
+
+
+def test_null_never_calls_a_sum_exact_that_it_could_not_compare(
+    daemon: DaemonHarness, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["split", str(song), "--model", "preview", "--out", str(tmp_path / "out")]) == 0
+    daemon.adopt()
+    (folder,) = (tmp_path / "out").iterdir()
+    song.unlink()
+    capsys.readouterr()
+    assert main(["null", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert "against the original's hash" in shown and shown.count("exactly 0") == 2
+    stem = next(folder.glob("*vocals.wav"))
+    data = bytearray(stem.read_bytes())
+    data[-9] ^= 1
+    stem.write_bytes(data)
+    assert main(["null", str(folder)]) == 1
+    shown = capsys.readouterr().out
+    assert "exactly 0" not in shown and "vocals.wav" in shown and "fault:" in shown
+
+
+def test_doctor_gives_its_page_and_the_fault_where_the_settings_are_broken(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir(parents=True)
+    (home / "settings.toml").write_text("bogus = 1\n")
+    assert main(["doctor"]) == 1
+    page = capsys.readouterr().out
+    assert "bogus is no setting" in page and "torch 2.11" in page
+
+
+def test_doctor_knows_a_model_name_that_cannot_be_fetched(
+    daemon: DaemonHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    daemon.home.mkdir(parents=True)
+    (daemon.home / "settings.toml").write_text('model = "htdemuc"\n')
+    assert main(["doctor"]) == 1
+    daemon.adopt()
+    page = capsys.readouterr().out
+    assert "did you mean htdemucs" in page and "models fetch htdemuc" not in page
 
 
 def test_status_without_a_daemon_is_69(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

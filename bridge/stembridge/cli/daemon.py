@@ -46,6 +46,9 @@ def stop(grace: float | None) -> None:
         return
     grace_s = settings.stop_grace_s if grace is None else grace
     with Client(settings, start=False) as client:
+        jobs = client.status().jobs
+        if jobs["running"]:
+            print(f"a split is running: it gets {grace_s:g} s to finish, else it is queued again", flush=True)
         client.stop(grace_s)
     deadline = time.monotonic() + grace_s + settings.stop_grace_s + 10
     while daemon_process.is_running(settings):
@@ -56,6 +59,8 @@ def stop(grace: float | None) -> None:
             )
         time.sleep(0.02)
     print(f"stembridged stopped, pid {connection.pid}")
+    if jobs["running"] or jobs["queued"]:
+        print("what waits is kept; the next command, or a client that waits for it, starts the daemon again")
 
 
 @daemon.command()

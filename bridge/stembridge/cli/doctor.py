@@ -41,13 +41,17 @@ class Page:
 @click.command()
 def doctor() -> int:
     """Show device, models, speed, paths and versions, and what is wrong with a remedy; exit 1 if anything."""
-    settings = load_settings()
     page = Page()
     _versions(page)
     _device(page)
-    _paths(page, settings)
-    _models(page, settings)
-    _daemon(page, settings)
+    try:
+        settings = load_settings()
+    except StembridgeError as error:
+        page.fault(error.message, error.hint)
+    else:
+        _paths(page, settings)
+        _models(page, settings)
+        _daemon(page, settings)
     if not page.faults:
         print("\nnothing is wrong")
         return 0
@@ -145,6 +149,11 @@ def _models(page: Page, settings: Settings) -> None:
         except StembridgeError as error:
             page.fault(error.message, error.hint)
     page.line("models", ", ".join(present))
+    try:
+        catalog.find_model(settings.model)
+    except StembridgeError as error:
+        page.fault(f"the default model: {error.message}", error.hint)
+        return
     if settings.model not in present:
         page.fault(
             f"the default model {settings.model} is not on this machine",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stembridge.catalog import CATALOG, CatalogModel, ModelKind, find_model
+from stembridge.catalog import CATALOG, CatalogModel, Member, ModelKind, find_model
 from stembridge.errors import ModelError
 from stembridge.model_store import (
     FetchPlan,
@@ -81,10 +81,20 @@ def show_places(name: str | None) -> None:
         _show_files(files)
         return
     click.echo(
-        f"{name} is not here; `stembridge models fetch {name}` gets it. Folders searched, in this order:"
+        f"{name} is not here; `stembridge models fetch {name}` gets it, or put these files into one folder:"
     )
+    for member in model.members:
+        click.echo(f"  {file_names(model, member)}")
+    click.echo("Folders searched, in this order:")
     for folder in folders_searched(model):
         click.echo(f"  {folder}")
+
+
+def file_names(model: CatalogModel, member: Member) -> str:
+    """Return the names under which a member's file is recognised."""
+    if model.kind is ModelKind.TORCHAUDIO:
+        return f"{member.signature}.pt"
+    return f"{member.signature}.safetensors or {member.signature}-{member.checksum}.th"
 
 
 def _show_files(files: ModelFiles) -> None:

@@ -22,7 +22,7 @@ def null(folders: tuple[Path, ...], all_orders: bool, as_json: bool) -> int:
 
 def print_null(folder: Path, *, all_orders: bool = False, as_json: bool = False) -> int:
     """Print what `check_result` finds in one folder; return the exit code."""
-    from stembridge.null_test import ALL_ORDERS, ORDERS, check_result
+    from stembridge.null_test import ALL_ORDERS, ORDERS, Reference, check_result
 
     report = check_result(folder, orders=ALL_ORDERS if all_orders else ORDERS)
     if as_json:
@@ -32,15 +32,25 @@ def print_null(folder: Path, *, all_orders: bool = False, as_json: bool = False)
 
         print(json.dumps(msgspec.to_builtins(report)))
         return 0 if report.holds else EXIT_NOT_EXACT
-    against = {"original": "the original", "mixture": "the decoded mixture", "sha256_pcm": "its hash"}
-    samples = report.frames * report.channels
-    print(f"{len(report.files)} files, {samples} samples each, against {against[report.reference]}")
+    against = {
+        Reference.ORIGINAL: "the original",
+        Reference.MIXTURE: "the decoded mixture",
+        Reference.HASH: "the original's hash",
+    }
+    print(one_line(str(folder)))
+    print(
+        f"{len(report.files)} files of {report.frames} frames in {report.channels} channels, "
+        f"against {against[report.reference]}"
+    )
     if report.remark:
         print(f"  ({one_line(report.remark)})")
-    print(f"64-bit, {report.orders_f64} sums: {_verdict(report.error_f64)}")
-    print(f"32-bit, {report.orders_f32} sums: {_verdict(report.error_f32)}")
+    if report.reference is Reference.HASH and not report.holds:
+        print("the sum is not the original's, and the original is not there to say by how much")
+    else:
+        print(f"64-bit, {report.orders_f64} sums: {_verdict(report.error_f64)}")
+        print(f"32-bit, {report.orders_f32} sums: {_verdict(report.error_f32)}")
     for failure in report.failures:
-        print(f"does not hold: {one_line(failure)}")
+        print(f"fault: {one_line(failure)}")
     if report.holds:
         print("every claim of the manifest holds")
     return 0 if report.holds else EXIT_NOT_EXACT

@@ -51,12 +51,12 @@ QUALITIES = {
 @click.option(
     "--quality",
     type=click.Choice(list(QUALITIES)),
-    default="good",
-    show_default=True,
-    help="Model, overlap and shifts in one word; the flags beside it win.",
+    help="Model, overlap and shifts in one word; flags win. Default: good, with the settings' model.",
 )
 @click.option("--stems", help="Only these, by comma; everything else is in the residual.")
-@click.option("--two-stems", metavar="STEM", help="Exactly two files: STEM and its complement.")
+@click.option(
+    "--two-stems", metavar="STEM", help="Exactly two stems: STEM and its complement, the residual included."
+)
 @click.option("--overlap", type=float, help="Share of a segment that overlaps the next, 0 to 0.95.")
 @click.option("--shifts", type=int, help="Seeded random shifts to average; 0 is fastest.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the shifts.")
@@ -67,7 +67,7 @@ def split(
     files: tuple[Path, ...],
     out: Path,
     model_name: str | None,
-    quality: str,
+    quality: str | None,
     stems: str | None,
     two_stems: str | None,
     overlap: float | None,
@@ -83,11 +83,14 @@ def split(
     130 cancelled.
     """
     settings = load_settings()
-    chosen = QUALITIES[quality]
+    if stems and two_stems:
+        raise click.UsageError("--stems and --two-stems exclude each other")
+    chosen = QUALITIES[quality or "good"]
+    default_model = chosen.model if quality else settings.model
     request = SplitRequest(
         source="",
         out=str(out.absolute()),
-        model=model_name or chosen.model,
+        model=model_name or default_model,
         stems=tuple(part.strip() for part in stems.split(",") if part.strip()) if stems else (),
         two_stems=two_stems,
         overlap=chosen.overlap if overlap is None else overlap,
@@ -205,7 +208,7 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     if not 0 <= requests[0].overlap < 1:
         raise RequestError(f"overlap {requests[0].overlap:g}", "at least 0 and below 1")
     audio_s = work_s = 0.0
-    disk = 0
+    kept_bytes = peak_bytes = 0
     for request in requests:
         try:
             info = probe(request.source)
@@ -214,13 +217,15 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
         length = info.frames / info.sample_rate
         audio_s += length
         work_s += pass_seconds(model, request, length)
-        disk += estimate_disk(
+        need = estimate_disk(
             frames=info.frames,
             channels=info.channels,
-            stems=len(request.asked or model.sources),
+            stems=len(request.asked or model.sources) + info.is_lossy,
             model_frames=int(length * model.sample_rate) + 1,
             double_residual=info.grid_bits is None,
-        ).peak_bytes
+        )
+        peak_bytes = max(peak_bytes, kept_bytes + need.peak_bytes)
+        kept_bytes += need.result_bytes
     if not audio_s:
         return
     status = client.status()
@@ -231,7 +236,8 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     label = f"{model.name} (preview quality, no model)" if model.kind is ModelKind.PREVIEW else model.name
     print(
         f"{len(requests)} file{'s' * (len(requests) > 1)}, {clock(audio_s)} of audio with {label}: "
-        f"about {clock(work_s * cost)} ({basis}), {disk / 1e6:.0f} MB of disk",
+        f"about {clock(work_s * cost)} ({basis}), "
+        f"{kept_bytes / 1e6:.0f} MB of stems, {peak_bytes / 1e6:.0f} MB while it runs",
         file=sys.stderr,
     )
 
