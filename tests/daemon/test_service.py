@@ -16,7 +16,7 @@ import zmq
 
 from daemon_harness import wait_until
 from stembridge import protocol
-from stembridge.errors import Leaving, StorageFailed
+from stembridge.errors import JobNotFound, Leaving, StorageFailed
 from stembridge.settings import load_settings
 from stembridge.types import Job, JobState, SplitRequest
 from stembridge_daemon.jobstore import JobStore
@@ -80,6 +80,8 @@ def test_a_job_that_could_not_be_written_is_not_accepted(bench: Bench) -> None:
     bench.split("second")
     with pytest.raises(StorageFailed, match="disk is full"):
         bench.service.flush()
+    with pytest.raises(JobNotFound):
+        bench.state("second")
     bench.store.is_full = False
     assert isinstance(bench.split("second"), protocol.Accepted)
     bench.service.flush()
