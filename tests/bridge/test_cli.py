@@ -231,6 +231,28 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert "_STEMBRIDGE_COMPLETE" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("stembridge split --model htdemucs_", {"htdemucs_ft", "htdemucs_6s"}),
+        ("stembridge models fetch prev", {"preview"}),
+        ("stembridge split --two-stems dr", {"drums"}),
+        ("stembridge split --stems drums,v", {"drums,vocals"}),
+    ],
+)
+def test_tab_completes_models_and_stems(words: str, offered: set[str]) -> None:
+    environment = os.environ | {
+        "_STEMBRIDGE_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    program = "from stembridge.cli import run; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert {line.partition(",")[2] for line in done.stdout.splitlines()} == offered
+
+
 def test_every_command_of_the_readme_is_there() -> None:
     import click
 

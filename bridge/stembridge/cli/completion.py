@@ -4,6 +4,20 @@ from __future__ import annotations
 
 import click
 
+from stembridge.catalog import CATALOG
+from stembridge.manifest import STEM_ORDER
+
+
+def complete_models(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+    """Return the official model names that begin with ``start``."""
+    return [model.name for model in CATALOG if model.name.startswith(start)]
+
+
+def complete_stems(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+    """Return what ``start``, a list by comma, may go on to."""
+    whole, comma, last = start.rpartition(",")
+    return [whole + comma + stem for stem in STEM_ORDER if stem.startswith(last)]
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stembridge.catalog import CATALOG, CatalogModel, Member, ModelKind, find_model
+from stembridge.cli.completion import complete_models
 from stembridge.errors import ModelError
 from stembridge.model_store import (
     FetchPlan,
@@ -60,7 +61,7 @@ def _megabytes(size: int) -> str:
 
 
 @models_group.command("where")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_models)
 def show_places(name: str | None) -> None:
     """Show the folders searched and the files found, each with its sha256."""
     if name is None:
@@ -115,7 +116,7 @@ def _show_files(files: ModelFiles) -> None:
 
 
 @models_group.command("fetch")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_models)
 @click.option("--yes", is_flag=True, help="Download without asking.")
 @click.option("--into", type=click.Path(path_type=Path, file_okay=False), help="Folder to download into.")
 def fetch_command(name: str, yes: bool, into: Path | None) -> None:

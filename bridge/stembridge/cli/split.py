@@ -12,6 +12,7 @@ import click
 
 from stembridge import catalog, model_store
 from stembridge.catalog import ModelKind
+from stembridge.cli.completion import complete_models, complete_stems
 from stembridge.cli.job_line import job_json
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.errors import JobCancelled, ModelError, RequestError, StembridgeError
@@ -47,15 +48,25 @@ QUALITIES = {
     show_default=True,
     help="Folder that gets one result folder per file.",
 )
-@click.option("--model", "model_name", help="Official model name; see `stembridge models list`.")
+@click.option(
+    "--model",
+    "model_name",
+    shell_complete=complete_models,
+    help="Official model name; see `stembridge models list`.",
+)
 @click.option(
     "--quality",
     type=click.Choice(list(QUALITIES)),
     help="Model, overlap and shifts in one word; flags win. Default: good, with the settings' model.",
 )
-@click.option("--stems", help="Only these, by comma; everything else is in the residual.")
 @click.option(
-    "--two-stems", metavar="STEM", help="Exactly two stems: STEM and its complement, the residual included."
+    "--stems", shell_complete=complete_stems, help="Only these, by comma; everything else is in the residual."
+)
+@click.option(
+    "--two-stems",
+    metavar="STEM",
+    shell_complete=complete_stems,
+    help="Exactly two stems: STEM and its complement, the residual included.",
 )
 @click.option("--overlap", type=float, help="Share of a segment that overlaps the next, 0 to 0.95.")
 @click.option("--shifts", type=int, help="Seeded random shifts to average; 0 is fastest.")
