@@ -247,7 +247,8 @@ class Service:
             digest = admission.request_digest(call.request, signature)
             if digest != known.digest:
                 raise IdConflict(f"job id {call.id} belongs to another request", "choose a fresh id")
-            return protocol.Accepted(job=known.as_job(), duplicate=True)
+            # Until it is committed, a job that was sent twice is as much in the balance as the first time.
+            return protocol.Accepted(job=known.as_job(), duplicate=call.id not in self._unsaved.new)
         if self._leave_by is not None:
             raise Leaving("the daemon is leaving", "try again in a moment")
         if sum(1 for job in self._live.values() if job.state is JobState.QUEUED) >= self._settings.max_queue:

@@ -88,6 +88,14 @@ def test_a_job_that_could_not_be_written_is_not_accepted(bench: Bench) -> None:
     assert [record.id for record in bench.store.newest(9)] == ["second", "first"]
 
 
+def test_a_submit_that_came_twice_is_no_duplicate_before_it_is_committed(bench: Bench) -> None:
+    # The server refuses what is new where the commit fails; a duplicate would be told that it is accepted.
+    replies = [bench.split("job"), bench.split("job")]
+    bench.service.flush()
+    replies.append(bench.split("job"))
+    assert [getattr(reply, "duplicate", None) for reply in replies] == [False, False, True]
+
+
 def test_a_change_that_could_not_be_written_is_written_later(bench: Bench) -> None:
     bench.split("job")
     bench.service.flush()
