@@ -56,7 +56,6 @@ class CatalogModel:
     description : one line for a person
     weights : weight of each member per source; None means one each
     segment_s : segment in seconds that replaces the members' own; None leaves theirs
-    is_quantized : its states are packed by diffq
     size_bytes : download in bytes, reckoned from the number of parameters; None where it is not known
     sample_rate : rate in Hz that the model was trained on
     """
@@ -68,7 +67,6 @@ class CatalogModel:
     description: str
     weights: tuple[tuple[float, ...], ...] | None = None
     segment_s: float | None = None
-    is_quantized: bool = False
     size_bytes: int | None = None
     sample_rate: int = SAMPLE_RATE
 
@@ -151,7 +149,6 @@ CATALOG: tuple[CatalogModel, ...] = (
         "mdx with quantized weights: a smaller download, slightly worse",
         weights=_MDX_WEIGHTS,
         segment_s=44,
-        is_quantized=True,
     ),
     CatalogModel(
         "mdx_extra_q",
@@ -160,7 +157,6 @@ CATALOG: tuple[CatalogModel, ...] = (
         _members(_MDX, "83fc094f-4a16d450", "464b36d7-e5a9386e", "14fc6a69-a89dd0ee", "7fd6ef75-a905dd85"),
         "mdx_extra with quantized weights: a smaller download, slightly worse",
         segment_s=44,
-        is_quantized=True,
     ),
     CatalogModel(
         "torchaudio:hdemucs_high_musdb_plus",
