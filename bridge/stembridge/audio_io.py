@@ -1,4 +1,4 @@
-"""Audio files in: the only module that imports soundfile, and the door at which bad files are refused.
+"""Audio files in, and the door at which bad files are refused.
 
 Blocks leave here as (channels, frames), at most `BLOCK_FRAMES` frames at a time. Integer formats are read
 through libsndfile's integer API, which is exact for all of them; its float API is not used for them.
@@ -7,7 +7,6 @@ through libsndfile's integer API, which is exact for all of them; its float API 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import struct
 import sys
@@ -15,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -23,7 +21,6 @@ import soundfile
 from numpy.typing import NDArray
 
 from stembridge.dsp import grid
-from stembridge.dsp.resample import count_frames, resample_blocks
 from stembridge.errors import SourceError
 from stembridge.source_file import check_source_file
 from stembridge.types import Region
@@ -40,7 +37,6 @@ MAX_CHANNELS = 64
 SUPPORTED_CHANNELS = 2
 
 _BITS_OF_SUBTYPE = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
-_MP3_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _FULL_FLOATS = ("FLOAT", "DOUBLE")
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _OGG_PAGE_MAX = 27 + 255 + 255 * 255
@@ -57,6 +53,10 @@ class SourceInfo:
     subtype, container : soundfile's names, such as 'PCM_24' and 'FLAC'
     is_lossy : the decoded samples are rounded to 2^-23
     grid_bits : samples are multiples of 2^-grid_bits; None for float formats, where only the samples can tell
+    read_path : the file that is read: ``path`` itself, or what ffmpeg has made of it
+    groups : channels that are separated together, as indices from 0: pairs, and single ones as mono
+    channel_mask : speaker positions as WAVE_FORMAT_EXTENSIBLE numbers them; 0 where the file names none
+    remarks : what a user should know of this file, one line each
     """
 
     path: str
@@ -67,6 +67,10 @@ class SourceInfo:
     container: str
     is_lossy: bool
     grid_bits: int | None
+    read_path: str
+    groups: tuple[tuple[int, ...], ...]
+    channel_mask: int = 0
+    remarks: tuple[str, ...] = ()
 
 
 class PcmHash:
@@ -97,7 +101,7 @@ def probe(path: str) -> SourceInfo:
     """
     shown = repr(path)
     size = check_source_file(path)
-    with _opened(path) as file:
+    with open_sound(path) as file:
         channels, rate, frames = int(file.channels), int(file.samplerate), int(file.frames)
         subtype, container = str(file.subtype), str(file.format)
     if not 1 <= channels <= MAX_CHANNELS:
@@ -116,7 +120,8 @@ def probe(path: str) -> SourceInfo:
     bits = _BITS_OF_SUBTYPE.get(subtype)
     is_lossy = bits is None and subtype not in _FULL_FLOATS
     grid_bits = LOSSY_BITS if is_lossy else None if bits is None else bits - 1
-    return SourceInfo(path, rate, frames, channels, subtype, container, is_lossy, grid_bits)
+    groups = (tuple(range(channels)),)
+    return SourceInfo(path, rate, frames, channels, subtype, container, is_lossy, grid_bits, path, groups)
 
 
 def check_region(info: SourceInfo, region: Region | None) -> Region:
@@ -181,72 +186,9 @@ def read_int_blocks(
         yield np.right_shift(np.ascontiguousarray(raw.T), 31 - info.grid_bits).astype(np.int64)
 
 
-class StemReader:
-    """One file of a result, read from first to last frame by libsndfile.
-
-    ``sha256`` is the hash of the audio data read so far, as they stand in the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._context = _opened(str(path))
-        self._file = self._context.__enter__()
-        self._path = path
-        self.sample_rate = int(self._file.samplerate)
-        self.channels = int(self._file.channels)
-        self.frames = int(self._file.frames)
-        self.subtype = str(self._file.subtype)
-        self._dtype = "float32" if self.subtype == "FLOAT" else "float64"
-        self._hash = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    def read(self, frames: int) -> NDArray[np.float32] | NDArray[np.float64]:
-        """Return the next samples, (channels, frames), in the file's own width; fewer at its end."""
-        with _named_errors(str(self._path)):
-            raw = self._file.read(frames, dtype=self._dtype, always_2d=True)
-        self._hash.update(raw.astype(raw.dtype.newbyteorder("<"), copy=False).data)
-        return np.ascontiguousarray(raw.T)
-
-    def __enter__(self) -> StemReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._context.__exit__(kind, error, trace)
-
-
-def read_stem(path: Path) -> tuple[Signal, int]:
-    """Return a whole stem, (channels, frames) in float64, and its sample rate: for short files and players.
-
-    Raises
-    ------
-    SourceError : as `probe`
-    """
-    probe(str(path))
-    with StemReader(path) as reader:
-        return reader.read(reader.frames).astype(np.float64), reader.sample_rate
-
-
-def listening_copy(signal: Signal, sample_rate: int) -> bytes:
-    """Return (channels, frames) as an MP3 for a browser's player: to listen to, not to sum."""
-    channels, frames = signal.shape
-    rate = sample_rate if sample_rate in _MP3_RATES_HZ else _MP3_RATES_HZ[-1]
-    blocks = (signal[:, start : start + BLOCK_FRAMES] for start in range(0, frames, BLOCK_FRAMES))
-    heard = resample_blocks(
-        blocks, channels, sample_rate, rate, frames=count_frames(frames, sample_rate, rate)
-    )
-    memory = io.BytesIO()
-    with soundfile.SoundFile(memory, "w", rate, channels, format="MP3") as file:
-        for block in heard:
-            file.write(block.T.clip(-1, 1))
-    return memory.getvalue()
-
-
 @contextmanager
-def _named_errors(path: str) -> Iterator[None]:
+def named_errors(path: str) -> Iterator[None]:
+    """Turn what soundfile raises into a `SourceError` that names ``path``."""
     try:
         yield
     except soundfile.LibsndfileError as error:
@@ -271,8 +213,9 @@ class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[soundfile.SoundFile]:
-    with _named_errors(path):
+def open_sound(path: str) -> Iterator[soundfile.SoundFile]:
+    """Open a file for reading in blocks, without seeks in between."""
+    with named_errors(path):
         # As bytes, names that are not UTF-8 open too; Windows wants text.
         file = _SequentialFile(path if sys.platform == "win32" else os.fsencode(path))
     with file:
@@ -283,7 +226,7 @@ def _read_raw(
     info: SourceInfo, region: Region, block_frames: int, dtype: str
 ) -> Iterator[tuple[int, NDArray[np.int32] | NDArray[np.float64]]]:
     """Yield each block's first frame in the file, and the block as soundfile has it, (frames, channels)."""
-    with _opened(info.path) as file:
+    with open_sound(info.read_path) as file:
         if (file.samplerate, file.channels, file.subtype) != (info.sample_rate, info.channels, info.subtype):
             raise SourceError(f"{info.path!r} changed while it was read", "run it again")
         position = region.start
@@ -291,14 +234,14 @@ def _read_raw(
             # A decoder that was sent elsewhere need not give the samples that it gives from the start.
             position = 0
         elif position:
-            with _named_errors(info.path):
+            with named_errors(info.read_path):
                 file.seek(position)
         end = region.start + region.frames
         buffer = np.empty((block_frames, info.channels), dtype)
         while position < end:
             stop = region.start if position < region.start else end
             want = min(block_frames, stop - position)
-            with _named_errors(info.path):
+            with named_errors(info.read_path):
                 raw = file.read(out=buffer[:want])
             if len(raw) < want:
                 raise SourceError(

@@ -20,6 +20,7 @@ from stembridge import audio_io, wavfile
 from stembridge.dsp import grid
 from stembridge.errors import SourceError
 from stembridge.manifest import Claims, Manifest, StemEntry, read_manifest
+from stembridge.stem_file import StemReader
 from stembridge.types import Region
 
 Signal = NDArray[np.float64]
@@ -143,7 +144,7 @@ def check_files(
 
 def _open_stem(
     folder: Path, entry: StemEntry, manifest: Manifest, tally: _Tally, stack: ExitStack
-) -> audio_io.StemReader | None:
+) -> StemReader | None:
     """Return a reader for ``entry``, or None after noting why there is none."""
     source = manifest.source
     path = folder / entry.file
@@ -153,14 +154,14 @@ def _open_stem(
         )
         with path.open("rb") as file:
             is_as_written = file.read(len(header)) == header
-        expected = wavfile.count_bytes(source.channels, source.region.frames, entry.subtype)
-        if not is_as_written or path.stat().st_size != expected:
+        size = source.channels * source.region.frames * wavfile.WIDTH_OF_SUBTYPE[entry.subtype]
+        if not is_as_written or path.stat().st_size != len(header) + size:
             tally.failures.append(
                 f"{entry.file!r} is not {source.region.frames} frames of {source.channels} channels "
                 f"at {source.sample_rate} Hz as {entry.subtype}, as it was written"
             )
             return None
-        return stack.enter_context(audio_io.StemReader(path))
+        return stack.enter_context(StemReader(path))
     except FileNotFoundError:
         tally.failures.append(f"{entry.file!r} is missing")
     except OSError as error:
@@ -194,7 +195,7 @@ def _open_reference(
     return iter(())
 
 
-def _read_all(reader: audio_io.StemReader, frames: int) -> Iterator[Signal]:
+def _read_all(reader: StemReader, frames: int) -> Iterator[Signal]:
     for start in range(0, frames, audio_io.BLOCK_FRAMES):
         yield reader.read(min(audio_io.BLOCK_FRAMES, frames - start)).astype(np.float64)
 
@@ -216,7 +217,7 @@ class _Tally:
     failures: list[str] = field(default_factory=list)
     reference: Reference = Reference.HASH
     remark: str = ""
-    mixture_reader: audio_io.StemReader | None = None
+    mixture_reader: StemReader | None = None
     frames: int = 0
     is_hashed: bool = False
     positive_max: float = 0.0
@@ -292,7 +293,7 @@ class _Tally:
         """Tell whether the reference has the samples that were split."""
         return self.reference_hash.hexdigest() == self.manifest.source.sha256_pcm
 
-    def compare_hashes(self, readers: list[audio_io.StemReader]) -> None:
+    def compare_hashes(self, readers: list[StemReader]) -> None:
         """Note every file that is not what the manifest says, and whether the sum is the original."""
         self.is_hashed = True
         for entry, reader in zip(self.manifest.stems, readers, strict=True):

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stembridge.audio_io import MAX_RATE_HZ, MIN_RATE_HZ, listening_copy, read_stem
+from stembridge.audio_io import MAX_RATE_HZ, MIN_RATE_HZ
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.errors import ExactnessError, SourceError
 from stembridge.manifest import Manifest, read_manifest
 from stembridge.null_test import NullReport, check_result
 from stembridge.progress import is_watched, progress_shown
 from stembridge.settings import Settings, load_settings
+from stembridge.stem_file import listening_copy, read_stem
 from stembridge.types import Job, SplitRequest
 from stembridge.wavfile import write_wav
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stembridge.audio_io import BLOCK_FRAMES, StemReader
+from stembridge.audio_io import BLOCK_FRAMES
 from stembridge.dsp.loudness import LoudnessMeter
 from stembridge.manifest import Manifest, read_manifest
+from stembridge.stem_file import StemReader
 from stembridge.text import one_line
 
 

@@ -28,6 +28,48 @@ class Region:
     frames: int
 
 
+class ResidualPolicy(StrEnum):
+    """Where the part goes that the model gave to no stem; see `stembridge.dsp.residual`."""
+
+    OWN = "own"
+    EQUAL = "equal"
+    TF = "tf"
+    OTHER = "other"
+    HF_ENVELOPE = "hf_envelope"
+
+    @property
+    def is_fold(self) -> bool:
+        """Whether the stems take in all of the residual, so that no file of its own is left."""
+        return self in (ResidualPolicy.EQUAL, ResidualPolicy.TF, ResidualPolicy.OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class FileForm:
+    """How a stem stands in its file: container and subtype by libsndfile's names, and the name's ending."""
+
+    container: str
+    subtype: str
+    suffix: str
+
+
+AUTO_FORM = "auto"
+"""24-bit WAV for integer sources whose stems all fit it, else 32-bit float WAV."""
+
+FILE_FORMS = {
+    "wav16": FileForm("WAV", "PCM_16", ".wav"),
+    "wav24": FileForm("WAV", "PCM_24", ".wav"),
+    "wav32f": FileForm("WAV", "FLOAT", ".wav"),
+    "aiff16": FileForm("AIFF", "PCM_16", ".aiff"),
+    "aiff24": FileForm("AIFF", "PCM_24", ".aiff"),
+    "flac16": FileForm("FLAC", "PCM_16", ".flac"),
+    "flac24": FileForm("FLAC", "PCM_24", ".flac"),
+}
+"""Forms that can be asked for by name, beside `AUTO_FORM`."""
+
+DOUBLE_FORM = FileForm("WAV", "DOUBLE", ".wav")
+"""What a file gets whose samples no 32-bit float holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class SplitRequest:
     """One source to be split into stems.
@@ -44,6 +86,11 @@ class SplitRequest:
     shifts : number of seeded random shifts that are averaged; 0 means none
     seed : seed of the shifts
     model_dir : folder with model files, searched before the usual ones; local clients only
+    form : a name of `FILE_FORMS`, or `AUTO_FORM`
+    exact_float : the closing file of a source at full float precision is a 64-bit one
+    residual : where the residual goes; anything but its own file needs all stems
+    mono : stems of which the mid alone is delivered; their side goes to the residual
+    mp3 : add an MP3 of each stem to listen to, outside of every claim
     """
 
     source: str
@@ -56,6 +103,11 @@ class SplitRequest:
     shifts: int = 0
     seed: int = 0
     model_dir: str | None = None
+    form: str = AUTO_FORM
+    exact_float: bool = False
+    residual: ResidualPolicy = ResidualPolicy.OWN
+    mono: tuple[str, ...] = ()
+    mp3: bool = False
 
     @property
     def asked(self) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""A deterministic RIFF writer for float WAV files: the same samples give the same bytes.
+"""A deterministic RIFF writer: the same samples and chunks give the same bytes.
 
-libsndfile's own float files carry a PEAK chunk with a clock in it, and above 4 GiB its WAV is silently cut.
-Layout: Multimedia Programming Interface and Data Specifications 1.0 (1991) and its revision of 1994 (fact);
-RF64 and ds64: EBU Tech 3306. The JUNK chunk keeps the place of ds64, so that all headers have one length.
+libsndfile's own float files carry a PEAK chunk with a clock in it, it keeps hardly any chunk of a source, and
+above 4 GiB its WAV is silently cut. Layout: Multimedia Programming Interface and Data Specifications 1.0
+(1991) and its revision of 1994 (fact); WAVE_FORMAT_EXTENSIBLE: Microsoft, mmreg.h; RF64 and ds64: EBU Tech
+3306. The JUNK chunk keeps the place of ds64.
 """
 
 from __future__ import annotations
@@ -10,35 +11,59 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stembridge.errors import ExactnessError
 
-WIDTH_OF_SUBTYPE = {"FLOAT": 4, "DOUBLE": 8}
-"""Bytes per sample of each subtype that can be written, by soundfile's names."""
+WIDTH_OF_SUBTYPE = {"PCM_16": 2, "PCM_24": 3, "FLOAT": 4, "DOUBLE": 8}
+"""Bytes per sample of each subtype that can be written, by libsndfile's names."""
 
-HEADER_BYTES = 94
-
+_FORMAT_PCM = 1
 _FORMAT_IEEE_FLOAT = 3
+_FORMAT_EXTENSIBLE = 0xFFFE
+# The rest of KSDATAFORMAT_SUBTYPE_PCM and _IEEE_FLOAT after the two bytes of the format (ksmedia.h).
+_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
 _MAX_32 = 0xFFFFFFFF
 _DS64_BYTES = 28
 
 
-def encode_header(sample_rate: int, channels: int, frames: int, subtype: str) -> bytes:
-    """Return all that stands before the audio data, `HEADER_BYTES` bytes; RF64 where RIFF's 32 bits end.
+class Chunk(NamedTuple):
+    """A RIFF chunk: four bytes of name, and what stands in it."""
+
+    name: bytes
+    data: bytes
+
+
+def encode_header(
+    sample_rate: int,
+    channels: int,
+    frames: int,
+    subtype: str,
+    *,
+    channel_mask: int = 0,
+    chunks: Sequence[Chunk] = (),
+) -> bytes:
+    """Return all that stands before the audio data; RF64 where RIFF's 32 bits end.
 
     Parameters
     ----------
-    subtype : 'FLOAT' or 'DOUBLE'
+    subtype : a key of `WIDTH_OF_SUBTYPE`
+    channel_mask : speaker positions, written for more than two channels; 0 names none
     """
     width = WIDTH_OF_SUBTYPE[subtype]
     data_bytes = frames * channels * width
-    riff_bytes = HEADER_BYTES - 8 + data_bytes
+    fmt = _encode_fmt(sample_rate, channels, width, subtype in ("FLOAT", "DOUBLE"), channel_mask)
+    fact = b"" if subtype.startswith("PCM") else struct.pack("<4sII", b"fact", 4, min(frames, _MAX_32))
+    carried = b"".join(_encode_chunk(chunk) for chunk in chunks)
+    middle = fmt + fact + carried
+    # RIFF, the reserve and data's own head: 12 + 8 + 28 + 8 bytes.
+    riff_bytes = 12 + 8 + _DS64_BYTES + len(middle) + 8 + data_bytes + data_bytes % 2 - 8
     is_rf64 = riff_bytes > _MAX_32
     if is_rf64:
         first = struct.pack("<4sI4s", b"RF64", _MAX_32, b"WAVE")
@@ -46,50 +71,77 @@ def encode_header(sample_rate: int, channels: int, frames: int, subtype: str) ->
     else:
         first = struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE")
         reserve = struct.pack("<4sI", b"JUNK", _DS64_BYTES) + bytes(_DS64_BYTES)
+    return first + reserve + middle + struct.pack("<4sI", b"data", _MAX_32 if is_rf64 else data_bytes)
+
+
+def _encode_fmt(sample_rate: int, channels: int, width: int, is_float: bool, channel_mask: int) -> bytes:
+    code = _FORMAT_IEEE_FLOAT if is_float else _FORMAT_PCM
+    is_extensible = channels > 2
+    tail = b""
+    if is_extensible:
+        tail = struct.pack("<HHIH", 22, 8 * width, channel_mask, code) + _GUID_TAIL
+    elif is_float:
+        tail = struct.pack("<H", 0)
     block_bytes = channels * width
-    fmt = struct.pack(
-        "<4sIHHIIHHH",
-        b"fmt ",
-        18,
-        _FORMAT_IEEE_FLOAT,
+    body = struct.pack(
+        "<HHIIHH",
+        _FORMAT_EXTENSIBLE if is_extensible else code,
         channels,
         sample_rate,
         sample_rate * block_bytes,
         block_bytes,
         8 * width,
-        0,
     )
-    fact = struct.pack("<4sII", b"fact", 4, min(frames, _MAX_32))
-    data = struct.pack("<4sI", b"data", _MAX_32 if is_rf64 else data_bytes)
-    return first + reserve + fmt + fact + data
+    return _encode_chunk(Chunk(b"fmt ", body + tail))
 
 
-def count_bytes(channels: int, frames: int, subtype: str) -> int:
-    """Return the length of a whole file in bytes."""
-    return HEADER_BYTES + frames * channels * WIDTH_OF_SUBTYPE[subtype]
+def _encode_chunk(chunk: Chunk) -> bytes:
+    return struct.pack("<4sI", chunk.name, len(chunk.data)) + chunk.data + bytes(len(chunk.data) % 2)
+
+
+def pack_samples(words: NDArray[np.int32], subtype: str) -> memoryview:
+    """Return interleaved samples that fill a 32-bit word from the top as 'PCM_16' or 'PCM_24' stores them."""
+    width = WIDTH_OF_SUBTYPE[subtype]
+    octets = np.ascontiguousarray(words, "<i4").reshape(-1).view(np.uint8).reshape(-1, 4)
+    return np.ascontiguousarray(octets[:, 4 - width :]).reshape(-1).data
 
 
 class WavWriter:
     """Writes one file from first to last frame; `close` makes it durable.
 
-    ``sha256`` is the hash of the audio data alone, ready after `close`.
+    ``sha256`` is the hash of the audio data alone, ``sha256_file`` that of every byte; both are ready after
+    `close`.
 
     Parameters
     ----------
     path : a file that does not exist yet
     frames : frames that will be written; the header promises them from the start
-    subtype : 'FLOAT' or 'DOUBLE'
+    subtype, channel_mask, chunks : as in `encode_header`
     """
 
-    def __init__(self, path: Path, *, sample_rate: int, channels: int, frames: int, subtype: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sample_rate: int,
+        channels: int,
+        frames: int,
+        subtype: str,
+        channel_mask: int = 0,
+        chunks: Sequence[Chunk] = (),
+    ) -> None:
         self.path = path
         self.subtype = subtype
-        self._dtype = np.dtype("<f4" if subtype == "FLOAT" else "<f8")
         self._left = frames
+        self._is_padded = frames * channels * WIDTH_OF_SUBTYPE[subtype] % 2 == 1
+        header = encode_header(
+            sample_rate, channels, frames, subtype, channel_mask=channel_mask, chunks=chunks
+        )
         self._hash = hashlib.sha256()
+        self._file_hash = hashlib.sha256(header)
         self._file: BinaryIO = path.open("xb", buffering=0)
         try:
-            self._write(encode_header(sample_rate, channels, frames, subtype))
+            self._write(header)
         except BaseException:
             self._file.close()
             raise
@@ -98,11 +150,20 @@ class WavWriter:
     def sha256(self) -> str:
         return self._hash.hexdigest()
 
+    @property
+    def sha256_file(self) -> str:
+        return self._file_hash.hexdigest()
+
     def write(self, block: NDArray[np.float64]) -> None:
-        """Append (channels, frames); float32 files expect values that float32 holds."""
-        data = block.T.astype(self._dtype, order="C").reshape(-1).view(np.uint8).data
+        """Append (channels, frames), full scale = 1; values must be ones that the subtype holds."""
+        if self.subtype.startswith("PCM"):
+            data = pack_samples((block.T * 2.0**31).astype(np.int32), self.subtype)
+        else:
+            dtype = "<f4" if self.subtype == "FLOAT" else "<f8"
+            data = block.T.astype(dtype, order="C").reshape(-1).view(np.uint8).data
         self._left -= block.shape[1]
         self._hash.update(data)
+        self._file_hash.update(data)
         self._write(data)
 
     def close(self) -> None:
@@ -115,6 +176,9 @@ class WavWriter:
         if self._file.closed:
             return
         try:
+            if self._is_padded:
+                self._file_hash.update(b"\0")
+                self._write(b"\0")
             os.fsync(self._file.fileno())
         finally:
             self._file.close()
@@ -142,7 +206,7 @@ class WavWriter:
 
 
 def write_wav(path: Path, signal: NDArray[np.floating], sample_rate: int, subtype: str = "FLOAT") -> None:
-    """Write (channels, frames) as a whole file; 'FLOAT' expects values that float32 holds."""
+    """Write (channels, frames) as a whole file; its values must be ones that ``subtype`` holds."""
     channels, frames = signal.shape
     with WavWriter(
         path, sample_rate=sample_rate, channels=channels, frames=frames, subtype=subtype

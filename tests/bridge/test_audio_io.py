@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from signals import make_music, make_noise, to_ints, write_float, write_pcm
-from stembridge import audio_io
+from stembridge import audio_io, stem_file
 from stembridge.errors import SourceError
 from stembridge.types import Region
 
@@ -201,14 +201,14 @@ def test_a_region_must_lie_inside(tmp_path: Path, region: Region) -> None:
 
 def test_a_whole_stem_can_be_read(tmp_path: Path) -> None:
     signal = make_noise(500, 2).astype(np.float32).astype(np.float64)
-    read, rate = audio_io.read_stem(write_float(tmp_path / "x.wav", signal, 96_000))
+    read, rate = stem_file.read_stem(write_float(tmp_path / "x.wav", signal, 96_000))
     assert rate == 96_000 and np.array_equal(read, signal)
 
 
 @pytest.mark.parametrize("rate", [11_025, 44_100, 48_000, 96_000, 47_952])
 def test_a_listening_copy_is_an_mp3_of_the_same_length(rate: int, tmp_path: Path) -> None:
     signal = np.sin(np.arange(rate) * 440 * 2 * np.pi / rate)[np.newaxis].repeat(2, axis=0) * 0.5
-    (tmp_path / "heard.mp3").write_bytes(audio_io.listening_copy(signal, rate))
+    (tmp_path / "heard.mp3").write_bytes(stem_file.listening_copy(signal, rate))
     heard, heard_rate = soundfile.read(tmp_path / "heard.mp3")
     assert abs(len(heard) / heard_rate - 1.0) < 1e-3
     assert abs(np.sqrt((heard**2).mean()) - 0.5 / np.sqrt(2)) < 0.01

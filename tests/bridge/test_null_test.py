@@ -19,6 +19,7 @@ from stembridge import wavfile
 from stembridge.null_test import Reference, check_result, decibels
 
 FRAMES = 3_000
+HEADER_BYTES = len(wavfile.encode_header(44_100, 2, FRAMES, "FLOAT"))
 RATE = 44_100
 SEPARATOR = FakeSeparator(step_frames=1_000)
 
@@ -77,8 +78,8 @@ def test_any_one_flipped_bit_is_found(copy: Path, has_original: bool) -> None:
     for path in sorted(copy.glob("*.wav")):
         good = path.read_bytes()
         places = [
-            *range(0, wavfile.HEADER_BYTES, 3),
-            *draw.integers(wavfile.HEADER_BYTES, len(good), 12).tolist(),
+            *range(0, HEADER_BYTES, 3),
+            *draw.integers(HEADER_BYTES, len(good), 12).tolist(),
         ]
         for place in [*places, len(good) - 1]:
             bad = bytearray(good)
@@ -92,7 +93,7 @@ def test_any_one_flipped_bit_is_found(copy: Path, has_original: bool) -> None:
 def test_the_first_bad_frame_and_the_size_of_the_error_are_named(copy: Path) -> None:
     path = next(copy.glob("*drums.wav"))
     data = bytearray(path.read_bytes())
-    at = wavfile.HEADER_BYTES + 8 * 1_234
+    at = HEADER_BYTES + 8 * 1_234
     data[at : at + 4] = (np.frombuffer(data[at : at + 4], "<f4") + np.float32(0.5)).tobytes()
     path.write_bytes(data)
     report = check_result(copy)
@@ -108,7 +109,7 @@ def test_files_that_are_swapped_missing_longer_or_no_numbers_are_found(copy: Pat
     assert not check_result(copy).holds
     drums.write_bytes(kept + b"\0")
     assert not check_result(copy).holds
-    drums.write_bytes(kept[: wavfile.HEADER_BYTES] + b"\xff" * (len(kept) - wavfile.HEADER_BYTES))
+    drums.write_bytes(kept[:HEADER_BYTES] + b"\xff" * (len(kept) - HEADER_BYTES))
     assert "NaN" in check_result(copy).failures[0]
     drums.unlink()
     assert "is missing" in check_result(copy).failures[0]
@@ -117,8 +118,8 @@ def test_files_that_are_swapped_missing_longer_or_no_numbers_are_found(copy: Pat
 def test_samples_off_the_grid_are_found_though_sum_and_hashes_agree(copy: Path) -> None:
     """Two stems moved against each other by less than a unit, and a manifest that was made to fit."""
     paths = [copy / f"x - {name}.wav" for name in ("drums", "bass")]
-    headers = [path.read_bytes()[: wavfile.HEADER_BYTES] for path in paths]
-    samples = [np.frombuffer(path.read_bytes()[wavfile.HEADER_BYTES :], "<f4").copy() for path in paths]
+    headers = [path.read_bytes()[:HEADER_BYTES] for path in paths]
+    samples = [np.frombuffer(path.read_bytes()[HEADER_BYTES:], "<f4").copy() for path in paths]
     place = int(np.argmax((np.abs(samples[0]) < 0.05) & (np.abs(samples[1]) < 0.05)))
     samples[0][place] += np.float32(2.0**-25)
     samples[1][place] -= np.float32(2.0**-25)
