@@ -7,23 +7,32 @@ through libsndfile's integer API, which is exact for all of them; its float API 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
-import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from stembridge.audio_header import Header, Splice, contradiction, truncation
+from stembridge.audio_kind import FFMPEG_KINDS, find_kind_of
+from stembridge.channel_layout import conventional_mask, find_groups
+from stembridge.chunk_header import read_aiff, read_caf, read_riff, read_w64
 from stembridge.dsp import grid
 from stembridge.errors import SourceError
+from stembridge.mp3_tag import read_mp3
 from stembridge.source_file import check_source_file
+from stembridge.stream_header import read_flac, read_ogg
 from stembridge.types import Region
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 Signal = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,13 +42,13 @@ LOSSY_BITS = 23
 """Decoded lossy audio is rounded to multiples of 2^-23; that rounded mixture is the original."""
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 768_000
-MAX_CHANNELS = 64
-SUPPORTED_CHANNELS = 2
+MAX_CHANNELS = 8
 
 _BITS_OF_SUBTYPE = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 _FULL_FLOATS = ("FLOAT", "DOUBLE")
-_UNKNOWN_LENGTH = 0xFFFFFFFF
-_OGG_PAGE_MAX = 27 + 255 + 255 * 255
+_WIDTH_OF_SUBTYPE = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
+_WIDTH_OF_SUBTYPE |= {"ULAW": 1, "ALAW": 1}
+_READABLE = "WAV, AIFF, CAF, FLAC, OGG, Opus and MP3 can"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,10 @@ class SourceInfo:
     grid_bits : samples are multiples of 2^-grid_bits; None for float formats, where only the samples can tell
     read_path : the file that is read: ``path`` itself, or what ffmpeg has made of it
     groups : channels that are separated together, as indices from 0: pairs, and single ones as mono
-    channel_mask : speaker positions as WAVE_FORMAT_EXTENSIBLE numbers them; 0 where the file names none
+    channel_mask : speaker positions as WAVE_FORMAT_EXTENSIBLE numbers them, those customary for the number of
+        channels where the file names none
     remarks : what a user should know of this file, one line each
+    channel_order : for each channel where it lies in the file; () where it is the order of the speakers' bits
     """
 
     path: str
@@ -71,6 +82,7 @@ class SourceInfo:
     groups: tuple[tuple[int, ...], ...]
     channel_mask: int = 0
     remarks: tuple[str, ...] = ()
+    channel_order: tuple[int, ...] = ()
 
 
 class PcmHash:
@@ -97,31 +109,61 @@ def probe(path: str) -> SourceInfo:
 
     Raises
     ------
-    SourceError : missing, no regular file, unreadable, empty, no audio, truncated, or not supported
+    SourceError : missing, no regular file, unreadable, empty, no audio, truncated, self-contradicting, not
+        supported, or of a kind that only ffmpeg reads
     """
     shown = repr(path)
     size = check_source_file(path)
-    with open_sound(path) as file:
+    header = _read_header(path)
+    if header.audio and sum(header.audio) > size:
+        offset, promised = header.audio
+        raise truncation(shown, f"{promised} bytes of audio", str(max(0, size - offset)))
+    with _open_shown(path, header) as file:
         channels, rate, frames = int(file.channels), int(file.samplerate), int(file.frames)
         subtype, container = str(file.subtype), str(file.format)
     if not 1 <= channels <= MAX_CHANNELS:
-        raise SourceError(f"{shown} claims {channels} channels", f"1 to {MAX_CHANNELS} are possible")
+        raise SourceError(
+            f"{shown} has {channels} channels: 1 to {MAX_CHANNELS} can be split",
+            "split it into files of fewer channels first",
+        )
     if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
         raise SourceError(f"{shown} claims {rate} Hz", f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are possible")
-    with Path(path).open("rb") as raw:
-        _check_promise(raw, size, shown)
+    if subtype in _WIDTH_OF_SUBTYPE:
+        _check_promise(header, shown, frames, channels * _WIDTH_OF_SUBTYPE[subtype])
+    if header.frames is not None and header.kind == "MP3":
+        frames = header.frames
     if frames <= 0:
         raise SourceError(f"{shown} holds no audio: 0 frames", "export it again")
-    if channels > SUPPORTED_CHANNELS:
-        raise SourceError(
-            f"{shown} has {channels} channels: more than {SUPPORTED_CHANNELS} cannot be split yet",
-            "split it into mono or stereo files first",
-        )
     bits = _BITS_OF_SUBTYPE.get(subtype)
     is_lossy = bits is None and subtype not in _FULL_FLOATS
-    grid_bits = LOSSY_BITS if is_lossy else None if bits is None else bits - 1
-    groups = (tuple(range(channels)),)
-    return SourceInfo(path, rate, frames, channels, subtype, container, is_lossy, grid_bits, path, groups)
+    mask = header.channel_mask or conventional_mask(channels)
+    return SourceInfo(
+        path=path,
+        sample_rate=rate,
+        frames=frames,
+        channels=channels,
+        subtype=subtype,
+        container=container,
+        is_lossy=is_lossy,
+        grid_bits=LOSSY_BITS if is_lossy else None if bits is None else bits - 1,
+        read_path=path,
+        groups=find_groups(channels, mask),
+        channel_mask=mask,
+        remarks=header.remarks,
+        channel_order=header.order if len(header.order) == channels else (),
+    )
+
+
+def read_tags(path: str) -> dict[str, str]:
+    """Return the texts that a file carries, by libsndfile's names: 'title', 'artist', 'date' and others.
+
+    Raises
+    ------
+    SourceError : unreadable, or no audio
+    """
+    with open_sound(path) as file:
+        tags: dict[str, str] = file.copy_metadata()
+    return {name: text for name, text in tags.items() if text}
 
 
 def check_region(info: SourceInfo, region: Region | None) -> Region:
@@ -193,12 +235,10 @@ def named_errors(path: str) -> Iterator[None]:
         yield
     except soundfile.LibsndfileError as error:
         reason = str(error.error_string).strip().rstrip(".")
-        raise SourceError(
-            f"{path!r} cannot be read as audio: {reason}", "WAV, AIFF, FLAC, OGG and MP3 can"
-        ) from error
+        raise SourceError(f"{path!r} cannot be read as audio: {reason}", _READABLE) from error
     except (TypeError, AssertionError) as error:
         # The ending .raw makes soundfile ask for a rate and a format, with a TypeError.
-        raise SourceError(f"{path!r} cannot be read as audio", "WAV, AIFF, FLAC, OGG and MP3 can") from error
+        raise SourceError(f"{path!r} cannot be read as audio", _READABLE) from error
 
 
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -212,14 +252,113 @@ class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
         return False
 
 
+class _SplicedFile(io.RawIOBase):
+    """A file as a `Splice` shows it."""
+
+    def __init__(self, file: BinaryIO, splice: Splice) -> None:
+        self._file = file
+        self._splice = splice
+        # What is shown is the file's own head, what was put in, the file's own rest, and zeros.
+        self._rest_at = splice.at + len(splice.inserted)
+        size = file.seek(0, os.SEEK_END)
+        self._zeros_at = self._rest_at + max(0, size - splice.at - splice.removed)
+        self._end = self._zeros_at + splice.padding
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        out = memoryview(buffer).cast("B")
+        at, splice = self._position, self._splice
+        if at < splice.at:
+            count = self._read_own(at, out[: splice.at - at])
+        elif at < self._rest_at:
+            count = min(len(out), self._rest_at - at)
+            out[:count] = splice.inserted[at - splice.at :][:count]
+        elif at < self._zeros_at:
+            own = at - len(splice.inserted) + splice.removed
+            count = self._read_own(own, out[: self._zeros_at - at])
+        else:
+            count = max(0, min(len(out), self._end - at))
+            out[:count] = bytes(count)
+        self._position += count
+        return count
+
+    def _read_own(self, offset: int, out: memoryview) -> int:
+        self._file.seek(offset)
+        return self._file.readinto(out)  # type: ignore[attr-defined,no-any-return]
+
+
 @contextmanager
 def open_sound(path: str) -> Iterator[soundfile.SoundFile]:
-    """Open a file for reading in blocks, without seeks in between."""
-    with named_errors(path):
-        # As bytes, names that are not UTF-8 open too; Windows wants text.
-        file = _SequentialFile(path if sys.platform == "win32" else os.fsencode(path))
-    with file:
+    """Open a file for reading in blocks, without seeks in between.
+
+    Raises
+    ------
+    SourceError : unreadable, no audio, or of a kind that only ffmpeg reads
+    """
+    with _open_shown(path, _read_header(path)) as file:
         yield file
+
+
+@contextmanager
+def _open_shown(path: str, header: Header) -> Iterator[soundfile.SoundFile]:
+    with ExitStack() as stack:
+        with named_errors(path):
+            if header.splice:
+                spliced = _SplicedFile(stack.enter_context(Path(path).open("rb")), header.splice)
+                file = _SequentialFile(stack.enter_context(io.BufferedReader(spliced)))
+            else:
+                # As bytes, names that are not UTF-8 open too; Windows wants text.
+                file = _SequentialFile(path if sys.platform == "win32" else os.fsencode(path))
+        yield stack.enter_context(file)
+
+
+def _read_header(path: str) -> Header:
+    shown = repr(path)
+    try:
+        with Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            kind = find_kind_of(file)
+            if kind is None:
+                raise SourceError(
+                    f"{shown} cannot be read as audio: its first bytes are none of a known format", _READABLE
+                )
+            if kind.name in FFMPEG_KINDS:
+                raise SourceError(
+                    f"{shown} is {kind.name}, which only ffmpeg reads",
+                    "put ffmpeg on PATH, or convert it to WAV or FLAC",
+                )
+            match kind.name:
+                case "W64":
+                    return read_w64(file, size)
+                case "AIFF":
+                    return read_aiff(file, size, shown)
+                case "CAF":
+                    return read_caf(file, size, shown)
+                case "FLAC":
+                    return read_flac(file, size, kind.begin, shown)
+                case "OGG":
+                    return read_ogg(file, size, shown)
+                case "MP3":
+                    return read_mp3(file, size, kind.begin, shown)
+            return read_riff(file, size, shown)
+    except (OSError, ValueError) as error:
+        # mmap says ValueError of a file that has been emptied in the meantime.
+        reason = getattr(error, "strerror", None) or error
+        raise SourceError(f"{shown} cannot be read: {reason}", "check the file and its rights") from error
 
 
 def _read_raw(
@@ -250,7 +389,7 @@ def _read_raw(
                     "copy or export it again",
                 )
             if position >= region.start:
-                yield position, raw
+                yield position, raw[:, info.channel_order] if info.channel_order else raw
             position += want
 
 
@@ -272,52 +411,15 @@ def _check_samples(info: SourceInfo, block: Signal, start: int) -> None:
     )
 
 
-def _check_promise(file: BinaryIO, size: int, shown: str) -> None:
-    """Refuse a file whose header promises more audio than it holds: libsndfile would shorten it silently."""
-    magic = file.read(12)
-    if magic[:4] in (b"RIFF", b"RF64", b"BW64") and magic[8:] == b"WAVE":
-        promise = _find_chunk(file, size, "<", b"data")
-    elif magic[:4] == b"FORM" and magic[8:] in (b"AIFF", b"AIFC"):
-        promise = _find_chunk(file, size, ">", b"SSND")
-    elif magic[:4] == b"OggS":
-        promise = _find_last_page(file, size)
-    else:
-        return
-    if promise is not None and sum(promise) > size:
-        raise SourceError(
-            f"{shown} is truncated: header promises {promise[1]} bytes of audio, "
-            f"{max(0, size - promise[0])} are there",
-            "copy or export it again",
-        )
+def _check_promise(header: Header, shown: str, frames: int, frame_bytes: int) -> None:
+    """Refuse a file whose header promises other audio than libsndfile finds, which changes lengths silently.
 
-
-def _find_chunk(file: BinaryIO, size: int, order: str, name: bytes) -> tuple[int, int] | None:
-    """Return offset and promised length of the chunk ``name``, None where its length is left open."""
-    wide: int | None = None
-    offset = 12
-    while offset + 8 <= size:
-        file.seek(offset)
-        chunk, length = struct.unpack(f"{order}4sI", file.read(8))
-        offset += 8
-        if chunk == b"ds64" and length >= 16:
-            wide = struct.unpack("<8xQ", file.read(16))[0]
-        if chunk == name:
-            if length == _UNKNOWN_LENGTH:
-                # Without ds64, a stream's writer did not know how much would come.
-                return None if wide is None else (offset, wide)
-            return offset, length
-        offset += length + length % 2
-    return None
-
-
-def _find_last_page(file: BinaryIO, size: int) -> tuple[int, int] | None:
-    """Return offset and length of the last Ogg page (RFC 3533, section 6), which must be whole."""
-    begin = max(0, size - 2 * _OGG_PAGE_MAX)
-    file.seek(begin)
-    tail = file.read()
-    at = tail.rfind(b"OggS")
-    if at < 0 or len(tail) < at + 27:
-        return None
-    segments = tail[at + 26]
-    table = tail[at + 27 : at + 27 + segments]
-    return begin + at, 27 + segments + sum(table)
+    Parameters
+    ----------
+    frames : as libsndfile has them
+    frame_bytes : bytes of one sample of all channels
+    """
+    if header.audio and header.audio[1] // frame_bytes != frames:
+        raise contradiction(shown, f"{header.audio[1]} bytes of audio", str(frames * frame_bytes))
+    if header.frames is not None and header.frames != frames:
+        raise contradiction(shown, f"{header.frames} frames", str(frames))

@@ -173,10 +173,10 @@ def test_absurd_rates_are_refused(tmp_path: Path, rate: int, word: str) -> None:
     assert word in refusal(write_pcm(tmp_path / "x.wav", to_ints(make_noise(9, 1), 16), rate, 16)).message
 
 
-@pytest.mark.parametrize(("channels", "words"), [(3, "cannot be split yet"), (70, "claims 70 channels")])
-def test_more_channels_are_refused(tmp_path: Path, channels: int, words: str) -> None:
+@pytest.mark.parametrize("channels", [9, 70])
+def test_more_channels_are_refused(tmp_path: Path, channels: int) -> None:
     path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(9, channels), 16), RATE, 16)
-    assert words in refusal(path).message
+    assert f"has {channels} channels: 1 to 8 can be split" in refusal(path).message
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])

@@ -1,0 +1,62 @@
+"""What a header says that libsndfile does not tell, does not check, or reads wrongly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stembridge.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """How a file is shown to libsndfile where it would stumble over the file as it is.
+
+    Parameters
+    ----------
+    at, removed, inserted : the ``removed`` bytes from offset ``at`` on are shown as ``inserted``
+    padding : zero bytes that are shown after the last byte
+    """
+
+    at: int = 0
+    removed: int = 0
+    inserted: bytes = b""
+    padding: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file's header says.
+
+    Parameters
+    ----------
+    kind : 'WAV', 'W64', 'AIFF', 'CAF', 'FLAC', 'OGG' or 'MP3'
+    audio : offset and promised bytes of the audio data; None where the header leaves its end open
+    frames : samples per channel where the header or the stream says them apart from the bytes
+    channel_mask : speaker positions as WAVE_FORMAT_EXTENSIBLE numbers them, 0 where the file names none
+    order : for each channel in WAVE order where it lies in the file; () where it is WAVE order
+    splice : how libsndfile must be shown the file; None as it is
+    remarks : what a user should know of this file, one line each
+    """
+
+    kind: str
+    audio: tuple[int, int] | None = None
+    frames: int | None = None
+    channel_mask: int = 0
+    order: tuple[int, ...] = ()
+    splice: Splice | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def contradiction(shown: str, promised: str, found: str) -> SourceError:
+    """Return the refusal of a file whose header and content differ."""
+    return SourceError(
+        f"{shown} contradicts itself: header promises {promised}, {found} are there",
+        "copy or export it again",
+    )
+
+
+def truncation(shown: str, promised: str, found: str) -> SourceError:
+    """Return the refusal of a file that ends before its header says."""
+    return SourceError(
+        f"{shown} is truncated: header promises {promised}, {found} are there", "copy or export it again"
+    )
