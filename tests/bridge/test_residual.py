@@ -50,6 +50,7 @@ def route(
             model_rate=model_rate,
         )
     )
+    assert policy is ResidualPolicy.OWN or rate <= model_rate or all(b.flags.c_contiguous for b in routed)
     assert [block.shape for block in routed] == [block.shape for _, block in cut(mixture, stems, sizes)]
     return np.concatenate(routed, axis=2)
 
@@ -411,6 +412,28 @@ def test_a_stem_below_the_band_gets_nothing_beside_one_in_it() -> None:
     energy = (moved[:, :, inside] ** 2).sum(axis=(1, 2))
     assert in_db(energy[0] / energy[1]) < -60.0
     assert in_db(energy[2] / energy[1]) < -60.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "frames", "late"),
+    [(ResidualPolicy.TF, 130_000, 3_072), (ResidualPolicy.HF_ENVELOPE, 500_000, 34_240)],
+)
+def test_a_later_start_moves_everything_and_changes_nothing(
+    policy: ResidualPolicy, frames: int, late: int
+) -> None:
+    """Segments lie elsewhere in what is heard; hops and steps do not."""
+    rate = 96_000 if policy is ResidualPolicy.HF_ENVELOPE else 48_000
+    stems, mixture = make_stems(2, 1, frames, 30), make_noise(frames, 1, seed=31)
+    begin = np.zeros((3, 1, late))
+    moved = route(
+        policy,
+        np.concatenate([begin[0], mixture], axis=1),
+        np.concatenate([begin[1:], stems], axis=2),
+        rate=rate,
+    )
+    inside = slice(5_000, -5_000)
+    there = moved[:, :, late:][:, :, inside]
+    assert np.abs(there - route(policy, mixture, stems, rate=rate)[:, :, inside]).max() < 1e-12
 
 
 def test_seams_between_segments_are_not_heard() -> None:
