@@ -34,6 +34,14 @@ _MAX_32 = 0xFFFFFFFF
 _DS64_BYTES = 28
 
 
+LEADING_CHUNKS = (b"bext", b"iXML")
+"""Chunks that stand before the audio, as recorders write them; all others stand behind it.
+
+libsndfile 1.2.2 steps over these two, but loses its way in some LIST, smpl, acid and other chunks: behind the
+audio that costs nobody the samples.
+"""
+
+
 class Chunk(NamedTuple):
     """A RIFF chunk: four bytes of name, and what stands in it."""
 
@@ -56,21 +64,23 @@ def encode_header(
     ----------
     subtype : a key of `WIDTH_OF_SUBTYPE`
     channel_mask : speaker positions, written for more than two channels; 0 names none
-    chunks : what stands between the format and the audio data, in this order
+    chunks : of the whole file; `LEADING_CHUNKS` come with the header, the others with `encode_trailer`
     """
     width = WIDTH_OF_SUBTYPE[subtype]
     data_bytes = frames * channels * width
     fmt = _encode_fmt(sample_rate, channels, width, subtype in ("FLOAT", "DOUBLE"), channel_mask)
     is_plain_pcm = subtype.startswith("PCM") and channels <= 2
     fact = b"" if is_plain_pcm else struct.pack("<4sII", b"fact", 4, min(frames, _MAX_32))
-    middle = fmt + fact + b"".join(_encode_chunk(chunk) for chunk in chunks)
+    leading = [chunk for chunk in chunks if chunk.name in LEADING_CHUNKS]
+    middle = fmt + fact + b"".join(_encode_chunk(chunk) for chunk in leading)
     # RIFF, the reserve and data's own head: 12 + 8 + 28 + 8 bytes.
-    riff_bytes = 12 + 8 + _DS64_BYTES + len(middle) + 8 + data_bytes + data_bytes % 2 - 8
+    first_bytes = 12 + 8 + _DS64_BYTES + len(middle) + 8
+    riff_bytes = first_bytes + data_bytes + data_bytes % 2 + len(encode_trailer(chunks)) - 8
     is_rf64 = riff_bytes > _MAX_32
     if is_rf64:
         # libsndfile 1.2.2 does not step over a pad byte in RF64 and then finds no data: there the byte is
         # counted with the chunk, which takes the same room.
-        even = (Chunk(chunk.name, chunk.data + bytes(len(chunk.data) % 2)) for chunk in chunks)
+        even = (Chunk(chunk.name, chunk.data + bytes(len(chunk.data) % 2)) for chunk in leading)
         middle = fmt + fact + b"".join(_encode_chunk(chunk) for chunk in even)
         first = struct.pack("<4sI4s", b"RF64", _MAX_32, b"WAVE")
         reserve = struct.pack("<4sIQQQI", b"ds64", _DS64_BYTES, riff_bytes, data_bytes, frames, 0)
@@ -78,6 +88,11 @@ def encode_header(
         first = struct.pack("<4sI4s", b"RIFF", riff_bytes, b"WAVE")
         reserve = struct.pack("<4sI", b"JUNK", _DS64_BYTES) + bytes(_DS64_BYTES)
     return first + reserve + middle + struct.pack("<4sI", b"data", _MAX_32 if is_rf64 else data_bytes)
+
+
+def encode_trailer(chunks: Sequence[Chunk]) -> bytes:
+    """Return what stands behind the audio data and its pad byte."""
+    return b"".join(_encode_chunk(chunk) for chunk in chunks if chunk.name not in LEADING_CHUNKS)
 
 
 def _encode_fmt(sample_rate: int, channels: int, width: int, is_float: bool, channel_mask: int) -> bytes:
@@ -139,7 +154,8 @@ class WavWriter:
         self.path = path
         self.subtype = subtype
         self._left = frames
-        self._is_padded = frames * channels * WIDTH_OF_SUBTYPE[subtype] % 2 == 1
+        padding = bytes(frames * channels * WIDTH_OF_SUBTYPE[subtype] % 2)
+        self._trailer = padding + encode_trailer(chunks)
         header = encode_header(
             sample_rate, channels, frames, subtype, channel_mask=channel_mask, chunks=chunks
         )
@@ -182,9 +198,8 @@ class WavWriter:
         if self._file.closed:
             return
         try:
-            if self._is_padded:
-                self._file_hash.update(b"\0")
-                self._write(b"\0")
+            self._file_hash.update(self._trailer)
+            self._write(self._trailer)
             os.fsync(self._file.fileno())
         finally:
             self._file.close()
