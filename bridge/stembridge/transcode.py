@@ -1,7 +1,7 @@
 """M4A, AAC, ALAC and WavPack, decoded by ffmpeg into a WAV that is then read like any other.
 
-ffmpeg is handed only files of `FFMPEG_KINDS`, the demuxer of that kind by name, and a short list of decoders; it
-may open nothing but that one file.
+ffmpeg is handed only files of `FFMPEG_KINDS`, the demuxer of that kind by name, and a short list of decoders;
+it may open nothing but that one file.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from stembridge.audio_header import truncation
 from stembridge.audio_io import LOSSY_BITS, MAX_CHANNELS, SourceInfo, probe
 from stembridge.audio_kind import FFMPEG_KINDS, find_kind
-from stembridge.chunk_header import count_caf_frames
+from stembridge.chunk_header import read_caf
 from stembridge.errors import SourceError
 from stembridge.mp4_length import count_presented_samples
 from stembridge.source_file import check_source_file
@@ -96,10 +97,10 @@ def estimate(path: str) -> Estimate:
 
 
 def transcode(path: str, folder: Path) -> Generator[float, None, SourceInfo]:
-    """Decode the first audio stream into ``folder``, yield the fraction that is done, and return what to read.
+    """Decode the first audio stream into ``folder``, yield the fraction that is done, return what to read.
 
-    Lossless codecs come bit by bit, others as float32. Closing the generator ends ffmpeg and takes the decoded
-    file away; so does every error.
+    Lossless codecs come bit by bit, others as float32. Closing the generator ends ffmpeg and takes the
+    decoded file away; so does every error.
 
     Raises
     ------
@@ -110,7 +111,7 @@ def transcode(path: str, folder: Path) -> Generator[float, None, SourceInfo]:
     stream = _describe(path, kind)
     decoded = folder / DECODED_NAME
     presented = count_presented_samples(path, stream.sample_rate) if kind == "M4A" else None
-    promised = _count_promised(path, kind, stream, presented)
+    promised = _count_promised(kind, stream, presented)
     try:
         yield from _decode(path, kind, stream, presented, decoded)
         return _describe_decoded(path, kind, stream, promised, decoded)
@@ -125,6 +126,13 @@ def _require_kind(path: str) -> str:
         raise SourceError(
             f"{path!r} is none of {', '.join(FFMPEG_KINDS)}", "these alone are read through ffmpeg"
         )
+    if kind == "ALAC in CAF":
+        # The other containers say in front how much is there, and ffmpeg misses it.
+        with Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            offset, promised = read_caf(file, size, repr(path)).audio or (0, 0)
+        if offset + promised > size:
+            raise truncation(repr(path), f"{promised} bytes of audio", str(max(0, size - offset)))
     return kind
 
 
@@ -212,6 +220,7 @@ def _failure(path: str, kind: str, stderr: bytes) -> Exception:
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     # ffmpeg names its own objects by their address, which says nothing to anybody.
     reason = lines[0].split("] ", 1)[-1] if lines else "no reason given"
+    reason = reason.removeprefix(f"file:{Path(path).absolute()}: ")
     if any(os.strerror(errno.ENOSPC) in line for line in lines):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return SourceError(f"{path!r} is {kind} that ffmpeg cannot decode: {reason}", "copy or export it again")
@@ -255,8 +264,7 @@ def _decode(
         )
         assert process.stdout is not None
         try:
-            for fraction in _read_progress(process.stdout, stream.seconds):
-                yield fraction
+            yield from _read_progress(process.stdout, stream.seconds)
             process.wait()
         finally:
             with suppress(OSError):
@@ -275,14 +283,12 @@ def _read_progress(output: IO[bytes], seconds: float) -> Generator[float, None, 
             yield min(1.0, int(value) / 1e6 / seconds)
 
 
-def _count_promised(path: str, kind: str, stream: _Stream, presented: int | None) -> int | None:
+def _count_promised(kind: str, stream: _Stream, presented: int | None) -> int | None:
     """Return the samples per channel that the container says there are, None where it does not say."""
     if presented is not None or not _is_lossless(stream):
         return presented
-    if kind == "ALAC in CAF":
-        with Path(path).open("rb") as file:
-            return count_caf_frames(file, file.seek(0, os.SEEK_END))
-    return stream.frames
+    # A CAF file counts whole packets, of which the last need not be full.
+    return None if kind == "ALAC in CAF" else stream.frames
 
 
 def _describe_decoded(
