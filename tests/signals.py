@@ -61,22 +61,32 @@ def write_float(
     return path
 
 
-def read_float_wav(path: Path) -> tuple[Signal, int]:
-    """Return (channels, frames) and the rate of a float WAV, read with nothing but struct."""
+def read_wav(path: Path) -> tuple[Signal, int]:
+    """Return (channels, frames) and the rate of a WAV of integers or floats, read with nothing but struct."""
     data = path.read_bytes()
     assert data[:4] == b"RIFF" and data[8:12] == b"WAVE"
     assert struct.unpack_from("<I", data, 4)[0] == len(data) - 8
-    offset, width, channels, rate = 12, 0, 0, 0
+    offset, kind, width, channels, rate = 12, 0, 0, 0, 0
     while True:
         name, length = struct.unpack_from("<4sI", data, offset)
         offset += 8
         if name == b"fmt ":
             kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", data, offset)
-            assert kind == 3
+            if kind == 0xFFFE:
+                kind = struct.unpack_from("<H", data, offset + 24)[0]
+            assert kind in (1, 3)
             width = bits // 8
         if name == b"data":
-            assert offset + length == len(data)
-            letter = {4: "f", 8: "d"}[width]
-            values = struct.unpack_from(f"<{length // width}{letter}", data, offset)
-            return np.array(values, np.float64).reshape(-1, channels).T, rate
+            assert offset + length + length % 2 == len(data)
+            return _unpack(data[offset : offset + length], kind, width).reshape(-1, channels).T, rate
         offset += length + length % 2
+
+
+def _unpack(data: bytes, kind: int, width: int) -> Signal:
+    count = len(data) // width
+    if kind == 3:
+        return np.array(struct.unpack(f"<{count}{'f' if width == 4 else 'd'}", data), np.float64)
+    if width == 3:
+        data = b"".join(b"\0" + data[at : at + 3] for at in range(0, len(data), 3))
+    letter = "h" if width == 2 else "i"
+    return np.array(struct.unpack(f"<{count}{letter}", data), np.float64) / 2.0 ** (15 if width == 2 else 31)

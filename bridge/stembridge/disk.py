@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class DiskNeed:
 
 
 def estimate_disk(
-    *, frames: int, channels: int, stems: int, model_frames: int, double_residual: bool
+    *, frames: int, channels: int, stems: int, model_frames: int, double_residual: bool, width: int = 4
 ) -> DiskNeed:
     """Return what a split of one item needs.
 
@@ -33,11 +34,12 @@ def estimate_disk(
     stems : stems beside the residual or complement
     model_frames : frames of the item and its context at the model's rate
     double_residual : the residual is a 64-bit file
+    width : bytes per sample of the other files
     """
-    one_stem = frames * channels * 4
-    result = one_stem * (stems + (2 if double_residual else 1)) + (stems + 2) * 4096
-    # While it runs: the mixture at the model's rate in two channels, and every stem once more before closure.
-    return DiskNeed(result, result + one_stem * stems + model_frames * 2 * 4)
+    samples = frames * channels
+    result = samples * (width * stems + (8 if double_residual else width)) + (stems + 2) * 4096
+    # While it runs: the mixture at the model's rate, and every stem once more in 32 bits before closure.
+    return DiskNeed(result, result + 4 * samples * stems + 4 * model_frames * channels)
 
 
 def check_free(folder: Path, need: DiskNeed) -> None:
@@ -56,6 +58,19 @@ def check_free(folder: Path, need: DiskNeed) -> None:
             f"{str(folder)!r} has {free / 1e6:.0f} MB free, the split needs {need.peak_bytes / 1e6:.0f} MB",
             "make room or choose another folder with --out",
         )
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn what the system says about writing into an `OutputError` of one line that names ``folder``."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"cannot write into {str(folder)!r}: {reason}",
+            "check room and rights, or choose another with --out",
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

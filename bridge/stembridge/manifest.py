@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,10 +25,17 @@ STEM_ORDER = ("drums", "bass", "other", "vocals", "guitar", "piano")
 
 RESIDUAL = "residual"
 MIXTURE = "mixture"
+LISTENING_FOLDER = "mp3"
+
+SUBTYPES = ("PCM_16", "PCM_24", "FLOAT", "DOUBLE")
+"""How samples may stand in a file of a set, by libsndfile's names."""
 
 # https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
+# Inside a JSON string the quotes would be escaped, so only the key itself can match.
+_SEAL = re.compile(rb'"seal": "[0-9a-f]*"')
+_NO_SEAL = b'"seal": ""'
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -49,7 +56,7 @@ class SourceEntry:
 
     ``sha256_pcm`` is the sha256 of the region's samples as interleaved little-endian float64, the integer i
     of a b-bit word as i / 2^(b - 1), -0.0 as 0.0: the same for every container and word length that carry
-    the same samples.
+    the same samples. ``groups`` are the channels that were separated together, as indices from 0.
     """
 
     path: str
@@ -59,6 +66,7 @@ class SourceEntry:
     channels: int
     subtype: str
     region: RegionEntry
+    groups: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class GridEntry:
-    """Every sample is a multiple of 2^-bits: of the stems, and of the residual or complement.
+    """Every sample is a multiple of 2^-bits: in all files but the last, and in the last, which closes the sum.
 
     ``residual_bits`` is None where the source has full float precision and so stands on no grid.
     """
@@ -106,7 +114,10 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class ResidualEntry:
-    """``level_db`` is the residual's energy re mixture; None for a complement, or where one of them is 0."""
+    """``level_db`` is the residual's energy re mixture; None for a complement, or where one of them is 0.
+
+    Where the stems have taken the residual in, that is its level before; the files cannot tell it any more.
+    """
 
     policy: str
     level_db: float | None
@@ -114,17 +125,56 @@ class ResidualEntry:
 
 @dataclass(frozen=True, slots=True)
 class StemEntry:
-    """One file; ``sha256`` covers its audio data as they stand in the file."""
+    """One file.
+
+    ``sha256`` covers the audio data: interleaved, little-endian, in the file's own width; ``sha256_file``
+    covers every byte of the file.
+    """
 
     name: str
     file: str
     subtype: str
     sha256: str
+    sha256_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListeningEntry:
+    """An MP3 of one stem, to listen to: no part of the sum and of no claim."""
+
+    name: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentEntry:
+    """What was found of a stem that came from elsewhere, and what was done.
+
+    ``delay_frames`` is how much later than the mixture it was, at the mixture's rate; ``delay_se`` the standard
+    error of that; ``polarity`` 1 or -1; ``decision`` is a value of `stembridge.dsp.align.Decision`.
+    """
+
+    name: str
+    delay_frames: float
+    delay_se: float
+    polarity: int
+    decision: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """stems.json as a whole; ``mixture`` is a lossy source as decoded, and no part of the sum."""
+    """stems.json as a whole.
+
+    Parameters
+    ----------
+    mixture : a lossy source as decoded, and no part of the sum
+    mono : stems of which the mid alone was delivered
+    near_mono : stems with next to nothing in their side
+    listening : MP3s of the stems, outside of every claim
+    alignment : of stems that came from elsewhere; empty where they were separated here
+    seal : sha256 of the rest of this document; see `seal_text`
+    """
 
     generator: Generator
     job: str
@@ -138,16 +188,39 @@ class Manifest:
     deterministic: bool
     mixture: StemEntry | None = None
     warnings: tuple[str, ...] = ()
+    mono: tuple[str, ...] = ()
+    near_mono: tuple[str, ...] = ()
+    listening: tuple[ListeningEntry, ...] = ()
+    alignment: tuple[AlignmentEntry, ...] = ()
+    seal: str = ""
     schema: str = SCHEMA
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``stems.json`` into ``folder`` and flush it to the disk."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    """Write ``stems.json`` into ``folder``, sealed, and flush it to the disk."""
+    text = msgspec.json.format(msgspec.json.encode(replace(manifest, seal="")), indent=2) + b"\n"
     with (folder / FILE_NAME).open("xb") as file:
-        file.write(text)
+        file.write(seal_text(text))
         file.flush()
         os.fsync(file.fileno())
+
+
+def seal_text(text: bytes) -> bytes:
+    """Return the text of a manifest with the sha256 of itself, as it is with an empty seal, in that place."""
+    bare = _SEAL.sub(_NO_SEAL, text, count=1)
+    digest = hashlib.sha256(bare).hexdigest()
+    return bare.replace(_NO_SEAL, _NO_SEAL[:-1] + digest.encode() + b'"', 1)
+
+
+def is_sealed(folder: Path) -> bool:
+    """Tell whether ``stems.json`` is, byte for byte, what was written.
+
+    Raises
+    ------
+    OSError : it cannot be read
+    """
+    text = (folder / FILE_NAME).read_bytes()
+    return _SEAL.search(text) is not None and seal_text(text) == text
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -192,10 +265,11 @@ def find_fault(manifest: Manifest) -> str:
     for entry in files:
         if Path(entry.file).name != entry.file or "\\" in entry.file or entry.file in ("", ".", ".."):
             return f"file {entry.file!r} is not a plain name"
-        if entry.subtype not in ("FLOAT", "DOUBLE"):
+        if entry.subtype not in SUBTYPES:
             return f"subtype {entry.subtype!r} of {entry.file!r}"
-        if not _SHA256.fullmatch(entry.sha256):
-            return f"sha256 {entry.sha256!r} of {entry.file!r}"
+        for digest in (entry.sha256, entry.sha256_file):
+            if not _SHA256.fullmatch(digest):
+                return f"sha256 {digest!r} of {entry.file!r}"
     if len({entry.file for entry in files}) < len(files) or len({entry.name for entry in files}) < len(files):
         return "a name or file stands twice in stems"
     bits = manifest.grid.residual_bits
@@ -233,9 +307,9 @@ def folder_name(name: str, model: str, job_id: str) -> str:
     return f"{name}__{sanitise_name(model, 48)}__{job8(job_id)}"
 
 
-def file_name(name: str, stem: str) -> str:
+def file_name(name: str, stem: str, suffix: str = ".wav") -> str:
     """Return the name of one stem's file; ``name`` as `source_name` gives it."""
-    return f"{name} - {sanitise_name(stem, 32)}.wav"
+    return f"{name} - {sanitise_name(stem, 32)}{suffix}"
 
 
 def sanitise_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> str:

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stembridge import audio_io, wavfile
+from stembridge import audio_io
 from stembridge.dsp import grid
 from stembridge.errors import SourceError
-from stembridge.manifest import Claims, Manifest, StemEntry, read_manifest
-from stembridge.stem_file import StemReader
-from stembridge.types import Region
+from stembridge.manifest import FILE_NAME, Claims, Manifest, StemEntry, is_sealed, read_manifest
+from stembridge.stem_file import StemReader, hash_file
+from stembridge.types import Region, ResidualPolicy
 
 Signal = NDArray[np.float64]
 
@@ -29,6 +29,7 @@ ORDERS = 6
 ALL_ORDERS = 120
 
 _LEVEL_TOLERANCE_DB = 0.001
+_WITH_RESIDUAL = (ResidualPolicy.OWN, ResidualPolicy.HF_ENVELOPE)
 
 
 class Reference(StrEnum):
@@ -97,13 +98,18 @@ def check_result(folder: Path | str, *, orders: int = ORDERS) -> NullReport:
     ------
     SourceError : the folder holds no valid manifest
     """
-    check = check_files(Path(folder), read_manifest(Path(folder)), orders=orders)
+    document = read_manifest(Path(folder))
+    check = check_files(Path(folder), document, orders=orders)
     while True:
         try:
             next(check)
         except StopIteration as stop:
             report: NullReport = stop.value
-            return report
+            break
+    if not is_sealed(Path(folder)):
+        broken = f"{FILE_NAME!r} is not what was written: its seal is broken"
+        report = replace(report, failures=(broken, *report.failures))
+    return report
 
 
 def check_files(
@@ -128,17 +134,25 @@ def check_files(
         reference = _open_reference(folder, manifest, tally, stack, use_original)
         for start in range(0, region.frames, audio_io.BLOCK_FRAMES):
             count = min(audio_io.BLOCK_FRAMES, region.frames - start)
-            blocks = [reader.read(count) for reader in readers]
+            try:
+                blocks = [reader.read(count) for reader in readers]
+                original = next(reference, None)
+            except SourceError as error:
+                tally.failures.append(error.message)
+                return tally.report(folder)
             if not all(block.shape[1] == count and np.isfinite(block).all() for block in blocks):
                 tally.failures.append(f"a file ends early or holds NaN or Inf after frame {start}")
                 return tally.report(folder)
-            tally.add(blocks, next(reference, None))
+            tally.add(blocks, original)
             yield (start + count) / region.frames
         if tally.reference is Reference.ORIGINAL and not tally.is_reference_right():
             # What was found was measured against another file: begin again without it.
             report = yield from check_files(folder, manifest, orders=orders, use_original=False)
             return replace(report, remark=f"{manifest.source.path!r} is not the original any more")
         tally.compare_hashes(readers)
+    for entry in (*manifest.stems, *((manifest.mixture,) if manifest.mixture else ())):
+        tally.compare_file(folder, entry)
+        yield 1.0
     return tally.report(folder)
 
 
@@ -148,20 +162,16 @@ def _open_stem(
     """Return a reader for ``entry``, or None after noting why there is none."""
     source = manifest.source
     path = folder / entry.file
+    expected = (source.sample_rate, source.channels, source.region.frames, entry.subtype)
     try:
-        header = wavfile.encode_header(
-            source.sample_rate, source.channels, source.region.frames, entry.subtype
+        with path.open("rb"):
+            reader = stack.enter_context(StemReader(path))
+        if (reader.sample_rate, reader.channels, reader.frames, reader.subtype) == expected:
+            return reader
+        tally.failures.append(
+            f"{entry.file!r} is not {source.region.frames} frames of {source.channels} channels "
+            f"at {source.sample_rate} Hz as {entry.subtype}, as it was written"
         )
-        with path.open("rb") as file:
-            is_as_written = file.read(len(header)) == header
-        size = source.channels * source.region.frames * wavfile.WIDTH_OF_SUBTYPE[entry.subtype]
-        if not is_as_written or path.stat().st_size != len(header) + size:
-            tally.failures.append(
-                f"{entry.file!r} is not {source.region.frames} frames of {source.channels} channels "
-                f"at {source.sample_rate} Hz as {entry.subtype}, as it was written"
-            )
-            return None
-        return stack.enter_context(StemReader(path))
     except FileNotFoundError:
         tally.failures.append(f"{entry.file!r} is missing")
     except OSError as error:
@@ -267,11 +277,11 @@ class _Tally:
         self.frames += total.shape[1]
 
     def _add_claims(self, values: list[Signal], reference: Signal) -> None:
-        positive, negative = grid.part_sums(values[:-1], values[-1])
+        positive, negative = grid.part_sums(values)
         self.positive_max = max(self.positive_max, float(positive.max()))
         self.negative_max = max(self.negative_max, float(negative.max()))
         if self.manifest.grid.residual_bits is None:
-            inexact = int(np.count_nonzero(grid.find_inexact(reference, positive, negative)))
+            inexact = int(np.count_nonzero(grid.find_inexact(reference, values, positive, negative)))
             self.inexact_samples += inexact
             if inexact:
                 self.inexact_error = max(self.inexact_error, grid.measure_error(values, reference))
@@ -312,6 +322,17 @@ class _Tally:
                 else "the null cannot be proven without the original, since this set is not exact"
             )
 
+    def compare_file(self, folder: Path, entry: StemEntry) -> None:
+        """Note a file of which any byte is not what was written."""
+        try:
+            with (folder / entry.file).open("rb") as file:
+                is_as_written = hash_file(file) == entry.sha256_file
+        except OSError as error:
+            self.failures.append(f"{entry.file!r} cannot be read: {error.strerror}")
+            return
+        if not is_as_written:
+            self.failures.append(f"{entry.file!r} is not what was written: its sha256_file differs")
+
     def report(self, folder: Path) -> NullReport:
         """Return the report, with every claim held against what was found."""
         source = self.manifest.source
@@ -342,7 +363,7 @@ class _Tally:
         else:
             exact_f64 = grid.claims_float64(bits, self.positive_max, self.negative_max)
             exact_f32 = all(
-                entry.subtype == "FLOAT" for entry in self.manifest.stems
+                entry.subtype != "DOUBLE" for entry in self.manifest.stems
             ) and grid.claims_float32(bits, self.positive_max, self.negative_max)
         return Claims(
             exact_f64=exact_f64 and not self.off_grid,
@@ -372,10 +393,10 @@ class _Tally:
             self.failures.append(
                 f"64-bit sums are off by {self.error_f64:g}, {claimed.max_error:g} is claimed"
             )
+        if self.manifest.residual.policy not in _WITH_RESIDUAL:
+            return
         level = level_db(self.residual_energy, self.reference_energy)
         stated = self.manifest.residual.level_db
-        if self.manifest.residual.policy == "complement":
-            level = None
         if (level is None) != (stated is None) or abs((level or 0.0) - (stated or 0.0)) > _LEVEL_TOLERANCE_DB:
             self.failures.append(f"residual level_db = {stated} does not hold: {level} was found")
 

@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from stembridge.audio_io import MAX_RATE_HZ, MIN_RATE_HZ
 from stembridge.client import Client, new_job_id, raise_if_not_done
+from stembridge.delivery import find_policy
 from stembridge.errors import ExactnessError, SourceError
 from stembridge.manifest import Manifest, read_manifest
 from stembridge.null_test import NullReport, check_result
 from stembridge.progress import is_watched, progress_shown
 from stembridge.settings import Settings, load_settings
 from stembridge.stem_file import listening_copy, read_stem
-from stembridge.types import Job, SplitRequest
+from stembridge.types import AUTO_FORMAT, Job, Region, ResidualPolicy, SplitRequest
 from stembridge.wavfile import write_wav
 
 
@@ -112,6 +113,12 @@ def split(
     shifts: int = 0,
     seed: int = 0,
     model_dir: str | Path | None = None,
+    region: tuple[int, int] | None = None,
+    format: str = AUTO_FORMAT,
+    exact_float: bool = False,
+    residual: str = ResidualPolicy.OWN,
+    mono: Sequence[str] = (),
+    mp3: bool = False,
     progress: bool = True,
     settings: Settings | None = None,
 ) -> Stems:
@@ -124,7 +131,9 @@ def split(
     sample_rate : frames per second of an array, an int; must be left out for a path
     out : folder for the result folder; None keeps the files only as long as the returned object lives
     model : official name; None means the settings' model
-    stems, two_stems, overlap, shifts, seed, model_dir : as in `stembridge.types.SplitRequest`
+    region : first frame and number of frames to split; None means all
+    stems, two_stems, overlap, shifts, seed, model_dir, format, exact_float, residual, mono, mp3 :
+        as in `stembridge.types.SplitRequest`
     progress : show progress on a terminal or in a notebook; elsewhere a script stays silent
 
     Raises
@@ -145,6 +154,12 @@ def split(
             shifts=shifts,
             seed=seed,
             model_dir=str(Path(model_dir).absolute()) if model_dir is not None else None,
+            region=None if region is None else Region(*region),
+            format=format,
+            exact_float=exact_float,
+            residual=find_policy(residual),
+            mono=tuple(mono),
+            mp3=mp3,
         )
         job = _run(request, settings, progress=progress)
         assert job.result is not None

@@ -1,4 +1,4 @@
-"""Stems as files: written sample for sample in the form that was asked for, and read back to be checked.
+"""Stems as files: written sample for sample in the format that was asked for, and read back to be checked.
 
 WAV is written by `stembridge.wavfile`, AIFF and FLAC by libsndfile's integer API; everything is read back by
 libsndfile. MP3 is a copy to listen to and stands outside of every sum.
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from stembridge.audio_io import BLOCK_FRAMES, named_errors, open_sound, probe
 from stembridge.dsp.resample import count_frames, resample_blocks
-from stembridge.types import FileForm
+from stembridge.types import FileFormat
 from stembridge.wavfile import Chunk, WavWriter, pack_samples
 
 Signal = NDArray[np.float64]
@@ -63,7 +63,7 @@ class StemWriter(Protocol):
 
 def open_writer(
     path: Path,
-    form: FileForm,
+    file_format: FileFormat,
     *,
     sample_rate: int,
     channels: int,
@@ -72,14 +72,14 @@ def open_writer(
     chunks: Sequence[Chunk] = (),
 ) -> StemWriter:
     """Return a writer of a file that does not exist yet; only WAV has ``channel_mask`` and ``chunks``."""
-    if form.container != "WAV":
-        return _LibraryWriter(path, form, sample_rate, channels)
+    if file_format.container != "WAV":
+        return _LibraryWriter(path, file_format, sample_rate, channels)
     return WavWriter(
         path,
         sample_rate=sample_rate,
         channels=channels,
         frames=frames,
-        subtype=form.subtype,
+        subtype=file_format.subtype,
         channel_mask=channel_mask,
         chunks=chunks,
     )
@@ -88,14 +88,19 @@ def open_writer(
 class _LibraryWriter:
     """AIFF and FLAC as libsndfile writes them: exact, and the same bytes for the same samples."""
 
-    def __init__(self, path: Path, form: FileForm, sample_rate: int, channels: int) -> None:
+    def __init__(self, path: Path, file_format: FileFormat, sample_rate: int, channels: int) -> None:
         self.path = path
-        self.subtype = form.subtype
+        self.subtype = file_format.subtype
         self.sha256_file = ""
         self._hash = hashlib.sha256()
         with _system_errors():
             self._file = soundfile.SoundFile(
-                os.fspath(path), "x", sample_rate, channels, subtype=form.subtype, format=form.container
+                os.fspath(path),
+                "x",
+                sample_rate,
+                channels,
+                subtype=file_format.subtype,
+                format=file_format.container,
             )
 
     @property

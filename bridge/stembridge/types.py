@@ -44,7 +44,7 @@ class ResidualPolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class FileForm:
+class FileFormat:
     """How a stem stands in its file: container and subtype by libsndfile's names, and the name's ending."""
 
     container: str
@@ -52,21 +52,21 @@ class FileForm:
     suffix: str
 
 
-AUTO_FORM = "auto"
+AUTO_FORMAT = "auto"
 """24-bit WAV for integer sources whose stems all fit it, else 32-bit float WAV."""
 
-FILE_FORMS = {
-    "wav16": FileForm("WAV", "PCM_16", ".wav"),
-    "wav24": FileForm("WAV", "PCM_24", ".wav"),
-    "wav32f": FileForm("WAV", "FLOAT", ".wav"),
-    "aiff16": FileForm("AIFF", "PCM_16", ".aiff"),
-    "aiff24": FileForm("AIFF", "PCM_24", ".aiff"),
-    "flac16": FileForm("FLAC", "PCM_16", ".flac"),
-    "flac24": FileForm("FLAC", "PCM_24", ".flac"),
+FILE_FORMATS = {
+    "wav16": FileFormat("WAV", "PCM_16", ".wav"),
+    "wav24": FileFormat("WAV", "PCM_24", ".wav"),
+    "wav32f": FileFormat("WAV", "FLOAT", ".wav"),
+    "aiff16": FileFormat("AIFF", "PCM_16", ".aiff"),
+    "aiff24": FileFormat("AIFF", "PCM_24", ".aiff"),
+    "flac16": FileFormat("FLAC", "PCM_16", ".flac"),
+    "flac24": FileFormat("FLAC", "PCM_24", ".flac"),
 }
-"""Forms that can be asked for by name, beside `AUTO_FORM`."""
+"""Forms that can be asked for by name, beside `AUTO_FORMAT`."""
 
-DOUBLE_FORM = FileForm("WAV", "DOUBLE", ".wav")
+DOUBLE_FORMAT = FileFormat("WAV", "DOUBLE", ".wav")
 """What a file gets whose samples no 32-bit float holds."""
 
 
@@ -86,7 +86,7 @@ class SplitRequest:
     shifts : number of seeded random shifts that are averaged; 0 means none
     seed : seed of the shifts
     model_dir : folder with model files, searched before the usual ones; local clients only
-    form : a name of `FILE_FORMS`, or `AUTO_FORM`
+    format : a name of `FILE_FORMATS`, or `AUTO_FORMAT`
     exact_float : the closing file of a source at full float precision is a 64-bit one
     residual : where the residual goes; anything but its own file needs all stems
     mono : stems of which the mid alone is delivered; their side goes to the residual
@@ -103,7 +103,7 @@ class SplitRequest:
     shifts: int = 0
     seed: int = 0
     model_dir: str | None = None
-    form: str = AUTO_FORM
+    format: str = AUTO_FORMAT
     exact_float: bool = False
     residual: ResidualPolicy = ResidualPolicy.OWN
     mono: tuple[str, ...] = ()

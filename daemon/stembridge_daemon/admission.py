@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from stembridge import catalog, model_store
+from stembridge.delivery import check_delivery
 from stembridge.errors import ModelError, OutputError, RequestError, SourceError
 from stembridge.model_store import ModelFiles
 from stembridge.settings import Settings
@@ -110,7 +111,14 @@ def _check_model(request: SplitRequest, settings: Settings, origin: str) -> None
     model = catalog.find_model(request.model)
     if request.two_stems is not None and request.stems:
         raise RequestError("stems and two_stems exclude each other", "give one of the two")
-    catalog.check_stems(model, request.asked)
+    delivered = catalog.check_stems(model, request.asked)
+    check_delivery(
+        file_format=request.format,
+        residual=request.residual,
+        mono=request.mono,
+        stems=delivered,
+        is_full=len(delivered) == len(model.sources) and request.two_stems is None,
+    )
     if request.model_dir is not None:
         if origin != "local":
             raise ModelError("a model folder was named from another machine", "set model_dirs there")

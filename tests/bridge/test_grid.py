@@ -41,7 +41,8 @@ def test_integer_closure_is_exact_and_states_the_right_part_sums(
     closed = grid.close_integers(mixture, source_bits, stems, stem_bits)
 
     assert np.array_equal(stems, given_stems) and np.array_equal(mixture, given_mixture)
-    files = [*closed.stems, closed.residual]
+    files = list(closed.files)
+    quantised = closed.files[:-1]
     for index in np.ndindex(mixture.shape):
         values = [Fraction(float(file[index])) for file in files]
         assert sum(values) == Fraction(int(mixture[index]), limit)
@@ -50,12 +51,46 @@ def test_integer_closure_is_exact_and_states_the_right_part_sums(
     positive = np.maximum(files, 0).sum(axis=0)
     assert closed.positive_max == positive.max()
     assert closed.negative_max == np.maximum(np.negative(files), 0).sum(axis=0).max()
-    assert np.array_equal(closed.stems.astype(np.float32), closed.stems)
-    for stem in closed.stems:
+    assert len(quantised) == len(stems) and grid.fits_float32(quantised)
+    for stem in quantised:
         assert grid.is_on_grid(stem, stem_bits)
-    assert closed.residual_fits_float32 == np.array_equal(closed.residual.astype(np.float32), closed.residual)
     held = np.abs(stems) * 2.0**stem_bits <= 2**24
-    assert np.abs(closed.stems - stems)[held].max(initial=0) <= 0.5 * 2.0**-stem_bits
+    assert np.abs(quantised - stems)[held].max(initial=0) <= 0.5 * 2.0**-stem_bits
+
+
+def fold_equally(stems: Signal, mixture: Signal) -> Signal:
+    return np.asarray(stems + (mixture - stems.sum(axis=0)) / len(stems))
+
+
+@given(stacks(), st.sampled_from([7, 15, 23, 31]), st.integers(15, 23), st.integers(0, 2**32))
+def test_a_fold_is_closed_by_moving_stems_by_less_than_a_unit(
+    stems: Signal, source_bits: int, stem_bits: int, seed: int
+) -> None:
+    limit = 2**source_bits
+    mixture = np.random.default_rng(seed).integers(-limit, limit, stems.shape[1:])
+    stem_bits = max(stem_bits, min(source_bits, 23))
+    folded = fold_equally(stems, mixture / limit)
+    closed = grid.close_integers(mixture, source_bits, folded, stem_bits, is_fold=True)
+    assert closed.files.shape == stems.shape
+    for index in np.ndindex(mixture.shape):
+        values = [Fraction(float(file[index])) for file in closed.files]
+        assert sum(values) == Fraction(int(mixture[index]), limit)
+    assert all(grid.is_on_grid(stem, stem_bits) for stem in closed.files[:-1])
+    assert grid.is_on_grid(closed.files[-1], max(stem_bits, source_bits))
+    assert closed.positive_max == np.maximum(closed.files, 0).sum(axis=0).max()
+    assert closed.negative_max == np.maximum(-closed.files, 0).sum(axis=0).max()
+    # The last file takes up to half a unit more where the source is finer than the stems' grid.
+    unit, rest = 2.0**-stem_bits, 0.5 * 2.0**-stem_bits * (source_bits > stem_bits)
+    assert np.abs(closed.files[:-1] - folded[:-1]).max(initial=0) < unit * (1 + 1e-6) + rest
+    assert np.abs(closed.files[-1] - folded[-1]).max() < unit * (1 + 1e-6) + 2 * rest
+
+
+def test_units_go_to_the_stems_that_rounding_moved_most() -> None:
+    unit = 2.0**-23
+    stems = np.array([0.4, 0.3, 0.45, 0.85]).reshape(4, 1, 1) * unit
+    assert grid.apportion(np.array([[2]]), stems, 23).ravel().tolist() == [0, 0, 1, 1]
+    assert grid.apportion(np.array([[-2]]), -stems, 23).ravel().tolist() == [0, 0, -1, -1]
+    assert grid.apportion(np.array([[10]]), stems, 23).ravel().tolist() == [2, 2, 3, 3]
 
 
 @given(stacks(frames=3), st.sampled_from([15, 23]), st.integers(0, 2**32))
@@ -70,7 +105,7 @@ def test_a_float32_claim_holds_in_every_order(stems: Signal, source_bits: int, s
         assert grid.claims_float32(bits, closed.positive_max, closed.negative_max)
     if not grid.claims_float32(max(bits, source_bits), closed.positive_max, closed.negative_max):
         return
-    files = np.stack([*closed.stems, closed.residual]).astype(np.float32)
+    files = closed.files.astype(np.float32)
     target = (mixture / limit).astype(np.float32)
     for order in permutations(range(len(files))):
         assert np.array_equal(grid.sum_in_order(list(files), order), target)
@@ -113,14 +148,27 @@ def float_mixtures(draw: st.DrawFn) -> Signal:
     return np.asarray(draw(arrays(np.float64, (2, 9), elements=elements)), np.float64)
 
 
-@given(float_mixtures(), stacks())
-def test_what_is_called_exact_of_full_precision_floats_is_exact(mixture: Signal, stems: Signal) -> None:
-    closed = grid.close_floats(mixture, stems)
-    files = [*closed.stems, closed.residual]
-    positive, negative = grid.part_sums(closed.stems, closed.residual)
-    inexact = grid.find_inexact(mixture, positive, negative)
+@given(float_mixtures(), stacks(), st.booleans(), st.booleans())
+def test_what_is_called_exact_of_full_precision_floats_is_exact(
+    mixture: Signal, stems: Signal, is_wide: bool, is_fold: bool
+) -> None:
+    if is_fold:
+        stems = fold_equally(stems, mixture)
+    closed = grid.close_floats(mixture, stems, is_wide=is_wide, is_fold=is_fold)
+    files = list(closed.files)
+    assert len(files) == len(stems) + (not is_fold)
+    positive, negative = grid.part_sums(files)
+    inexact = grid.find_inexact(mixture, files, positive, negative)
     assert int(inexact.sum()) == closed.inexact_samples
-    assert np.array_equal(closed.stems.astype(np.float32), closed.stems)
+    if not is_fold:
+        assert grid.fits_float32(closed.files[:-1]) and (is_wide or grid.fits_float32(closed.files[-1]))
+    assert all(grid.is_on_grid(file, 23) for file in (files[:-1] if is_wide or not is_fold else files))
+    # What no file can hold is as small as the width that was left: a float32 residual, or the grid.
+    hottest = max(closed.positive_max, closed.negative_max)
+    rounding = 2 * len(files) * hottest * 2.0**-53
+    if not is_wide:
+        rounding += 2.0**-24 if is_fold else float(np.spacing(np.float32(np.abs(files[-1]).max()))) / 2
+    assert closed.max_error <= rounding
     for order in grid.sum_orders(len(files), 20):
         total = grid.sum_in_order(files, order)
         assert np.array_equal(total[~inexact], mixture[~inexact])
@@ -132,19 +180,27 @@ def test_what_is_called_exact_of_full_precision_floats_is_exact(mixture: Signal,
 def test_a_fade_below_the_grid_is_closed_by_silencing_its_stems() -> None:
     mixture = np.array([[1e-30, -3e-38, 1e-45, 0.25]], np.float32).astype(np.float64)
     stems = np.full((2, 1, 4), 2.0**-20)
-    closed = grid.close_floats(mixture, stems)
-    assert closed.stems[:, 0, :3].tolist() == [[0.0] * 3] * 2
-    assert closed.stems[0, 0, 3] == 2.0**-20
-    assert closed.residual[0, :3].tolist() == mixture[0, :3].tolist()
+    closed = grid.close_floats(mixture, stems, is_wide=True)
+    assert closed.files[:2, 0, :3].tolist() == [[0.0] * 3] * 2
+    assert closed.files[0, 0, 3] == 2.0**-20
+    assert closed.files[2, 0, :3].tolist() == mixture[0, :3].tolist()
     assert closed.inexact_samples == 0
 
 
 def test_a_float_that_cannot_close_is_counted_and_measured() -> None:
     mixture = np.array([[2.0**-60, 0.5]])
     stems = np.array([[[0.5, 0.5]], [[-0.25, 0.25]]])
-    closed = grid.close_floats(mixture, stems)
+    closed = grid.close_floats(mixture, stems, is_wide=True)
     assert closed.inexact_samples == 1
     assert 0 < closed.max_error <= 2.0**-52
+
+
+def test_a_residual_that_float32_rounds_is_never_called_exact() -> None:
+    # Here every float64 sum is exact in any order, and yet it is not the mixture.
+    mixture = np.array([[0.75 + 2.0**-30]])
+    closed = grid.close_floats(mixture, np.array([[[0.25]]]), is_wide=False)
+    assert closed.files.ravel().tolist() == [0.25, 0.5]
+    assert closed.inexact_samples == 1 and closed.max_error == 2.0**-30
 
 
 def test_float32_rounding_keeps_what_fits_and_the_grid() -> None:
@@ -169,6 +225,5 @@ def test_120_orders_of_five_files_are_all_orders() -> None:
 def test_a_stem_above_2_is_rounded_to_what_float32_holds() -> None:
     unit = 2.0**-23
     closed = grid.close_integers(np.array([[5]]), 23, np.array([[[2.0 + unit]], [[-4.0 - 3 * unit]]]), 23)
-    assert closed.stems.ravel().tolist() == [2.0, -4.0 - 4 * unit]
-    assert closed.residual.item() == 5 * unit + 2.0 + 4 * unit
-    assert not closed.residual_fits_float32
+    assert closed.files.ravel().tolist() == [2.0, -4.0 - 4 * unit, 5 * unit + 2.0 + 4 * unit]
+    assert not grid.fits_float32(closed.files[2])

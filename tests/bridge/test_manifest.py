@@ -27,23 +27,29 @@ def make_manifest() -> m.Manifest:
         generator=m.Generator("0.1.0"),
         job="job",
         created=m.timestamp(1_700_000_000.5),
-        source=m.SourceEntry('/あ/"x"\n.wav', HASH, 48_000, 100, 2, "PCM_24", m.RegionEntry(10, 90)),
+        source=m.SourceEntry(
+            '/あ/"x"\n.wav', HASH, 48_000, 100, 2, "PCM_24", m.RegionEntry(10, 90), ((0, 1),)
+        ),
         model=m.ModelEntry("fake", HASH, "full", 0, 0, 0.25),
         grid=m.GridEntry(23, 23),
         claims=m.Claims(True, True, 0.1, 1 / 3, 0.0),
         residual=m.ResidualEntry("own", -40.5),
         stems=(
-            m.StemEntry("drums", "x - drums.wav", "FLOAT", HASH),
-            m.StemEntry("residual", "x - residual.wav", "DOUBLE", HASH),
+            m.StemEntry("drums", "x - drums.wav", "FLOAT", HASH, HASH),
+            m.StemEntry("residual", "x - residual.wav", "DOUBLE", HASH, HASH),
         ),
         deterministic=True,
+        mono=("drums",),
+        near_mono=("bass",),
+        listening=(m.ListeningEntry("drums", "mp3/x - drums.mp3"),),
+        alignment=(m.AlignmentEntry("drums", -1105.25, 0.001, -1, "corrected", ""),),
     )
 
 
 def test_a_manifest_comes_back_as_it_was_and_fits_the_schema(tmp_path: Path) -> None:
     manifest = make_manifest()
     m.write_manifest(tmp_path, manifest)
-    assert m.read_manifest(tmp_path) == manifest
+    assert replace(m.read_manifest(tmp_path), seal="") == manifest
     written = json.loads((tmp_path / "stems.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.validate(written, SCHEMA)
@@ -60,7 +66,21 @@ def test_a_field_of_a_later_version_is_passed_over(tmp_path: Path) -> None:
     path.write_text(
         json.dumps({**json.loads(path.read_text(encoding="utf-8")), "later": [1]}), encoding="utf-8"
     )
-    assert m.read_manifest(tmp_path) == make_manifest()
+    assert replace(m.read_manifest(tmp_path), seal="") == make_manifest()
+    path.write_bytes(m.seal_text(json.dumps(json.loads(path.read_bytes())).encode()))
+    assert m.is_sealed(tmp_path)
+
+
+def test_any_flipped_bit_of_a_manifest_breaks_its_seal_or_makes_it_unreadable(tmp_path: Path) -> None:
+    m.write_manifest(tmp_path, make_manifest())
+    assert m.is_sealed(tmp_path)
+    path = tmp_path / "stems.json"
+    good = path.read_bytes()
+    for place in range(len(good)):
+        bad = bytearray(good)
+        bad[place] ^= 1 << place % 8
+        path.write_bytes(bad)
+        assert not m.is_sealed(tmp_path), good[place - 20 : place + 20]
 
 
 @pytest.mark.parametrize(
@@ -96,8 +116,9 @@ def broken_manifests() -> list[tuple[str, m.Manifest]]:
         ("plain name", replace(good, stems=(replace(stem, file="../x.wav"),))),
         ("plain name", replace(good, stems=(replace(stem, file="a\\x.wav"),))),
         ("plain name", replace(good, stems=(replace(stem, file=".."),))),
-        ("subtype", replace(good, stems=(replace(stem, subtype="PCM_16"),))),
+        ("subtype", replace(good, stems=(replace(stem, subtype="PCM_32"),))),
         ("sha256", replace(good, stems=(replace(stem, sha256="0"),))),
+        ("sha256", replace(good, stems=(replace(stem, sha256_file="0"),))),
         ("twice", replace(good, stems=(stem, stem))),
         ("grid", replace(good, grid=m.GridEntry(23, 15))),
         ("sha256_pcm", replace(good, source=replace(good.source, sha256_pcm="x"))),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stembridge.manifest import Manifest
+from stembridge.manifest import LISTENING_FOLDER, Manifest
 from stembridge.stem_table import StemRow, claim_sentence, measure_stems
 from stembridge.text import count_cells, one_line, shorten
 
@@ -29,6 +29,12 @@ def print_result(folder: Path, warnings: Sequence[str] = ()) -> None:
     for line in format_rows(manifest, rows, width):
         print(line)
     print(claim_sentence(manifest))
+    if manifest.residual.level_db is not None and manifest.stems[-1].name != "residual":
+        print(f"the stems took in a residual of {level(manifest.residual.level_db)} re mixture")
+    if manifest.near_mono:
+        print(f"near mono: {', '.join(manifest.near_mono)} (--mono keeps their mid alone)")
+    if manifest.listening:
+        print(f"to listen to, without the guarantee: {len(manifest.listening)} MP3s in {LISTENING_FOLDER}/")
     for warning in warnings:
         print(f"warning: {one_line(warning)}")
     print(one_line(str(folder)))

@@ -18,7 +18,7 @@ from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.errors import JobCancelled, ModelError, RequestError, StembridgeError
 from stembridge.settings import Settings, load_settings
 from stembridge.text import clock, one_line
-from stembridge.types import SplitRequest
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, ResidualPolicy, SplitRequest
 
 EXIT_PARTLY = 3
 
@@ -72,6 +72,30 @@ QUALITIES = {
 @click.option("--shifts", type=int, help="Seeded random shifts to average; 0 is fastest.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the shifts.")
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Folder with model files, searched first.")
+@click.option("--start", metavar="TIME", help="Where to begin: 12.5 (seconds), 1:02.5, or 48000f (frames).")
+@click.option("--length", metavar="TIME", help="How much from there; default: to the end.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice([AUTO_FORMAT, *FILE_FORMATS]),
+    default=AUTO_FORMAT,
+    show_default=True,
+    help="Files of the stems; auto: 24-bit WAV where every sample fits, else 32-bit float WAV.",
+)
+@click.option("--exact-float", is_flag=True, help="Close full-precision float sources with a 64-bit file.")
+@click.option(
+    "--mp3", is_flag=True, help="Add an MP3 of each stem to listen to; it takes no part in the sum."
+)
+@click.option(
+    "--residual",
+    type=click.Choice([policy.value for policy in ResidualPolicy]),
+    default=ResidualPolicy.OWN.value,
+    show_default=True,
+    help="Where the part goes that the model gave to no stem: a file of its own, or into the stems.",
+)
+@click.option(
+    "--mono", metavar="STEMS", shell_complete=complete_stems, help="Only the mid of these, by comma."
+)
 @click.option("--yes", is_flag=True, help="Fetch a model that is not here without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
 def split(
@@ -85,6 +109,13 @@ def split(
     shifts: int | None,
     seed: int,
     model_dir: Path | None,
+    start: str | None,
+    length: str | None,
+    file_format: str,
+    exact_float: bool,
+    mp3: bool,
+    residual: str,
+    mono: str | None,
     yes: bool,
     as_json: bool,
 ) -> int:
@@ -102,15 +133,22 @@ def split(
         source="",
         out=str(out.absolute()),
         model=model_name or default_model,
-        stems=tuple(part.strip() for part in stems.split(",") if part.strip()) if stems else (),
+        stems=_names(stems),
         two_stems=two_stems,
         overlap=chosen.overlap if overlap is None else overlap,
         shifts=chosen.shifts if shifts is None else shifts,
         seed=seed,
         model_dir=str(model_dir.absolute()) if model_dir else None,
+        format=file_format,
+        exact_float=exact_float,
+        residual=ResidualPolicy(residual),
+        mono=_names(mono),
+        mp3=mp3,
     )
     request = present_model(request, settings, is_named=model_name is not None, yes=yes, quiet=as_json)
     requests = [replace(request, source=str(path.absolute())) for path in files]
+    if start is not None or length is not None:
+        requests = [_with_region(request, start, length) for request in requests]
     with Client(settings) as client:
         if not as_json:
             announce(requests, client)
@@ -225,15 +263,17 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
             info = probe(request.source)
         except StembridgeError:
             continue
-        length = info.frames / info.sample_rate
+        frames = request.region.frames if request.region else info.frames
+        length = frames / info.sample_rate
         audio_s += length
-        work_s += pass_seconds(model, request, length)
+        work_s += len(info.groups) * pass_seconds(model, request, length)
         need = estimate_disk(
-            frames=info.frames,
+            frames=frames,
             channels=info.channels,
             stems=len(request.asked or model.sources) + info.is_lossy,
             model_frames=int(length * model.sample_rate) + 1,
-            double_residual=info.grid_bits is None,
+            double_residual=info.grid_bits is None and request.exact_float,
+            width=3 if request.format == AUTO_FORMAT and not info.is_lossy and info.grid_bits else 4,
         )
         peak_bytes = max(peak_bytes, kept_bytes + need.peak_bytes)
         kept_bytes += need.result_bytes
@@ -251,6 +291,19 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
         f"{kept_bytes / 1e6:.0f} MB of stems, {peak_bytes / 1e6:.0f} MB while it runs",
         file=sys.stderr,
     )
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
+
+
+def _with_region(request: SplitRequest, start: str | None, length: str | None) -> SplitRequest:
+    from stembridge.audio_io import probe
+    from stembridge.cli.region import parse_region
+
+    info = probe(request.source)
+    region = parse_region(start, length, sample_rate=info.sample_rate, frames=info.frames)
+    return replace(request, region=region)
 
 
 def _complain(request: SplitRequest, error: StembridgeError, *, as_json: bool) -> None:

@@ -51,19 +51,15 @@ class ClosedBlock:
 
     Parameters
     ----------
-    stems : (stems, channels, frames), every value a float32 on the stems' grid
-    residual : (channels, frames), the mixture minus the stems; of two stems it is the complement
-    positive_max, negative_max : the largest P and N of any sample, stems and residual together
-    residual_fits_float32 : every value of the residual is a float32
-    inexact_samples : samples of which float64 sums are not proven exact in any order
-    max_error : the largest measured error of a float64 sum at those samples, full scale = 1
+    files : (files, channels, frames): the stems, then the residual; of a fold the stems alone
+    positive_max, negative_max : the largest P and N of any sample
+    inexact_samples : samples of which float64 sums are not proven to be the mixture in any order
+    max_error : the largest measured error of a float64 sum where there are such samples, full scale = 1
     """
 
-    stems: Signal
-    residual: Signal
+    files: Signal
     positive_max: float
     negative_max: float
-    residual_fits_float32: bool
     inexact_samples: int = 0
     max_error: float = 0.0
 
@@ -94,115 +90,178 @@ def quantise(signal: Signal, bits: int) -> Ints:
         return np.zeros(signal.shape, np.int64)
     scaled = signal * 2.0**bits
     np.rint(scaled, out=scaled)
+    peak = _check_peak(scaled, bits)
+    ints = scaled.astype(np.int64)
+    return ints if peak <= _FLOAT32_UNITS else round_to_float32(ints)
+
+
+def _check_peak(scaled: Signal, bits: int) -> float:
+    """Return the peak of samples in units of the grid; raise where one is NaN, infinite or too large."""
     # NaN passes through max and min, so that one comparison finds it too.
-    peak = max(float(scaled.max()), -float(scaled.min()))
+    peak = max(float(scaled.max(initial=0.0)), -float(scaled.min(initial=0.0)))
     if not peak <= LOUDEST * 2.0**bits:
         raise ExactnessError(
             f"a sample of {peak / 2.0**bits:g} cannot be put on a fixed-point grid",
             f"samples must be finite and at most {LOUDEST:g}",
         )
-    ints = scaled.astype(np.int64)
-    return ints if peak <= _FLOAT32_UNITS else round_to_float32(ints)
+    return peak
 
 
-def close_integers(mixture: Ints, source_bits: int, stems: Signal, stem_bits: int) -> ClosedBlock:
-    """Quantise ``stems`` and return them with the residual X 2^(k - ksrc) - sum q, all computed in int64.
+def close_integers(
+    mixture: Ints, source_bits: int, stems: Signal, stem_bits: int, *, is_fold: bool = False
+) -> ClosedBlock:
+    """Quantise ``stems`` and close their sum in int64.
+
+    Either a residual X 2^(k - ksrc) - sum q follows the stems, which move by no more than half a unit, or the
+    stems of a fold, which sum to the mixture but for rounding, are moved by less than one unit to meet it.
 
     Parameters
     ----------
     mixture : (channels, frames) on the grid of ``source_bits`` bits
     stems : (stems, channels, frames), full scale = 1
-    stem_bits : grid of the stems; the residual stands on the finer of the two grids
+    stem_bits : grid of the stems; the last file stands on the finer of the two grids
 
     Raises
     ------
     ExactnessError : a stem's sample is NaN, infinite or larger than `LOUDEST`
     """
     bits = max(source_bits, stem_bits)
-    quantised = quantise(stems, stem_bits)
-    lifted = quantised << (bits - stem_bits) if bits > stem_bits else quantised
-    residual = (mixture << (bits - source_bits)) - lifted.sum(axis=0)
-    positive = np.maximum(lifted, 0).sum(axis=0) + np.maximum(residual, 0)
-    negative = positive - (mixture << (bits - source_bits))
+    target = mixture << (bits - source_bits)
+    lift = bits - stem_bits
+    if is_fold:
+        # Where the source is finer than the stems' grid, the last file takes the rest.
+        whole = (target + (1 << lift >> 1)) >> lift
+        ints = apportion(whole, stems, stem_bits) << lift
+        ints[-1] += target - (whole << lift)
+    else:
+        quantised = quantise(stems, stem_bits) << lift
+        ints = np.concatenate([quantised, (target - quantised.sum(axis=0))[np.newaxis]])
+    positive = np.maximum(ints, 0).sum(axis=0)
+    negative = positive - target
     unit = 2.0**-bits
-    as_float = residual.astype(np.float64)
     return ClosedBlock(
-        stems=quantised.astype(np.float64) * 2.0**-stem_bits,
-        residual=as_float * unit,
+        files=ints.astype(np.float64) * unit,
         positive_max=int(positive.max(initial=0)) * unit,
         negative_max=int(negative.max(initial=0)) * unit,
-        residual_fits_float32=bool(np.array_equal(as_float.astype(np.float32), as_float)),
     )
 
 
-def close_floats(mixture: Signal, stems: Signal) -> ClosedBlock:
-    """Quantise ``stems`` to the grid of `STEM_BITS` bits and return them with the float64 residual.
+def apportion(target: Ints, stems: Signal, bits: int) -> Ints:
+    """Return ``stems`` on the grid of ``bits`` bits so that they sum to ``target``, as integers.
 
-    For mixtures at full float precision. Where the mixture's lowest bit is below 2^-53 of the part-sums and
-    every stem is below `QUIET`, the stems are set to 0, so that the residual is the mixture itself; what then
-    is still not provably exact is counted and its error measured over `sum_orders`.
+    What rounding leaves over goes, a unit each, to the stems that it moved farthest the other way (the method
+    of largest remainders), so that stems which sum to the target but for rounding move by less than one unit.
+
+    Parameters
+    ----------
+    target : (channels, frames)
+    stems : (stems, channels, frames), full scale = 1
+
+    Raises
+    ------
+    ExactnessError : a sample is NaN, infinite or larger than `LOUDEST`
+    """
+    scaled = stems * 2.0**bits
+    _check_peak(scaled, bits)
+    rounded = np.rint(scaled)
+    ints = rounded.astype(np.int64)
+    missing = target - ints.sum(axis=0)
+    share, extra = np.divmod(np.abs(missing), len(stems))
+    sign = np.sign(missing)
+    # Rank 0 is the stem that the extra unit brings nearest to what it was.
+    order = np.argsort(-sign * (scaled - rounded), axis=0, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(len(stems)).reshape(-1, 1, 1), axis=0)
+    ints += sign * (share + (rank < extra))
+    return ints
+
+
+def close_floats(mixture: Signal, stems: Signal, *, is_wide: bool, is_fold: bool = False) -> ClosedBlock:
+    """Close a mixture at full float precision: stems on the grid of `STEM_BITS` bits, the last file beside it.
+
+    With ``is_wide`` the last file is a float64 one that takes all the rest. Where even that cannot close (the
+    mixture's lowest bit is below 2^-53 of the part-sums) and every stem is below `QUIET`, the stems are set to
+    0 and the last file is the mixture itself. Without ``is_wide`` the residual is rounded to float32, and the
+    stems of a fold stay on their grid. What is not provably exact is counted and its error measured over
+    `sum_orders`.
 
     Parameters
     ----------
     mixture : (channels, frames)
     stems : (stems, channels, frames), full scale = 1
+    is_fold : the stems themselves sum to the mixture; there is no residual
 
     Raises
     ------
     ExactnessError : a stem's sample is NaN, infinite or larger than `LOUDEST`
     """
-    quantised = quantise(stems, STEM_BITS)
-    residual = mixture - quantised.sum(axis=0) * 2.0**-STEM_BITS
-    values = quantised.astype(np.float64) * 2.0**-STEM_BITS
-    positive, negative = part_sums(values, residual)
-    inexact = find_inexact(mixture, positive, negative)
-    if inexact.any():
-        hushed = inexact & (np.abs(values).max(axis=0, initial=0.0) < QUIET)
+    unit = 2.0**-STEM_BITS
+    if is_fold:
+        target = np.rint(mixture / unit).astype(np.int64)
+        files = apportion(target, stems, STEM_BITS).astype(np.float64) * unit
+        if is_wide:
+            files[-1] = mixture - files[:-1].sum(axis=0)
+    else:
+        quantised = quantise(stems, STEM_BITS)
+        rest = mixture - quantised.sum(axis=0) * unit
+        if not is_wide:
+            rest = rest.astype(np.float32).astype(np.float64)
+        files = np.concatenate([quantised.astype(np.float64) * unit, rest[np.newaxis]])
+    positive, negative = part_sums(files)
+    inexact = find_inexact(mixture, files, positive, negative)
+    if is_wide and inexact.any():
+        hushed = inexact & (np.abs(files[:-1]).max(axis=0, initial=0.0) < QUIET)
         if hushed.any():
-            values = np.where(hushed, 0.0, values)
-            residual = np.where(hushed, mixture, residual)
-            positive, negative = part_sums(values, residual)
-            inexact = find_inexact(mixture, positive, negative)
+            files[:-1, hushed] = 0.0
+            files[-1, hushed] = mixture[hushed]
+            positive, negative = part_sums(files)
+            inexact = find_inexact(mixture, files, positive, negative)
     count = int(np.count_nonzero(inexact))
     return ClosedBlock(
-        stems=values,
-        residual=residual,
+        files=files,
         positive_max=float(positive.max(initial=0.0)),
         negative_max=float(negative.max(initial=0.0)),
-        residual_fits_float32=bool(np.array_equal(residual.astype(np.float32), residual)),
         inexact_samples=count,
-        max_error=measure_error([*values, residual], mixture) if count else 0.0,
+        max_error=measure_error(list(files), mixture) if count else 0.0,
     )
 
 
-def part_sums(stems: Signal | Sequence[Signal], residual: Signal) -> tuple[Signal, Signal]:
-    """Return P and N per sample: the sums of the positive and of the negated negative values.
+def fits_float32(signal: Signal) -> bool:
+    """Tell whether every sample is a float32."""
+    return bool(np.array_equal(signal.astype(np.float32), signal))
 
-    Exact for values on a grid; for others the float64 sums from the first stem to the residual.
+
+def part_sums(files: Signal | Sequence[Signal]) -> tuple[Signal, Signal]:
+    """Return P and N per sample: the sums of the positive and of the negated negative values of all files.
+
+    Exact for values on a grid; for others the float64 sums from the last file, then from the first on.
     """
-    positive = np.maximum(residual, 0.0)
-    negative = positive - residual
-    for stem in stems:
-        above = np.maximum(stem, 0.0)
+    positive = np.maximum(files[-1], 0.0)
+    negative = positive - files[-1]
+    for values in files[:-1]:
+        above = np.maximum(values, 0.0)
         positive += above
-        above -= stem
+        above -= values
         negative += above
     return positive, negative
 
 
-def find_inexact(mixture: Signal, positive: Signal, negative: Signal) -> NDArray[np.bool_]:
-    """Return where a float64 sum of stems on the grid of `STEM_BITS` bits and a residual is not proven exact.
+def find_inexact(
+    mixture: Signal, files: Signal | Sequence[Signal], positive: Signal, negative: Signal
+) -> NDArray[np.bool_]:
+    """Return where float64 sums of ``files`` are not proven to be ``mixture`` in any order.
 
-    The unit of a sample is its lowest bit set, or 2^-23 if that is finer; proven exact is what has
-    P, N < 2^53 units. (At the bound itself a rounded residual could hide.)
+    All files but the last stand on the grid of `STEM_BITS` bits. The unit of a sample is the lowest bit set in
+    the last file, or 2^-23 if that is finer; with P, N < 2^53 units no order can round, so one sum tells.
     """
-    significand, exponent = np.frexp(mixture)
+    significand, exponent = np.frexp(files[-1])
     digits = (significand * _FLOAT64_UNITS).astype(np.int64)
     lowest = (digits & -digits).astype(np.float64)
     # A sample of 0 has no lowest bit; the stems' unit stands for it.
     unit = np.where(digits == 0, 2.0**-STEM_BITS, np.ldexp(lowest, exponent - 53))
     limit = np.minimum(unit, 2.0**-STEM_BITS) * float(_FLOAT64_UNITS)
-    return np.asarray(np.maximum(positive, negative) >= limit)
+    is_proven = np.maximum(positive, negative) < limit
+    return np.asarray(~is_proven | (sum_in_order(files, range(len(files))) != mixture))
 
 
 def claims_float64(bits: int, positive_max: float, negative_max: float) -> bool:
@@ -248,7 +307,7 @@ def sum_orders(files: int, limit: int = 6) -> tuple[tuple[int, ...], ...]:
     return tuple(orders)
 
 
-def sum_in_order(values: Sequence[NDArray[Width]], order: Sequence[int]) -> NDArray[Width]:
+def sum_in_order(values: NDArray[Width] | Sequence[NDArray[Width]], order: Sequence[int]) -> NDArray[Width]:
     """Return the sum of ``values`` from left to right in ``order``, in their own width."""
     total = values[order[0]].copy()
     for index in order[1:]:

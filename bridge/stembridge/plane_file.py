@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -37,12 +38,16 @@ class PlaneFile:
                 rest = rest[file.write(rest) :]
         self.frames += block.shape[1]
 
-    def read(self, start: int, frames: int) -> NDArray[np.float32]:
-        """Return (planes, frames) from frame ``start`` on, zeros where nothing was appended."""
-        out = np.zeros((self.planes, frames), np.float32)
+    def read(self, start: int, frames: int, rows: Sequence[int] | None = None) -> NDArray[np.float32]:
+        """Return (planes, frames) from frame ``start`` on, zeros where nothing was appended.
+
+        ``rows`` names the planes to read; None means all.
+        """
+        files = self._files if rows is None else [self._files[row] for row in rows]
+        out = np.zeros((len(files), frames), np.float32)
         begin, end = max(start, 0), min(start + frames, self.frames)
         if begin < end:
-            for file, row in zip(self._files, out, strict=True):
+            for file, row in zip(files, out, strict=True):
                 file.seek(4 * begin)
                 rest = row[begin - start : end - start].view(np.uint8).data
                 while rest:

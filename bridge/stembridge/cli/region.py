@@ -1,0 +1,56 @@
+"""`--start` and `--length` as people write them: seconds, minutes, or frames."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from stembridge.errors import RequestError
+from stembridge.types import Region
+
+_FRAMES = re.compile(r"(\d+)f")
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)s?")
+
+
+def parse_region(start: str | None, length: str | None, *, sample_rate: int, frames: int) -> Region | None:
+    """Return the region that the two options name, None where neither is given.
+
+    Parameters
+    ----------
+    start, length : such as '12.5' (seconds), '1:02.5' or '48000f' (frames); None means the beginning, and to
+        the end
+    frames : length of the file
+
+    Raises
+    ------
+    RequestError : not understood, or beyond the end of the file
+    """
+    if start is None and length is None:
+        return None
+    first = 0 if start is None else parse_frames(start, "--start", sample_rate)
+    if first >= frames:
+        raise RequestError(
+            f"--start {start} is beyond the end of the file",
+            f"it has {frames} frames, {frames / sample_rate:.3f} s",
+        )
+    count = frames - first if length is None else parse_frames(length, "--length", sample_rate)
+    return Region(first, count)
+
+
+def parse_frames(text: str, option: str, sample_rate: int) -> int:
+    """Return a position or length in frames; seconds go to the nearest frame.
+
+    Raises
+    ------
+    RequestError : not understood; the option and the value are named
+    """
+    whole = _FRAMES.fullmatch(text)
+    if whole:
+        return int(whole[1])
+    clock = _CLOCK.fullmatch(text)
+    if not clock:
+        raise RequestError(
+            f"{option} {text!r} is no time", "give seconds (12.5), minutes (1:02.5) or frames (48000f)"
+        )
+    hours, minutes, seconds = (Fraction(part or 0) for part in clock.groups())
+    return round((3600 * hours + 60 * minutes + seconds) * sample_rate)

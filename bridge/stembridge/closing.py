@@ -1,0 +1,609 @@
+"""The end of every split: close the sum, write the files, read them back, publish the folder.
+
+Whoever has stems of a source, at the source's own rate and length, comes here: `write_set` closes and writes
+them, `describe_set` says what was made, `verify_set` holds every claim against the files, `publish_set`
+makes the folder visible by one rename. All work lies in the hidden `work_folder` until then.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stembridge import __version__, audio_io, disk, manifest, metadata, null_test
+from stembridge.dsp import grid
+from stembridge.dsp.residual import route_residual
+from stembridge.errors import ExactnessError, OutputError, RequestError, SourceError
+from stembridge.stem_file import MP3_CHANNELS, StemReader, open_writer, write_mp3
+from stembridge.types import AUTO_FORMAT, DOUBLE_FORMAT, FILE_FORMATS, FileFormat, Region, ResidualPolicy
+from stembridge.wavfile import Chunk
+
+Signal = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+COMPLEMENT = "complement"
+"""What a manifest says of the residual where one stem and its complement are all there is."""
+
+LOUD_RESIDUAL_DB = -20.0
+"""Above this level re mixture the residual of a full set is worth a warning."""
+
+NEAR_MONO_DB = -40.0
+"""At most this much energy in the side re mid makes a stem near mono."""
+
+_FLOAT_FORMAT = FILE_FORMATS["wav32f"]
+_FLOAT_GRIDS = (grid.COARSEST_BITS, grid.STEM_BITS)
+_BITS_OF_SUBTYPE = {"PCM_16": 15, "PCM_24": 23}
+_MAX_AIFF_BYTES = 0xFFFFFFFF - (1 << 20)
+
+_log = logging.getLogger(__name__)
+
+
+class StemBlocks(Protocol):
+    """The stems before closure, at the source's own rate."""
+
+    def read(self, start: int, frames: int) -> NDArray[np.float32]:
+        """Return (stems, channels, frames) from frame ``start`` of the region on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SetPlan:
+    """What a set is to be, known before its first sample is written.
+
+    Parameters
+    ----------
+    out : folder that gets the result folder
+    name : as `stembridge.manifest.source_name` gives it
+    stems : names of the stems, in the order of the result
+    closing_name : name of the file that closes the sum; None where the stems take the residual in
+    policy : where the residual goes: a value of `ResidualPolicy`, or `COMPLEMENT`
+    format : a name of `FILE_FORMATS`, or `AUTO_FORMAT`
+    exact_float, mono, mp3 : as in `stembridge.types.SplitRequest`
+    model_rate : Hz; above half of it the stems hold nothing
+    is_full : the stems are all that the model knows, so that a loud residual is worth a warning
+    """
+
+    job_id: str
+    out: Path
+    name: str
+    info: audio_io.SourceInfo
+    region: Region
+    model: manifest.ModelEntry
+    stems: tuple[str, ...]
+    closing_name: str | None
+    policy: str
+    model_rate: int
+    is_full: bool
+    is_deterministic: bool = True
+    format: str = AUTO_FORMAT
+    exact_float: bool = False
+    mono: tuple[str, ...] = ()
+    mp3: bool = False
+
+    @property
+    def final(self) -> Path:
+        return self.out / manifest.folder_name(self.name, self.model.name, self.job_id)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All files of the sum, in order."""
+        return self.stems if self.closing_name is None else (*self.stems, self.closing_name)
+
+    @property
+    def is_fold(self) -> bool:
+        return self.closing_name is None
+
+    @property
+    def routing(self) -> ResidualPolicy:
+        """What is done to the stems before the sum is closed."""
+        return ResidualPolicy.OWN if self.policy == COMPLEMENT else ResidualPolicy(self.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """What one pass over the source has found; ``grid_bits`` is None where its samples are on no grid."""
+
+    sha256_pcm: str
+    grid_bits: int | None
+
+
+class OriginalScan:
+    """Finds hash and grid of a source's region while its blocks pass by."""
+
+    def __init__(self, info: audio_io.SourceInfo) -> None:
+        self._hash = audio_io.PcmHash()
+        self._is_known = info.grid_bits is not None
+        self._candidates = [info.grid_bits] if info.grid_bits is not None else list(_FLOAT_GRIDS)
+
+    def add(self, block: Signal) -> None:
+        """Take in the next (channels, frames) of the region."""
+        self._hash.update(block)
+        if not self._is_known:
+            self._candidates = [bits for bits in self._candidates if grid.is_on_grid(block, bits)]
+
+    def finish(self) -> Original:
+        return Original(self._hash.hexdigest(), self._candidates[0] if self._candidates else None)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSet:
+    """The files in the work folder and what was found while they were written."""
+
+    stems: tuple[manifest.StemEntry, ...]
+    mixture: manifest.StemEntry | None
+    grid: manifest.GridEntry
+    claims: manifest.Claims
+    level_db: float | None
+    near_mono: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+@contextmanager
+def work_folder(out: Path, job_id: str) -> Iterator[Path]:
+    """Make the hidden work folder; on the way out remove it, and the folders above it that were made here."""
+    work = manifest.work_folder(out, job_id)
+    with disk.writing(out):
+        made = [folder for folder in (out, *out.parents) if not folder.exists()]
+        if work.exists():
+            _log.warning("removing what a crash left: %s", work)
+            shutil.rmtree(work)
+    try:
+        with disk.writing(out):
+            work.mkdir(parents=True)
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        for folder in made:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+
+def check_plan(plan: SetPlan) -> None:
+    """Refuse what this source's channels rule out; the rest is `stembridge.delivery.check_delivery`'s.
+
+    Raises
+    ------
+    RequestError : MP3 copies of more channels than MP3 holds
+    """
+    if plan.mp3 and plan.info.channels > MP3_CHANNELS:
+        raise RequestError(
+            f"MP3 copies of {plan.info.channels} channels", f"MP3 holds {MP3_CHANNELS}: leave out --mp3"
+        )
+
+
+def write_set(
+    plan: SetPlan, original: Original, stems: StemBlocks, work: Path
+) -> Generator[float, None, WrittenSet]:
+    """Write every file of the set, in the format that can carry it; yield the fraction that is done.
+
+    Files are written as if the likeliest format fitted; where a sample turns out not to fit, they are removed
+    and written again in a wider one.
+
+    Raises
+    ------
+    SourceError : the source is not the one that was scanned any more
+    ExactnessError : a stem's sample is NaN, infinite or beyond the grid
+    OutputError : the disk does not take the files
+    """
+    attempt = _first_attempt(plan, original)
+    carried = metadata.read_chunks(plan.info.read_path)
+    while True:
+        try:
+            found = yield from _write_files(plan, original, stems, work, attempt, carried)
+            better = attempt.widened(plan, original, found)
+        except _DoesNotFit as error:
+            better = attempt.as_float(plan, error.peak)
+        if better == attempt:
+            return _conclude(plan, original, attempt, found)
+        with disk.writing(plan.out):
+            for file in _files(plan, work, attempt):
+                file.path.unlink()
+        attempt = better
+
+
+def describe_set(plan: SetPlan, original: Original, written: WrittenSet, created: str) -> manifest.Manifest:
+    """Return the manifest of a written set; ``created`` as `stembridge.manifest.timestamp` gives it."""
+    info, region = plan.info, plan.region
+    return manifest.Manifest(
+        generator=manifest.Generator(__version__),
+        job=plan.job_id,
+        created=created,
+        source=manifest.SourceEntry(
+            path=storable(info.path),
+            sha256_pcm=original.sha256_pcm,
+            sample_rate=info.sample_rate,
+            frames=info.frames,
+            channels=info.channels,
+            subtype=info.subtype,
+            region=manifest.RegionEntry(region.start, region.frames),
+            groups=info.groups,
+        ),
+        model=plan.model,
+        grid=written.grid,
+        claims=written.claims,
+        residual=manifest.ResidualEntry(plan.policy, written.level_db),
+        stems=written.stems,
+        deterministic=plan.is_deterministic,
+        mixture=written.mixture,
+        warnings=(*info.remarks, *written.remarks, *_warn(plan, written)),
+        mono=plan.mono,
+        near_mono=written.near_mono,
+    )
+
+
+def verify_set(work: Path, document: manifest.Manifest) -> Generator[float, None, None]:
+    """Read the written files back and hold every claim against them; yield the fraction that is done.
+
+    Raises
+    ------
+    ExactnessError : a claim does not hold
+    """
+    # Where the sum is not exact, only the original itself can tell by how much.
+    check = null_test.check_files(work, document, use_original=not document.claims.exact_f64)
+    report = yield from check
+    if not report.holds:
+        raise ExactnessError(
+            f"the written files do not hold what would be claimed: {report.failures[0]}", "run it again"
+        )
+
+
+def add_listening_copies(
+    work: Path, document: manifest.Manifest
+) -> Generator[float, None, manifest.Manifest]:
+    """Write an MP3 of each stem beside the verified set; return the manifest that lists them."""
+    folder = work / manifest.LISTENING_FOLDER
+    entries = []
+    with disk.writing(work.parent):
+        folder.mkdir()
+        for entry in document.stems:
+            path = folder / f"{Path(entry.file).stem}.mp3"
+            with StemReader(work / entry.file) as reader:
+                write_mp3(str(path), _read_all(reader), reader.channels, reader.sample_rate, reader.frames)
+            entries.append(manifest.ListeningEntry(entry.name, f"{folder.name}/{path.name}"))
+            yield len(entries) / len(document.stems)
+        disk.sync_folder(folder)
+    return replace(document, listening=tuple(entries))
+
+
+def publish_set(work: Path, final: Path) -> None:
+    """Make a verified set visible under its own name, by one rename.
+
+    Raises
+    ------
+    OutputError : something of that name is there already, or the disk does not take it
+    """
+    with disk.writing(final.parent):
+        # rename would silently replace an empty folder of that name.
+        if os.path.lexists(final):
+            raise OutputError(f"{str(final)!r} exists", "move it away or choose another folder with --out")
+        work.rename(final)
+        disk.sync_folder(final.parent)
+
+
+def storable(path: str) -> str:
+    """Return ``path`` as JSON can hold it: bytes that are no UTF-8 are spelled out."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+class _DoesNotFit(Exception):
+    """A sample of amplitude ``peak`` is beyond what the format of the files holds."""
+
+    def __init__(self, peak: float) -> None:
+        super().__init__(peak)
+        self.peak = peak
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """How the files are written: grid of the stems, format of the files, which of them are 64-bit ones."""
+
+    stem_bits: int
+    file_format: FileFormat
+    wide: frozenset[str]
+    remark: str = ""
+
+    def holds(self, values: Signal) -> bool:
+        """Tell whether the format has room for these samples, which stand on its grid."""
+        bits = _BITS_OF_SUBTYPE.get(self.file_format.subtype)
+        return bits is None or (float(values.min()) >= -1.0 and float(values.max()) <= 1.0 - 2.0**-bits)
+
+    def as_float(self, plan: SetPlan, peak: float) -> _Attempt:
+        """Return the attempt after one whose integers did not hold a sample of amplitude ``peak``."""
+        remark = ""
+        if plan.format != AUTO_FORMAT:
+            peak_db = null_test.decibels(peak)
+            remark = f"{plan.format} does not hold a peak of {peak_db:+.1f} dBFS: written as 32-bit float WAV"
+        return _Attempt(grid.STEM_BITS, _FLOAT_FORMAT, self.wide, remark)
+
+    def widened(self, plan: SetPlan, original: Original, found: _Found) -> _Attempt:
+        """Return what carries all that was found: this attempt itself where it does."""
+        if original.grid_bits is not None and self.stem_bits == grid.STEM_BITS:
+            stem_bits = grid.fitting_bits(
+                original.grid_bits, found.positive_max, found.negative_max, len(plan.stems)
+            )
+            if stem_bits != self.stem_bits:
+                return replace(self, stem_bits=stem_bits)
+        return replace(self, wide=self.wide | found.beyond_float32)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What writing the files has found."""
+
+    entries: tuple[manifest.StemEntry, ...] = ()
+    remarks: tuple[str, ...] = ()
+    near_mono: tuple[str, ...] = ()
+    beyond_float32: frozenset[str] = frozenset()
+    positive_max: float = 0.0
+    negative_max: float = 0.0
+    max_error: float = 0.0
+    inexact_samples: int = 0
+    energy: float = 0.0
+    residual_energy: float = 0.0
+
+    def add(self, plan: SetPlan, mixture: Signal, closed: grid.ClosedBlock) -> None:
+        self.positive_max = max(self.positive_max, closed.positive_max)
+        self.negative_max = max(self.negative_max, closed.negative_max)
+        self.max_error = max(self.max_error, closed.max_error)
+        self.inexact_samples += closed.inexact_samples
+        self.energy += grid.sum_squares(mixture)
+        self.beyond_float32 |= {
+            name
+            for name, values in zip(plan.names, closed.files, strict=True)
+            if name not in self.beyond_float32 and not grid.fits_float32(values)
+        }
+
+
+def _first_attempt(plan: SetPlan, original: Original) -> _Attempt:
+    info, source_bits = plan.info, original.grid_bits
+    is_integer = info.grid_bits is not None and not info.is_lossy
+    is_fine = source_bits is None or source_bits > grid.STEM_BITS
+    remark = ""
+    if plan.format == AUTO_FORMAT:
+        chosen = FILE_FORMATS["wav24"] if is_integer and not is_fine else _FLOAT_FORMAT
+    else:
+        chosen = FILE_FORMATS[plan.format]
+        bits = _BITS_OF_SUBTYPE.get(chosen.subtype)
+        if bits is not None and (source_bits is None or source_bits > bits):
+            chosen, remark = (
+                _FLOAT_FORMAT,
+                f"{plan.format} is coarser than the source: written as 32-bit float WAV",
+            )
+        elif chosen.container == "AIFF" and 3 * info.channels * plan.region.frames > _MAX_AIFF_BYTES:
+            chosen, remark = _FLOAT_FORMAT, "AIFF ends at 4 GiB: written as 32-bit float WAV"
+    stem_bits = min(grid.STEM_BITS, _BITS_OF_SUBTYPE.get(chosen.subtype, grid.STEM_BITS))
+    is_wide = is_fine and (source_bits is not None or plan.exact_float)
+    return _Attempt(stem_bits, chosen, frozenset(plan.names[-1:] if is_wide else ()), remark)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """One file of the set, as it is about to be written."""
+
+    name: str
+    format: FileFormat
+    path: Path
+
+
+def _files(plan: SetPlan, work: Path, attempt: _Attempt) -> list[_File]:
+    names = (*plan.names, *((manifest.MIXTURE,) if plan.info.is_lossy else ()))
+    formats = [DOUBLE_FORMAT if name in attempt.wide else attempt.file_format for name in names]
+    return [
+        _File(name, chosen, work / manifest.file_name(plan.name, name, chosen.suffix))
+        for name, chosen in zip(names, formats, strict=True)
+    ]
+
+
+def _write_files(
+    plan: SetPlan,
+    original: Original,
+    stems: StemBlocks,
+    work: Path,
+    attempt: _Attempt,
+    carried: metadata.Metadata,
+) -> Generator[float, None, _Found]:
+    info, region, source_bits = plan.info, plan.region, original.grid_bits
+    files = _files(plan, work, attempt)
+    found = _Found()
+    pcm_hash = audio_io.PcmHash()
+    widths = _Widths(plan)
+    with ExitStack() as stack:
+        writers = []
+        for file in files:
+            chunks, found.remarks = _carry(plan, file, carried)
+            with disk.writing(plan.out):
+                writer = open_writer(
+                    file.path,
+                    file.format,
+                    sample_rate=info.sample_rate,
+                    channels=info.channels,
+                    frames=region.frames,
+                    channel_mask=info.channel_mask,
+                    chunks=chunks,
+                )
+            writers.append(stack.enter_context(writer))
+        position = 0
+        for mixture, ints, routed, leftover in _read_routed(plan, original, stems):
+            if source_bits is None or ints is None:
+                closed = grid.close_floats(mixture, routed, is_wide=bool(attempt.wide), is_fold=plan.is_fold)
+            else:
+                closed = grid.close_integers(
+                    ints, source_bits, routed, attempt.stem_bits, is_fold=plan.is_fold
+                )
+            blocks = [*closed.files, mixture][: len(files)]
+            for values in blocks:
+                if not attempt.holds(values):
+                    raise _DoesNotFit(float(np.abs(values).max()))
+            with disk.writing(plan.out):
+                for writer, values in zip(writers, blocks, strict=True):
+                    writer.write(values)
+            found.add(plan, mixture, closed)
+            found.residual_energy += leftover if plan.is_fold else grid.sum_squares(closed.files[-1])
+            widths.add(mixture, closed.files)
+            pcm_hash.update(mixture)
+            position += mixture.shape[1]
+            yield position / region.frames
+        for writer in writers:
+            with disk.writing(plan.out):
+                writer.close()
+            # Bringing a long file to a slow disk takes its time; each one shows that the job moves.
+            yield 1.0
+    if pcm_hash.hexdigest() != original.sha256_pcm:
+        raise SourceError(f"{info.path!r} changed while it was split", "run it again")
+    found.near_mono = widths.near_mono()
+    found.entries = tuple(
+        manifest.StemEntry(file.name, file.path.name, file.format.subtype, writer.sha256, writer.sha256_file)
+        for file, writer in zip(files, writers, strict=True)
+    )
+    return found
+
+
+def _carry(
+    plan: SetPlan, file: _File, carried: metadata.Metadata
+) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
+    """Return the chunks that ``file`` carries, and what a user should know of those it does not."""
+    if file.format.container != "WAV":
+        remark = f"{file.format.container} carries no RIFF chunks: bext, cue points and the like are left out"
+        return (), (remark,) if carried.chunks else ()
+    return metadata.carry(
+        carried,
+        region_start=plan.region.start,
+        frames=plan.region.frames,
+        stem=file.name,
+        sample_rate=plan.info.sample_rate,
+        channels=plan.info.channels,
+        subtype=file.format.subtype,
+        version=__version__,
+    )
+
+
+def _read_routed(
+    plan: SetPlan, original: Original, stems: StemBlocks
+) -> Iterator[tuple[Signal, Ints | None, Signal, float]]:
+    """Yield block by block the mixture, its integers if it has any, and the stems with their policy applied.
+
+    The last figure is the energy of what the stems lacked before.
+    """
+    waiting: deque[tuple[Signal, Ints | None, float]] = deque()
+    mono = [plan.stems.index(name) for name in plan.mono]
+    pairs = [list(group) for group in plan.info.groups if len(group) == 2]
+
+    def feed() -> Iterator[tuple[Signal, Signal]]:
+        position = 0
+        for mixture, ints in _read_again(plan, original):
+            stack = stems.read(position, mixture.shape[1]).astype(np.float64)
+            position += mixture.shape[1]
+            for index in mono:
+                for pair in pairs:
+                    stack[index, pair] = stack[index, pair].mean(axis=0)
+            leftover = grid.sum_squares(mixture - stack.sum(axis=0)) if plan.is_fold else 0.0
+            waiting.append((mixture, ints, leftover))
+            yield mixture, stack
+
+    routed = route_residual(
+        plan.routing, feed(), plan.stems, sample_rate=plan.info.sample_rate, model_rate=plan.model_rate
+    )
+    for stack in routed:
+        mixture, ints, leftover = waiting.popleft()
+        yield mixture, ints, stack, leftover
+
+
+def _read_again(plan: SetPlan, original: Original) -> Iterator[tuple[Signal, Ints | None]]:
+    """Yield the source's blocks as samples, and as integers where it stands on a grid."""
+    if original.grid_bits is None:
+        for block in audio_io.read_blocks(plan.info, plan.region):
+            yield block, None
+    else:
+        for ints in audio_io.read_int_blocks(plan.info, plan.region, original.grid_bits):
+            yield ints.astype(np.float64) * 2.0**-original.grid_bits, ints
+
+
+class _Widths:
+    """How much of each stem, and of the mixture, lies in the sides of its channel pairs."""
+
+    def __init__(self, plan: SetPlan) -> None:
+        self._names = plan.stems
+        self._pairs = [group for group in plan.info.groups if len(group) == 2]
+        # One row per stem, the mixture's last: energy of the mid, energy of the side.
+        self._energies = np.zeros((len(plan.stems) + 1, 2))
+
+    def add(self, mixture: Signal, files: Signal) -> None:
+        for left, right in self._pairs:
+            for row, signal in zip(self._energies, (*files[: len(self._names)], mixture), strict=True):
+                row += [
+                    np.square(signal[left] + signal[right]).sum(),
+                    np.square(signal[left] - signal[right]).sum(),
+                ]
+
+    def near_mono(self) -> tuple[str, ...]:
+        """Return the stems that lose next to nothing in mono; none where the mixture itself is so."""
+        mid, side = self._energies.T
+        is_narrow = (mid > 0) & (side <= mid * 10.0 ** (NEAR_MONO_DB / 10.0))
+        if not self._pairs or is_narrow[-1]:
+            return ()
+        return tuple(name for name, narrow in zip(self._names, is_narrow[:-1], strict=True) if narrow)
+
+
+def _conclude(plan: SetPlan, original: Original, attempt: _Attempt, found: _Found) -> WrittenSet:
+    source_bits = original.grid_bits
+    bits = None if source_bits is None else max(source_bits, attempt.stem_bits)
+    sum_files = len(plan.names)
+    return WrittenSet(
+        stems=found.entries[:sum_files],
+        mixture=found.entries[sum_files] if plan.info.is_lossy else None,
+        grid=manifest.GridEntry(attempt.stem_bits, bits),
+        claims=manifest.Claims(
+            exact_f64=(
+                found.inexact_samples == 0
+                if bits is None
+                else grid.claims_float64(bits, found.positive_max, found.negative_max)
+            ),
+            exact_f32_any_order=bits is not None
+            and not attempt.wide
+            and grid.claims_float32(bits, found.positive_max, found.negative_max),
+            positive_max=found.positive_max,
+            negative_max=found.negative_max,
+            max_error=found.max_error,
+            inexact_samples=found.inexact_samples,
+        ),
+        level_db=(
+            None if plan.policy == COMPLEMENT else null_test.level_db(found.residual_energy, found.energy)
+        ),
+        near_mono=found.near_mono,
+        remarks=((attempt.remark,) if attempt.remark else ()) + found.remarks,
+    )
+
+
+def _warn(plan: SetPlan, written: WrittenSet) -> tuple[str, ...]:
+    warnings = []
+    level, claims = written.level_db, written.claims
+    if level is not None and level > LOUD_RESIDUAL_DB and plan.is_full:
+        where = "went to the stems by guess" if plan.is_fold else "is in none of the stems"
+        warnings.append(f"the residual is at {level:.1f} dB re mixture: much of this source {where}")
+    if not claims.exact_f64:
+        error_db = null_test.decibels(claims.max_error)
+        remedy = "" if plan.exact_float else "; --exact-float closes it with a 64-bit file"
+        warnings.append(
+            f"64-bit mixing is exact but for {claims.inexact_samples} samples, "
+            f"measured off by up to {error_db:.0f} dBFS{remedy}"
+        )
+    elif not claims.exact_f32_any_order:
+        warnings.append("sums are exact in 64-bit mixing, in 32-bit mixing they are rounded")
+    return tuple(warnings)
+
+
+def _read_all(reader: StemReader) -> Iterator[Signal]:
+    while (block := reader.read(audio_io.BLOCK_FRAMES)).shape[1]:
+        yield block.astype(np.float64)

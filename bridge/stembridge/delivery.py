@@ -1,0 +1,55 @@
+"""What a set of stems can be asked to be: formats, policies, mono. The front asks too, so no numpy here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stembridge.errors import RequestError
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, ResidualPolicy
+
+
+def find_policy(name: str) -> ResidualPolicy:
+    """Return the policy of that name.
+
+    Raises
+    ------
+    RequestError : there is none
+    """
+    try:
+        return ResidualPolicy(name)
+    except ValueError:
+        known = ", ".join(policy.value for policy in ResidualPolicy)
+        raise RequestError(f"residual {name!r}", f"one of {known}") from None
+
+
+def check_delivery(
+    *, file_format: str, residual: ResidualPolicy, mono: Sequence[str], stems: Sequence[str], is_full: bool
+) -> None:
+    """Refuse what no source could be delivered as.
+
+    Parameters
+    ----------
+    file_format : a name of `FILE_FORMATS`, or `AUTO_FORMAT`
+    mono : stems of which the mid alone is wanted
+    stems : the stems of the set
+    is_full : the stems are all that the model knows
+
+    Raises
+    ------
+    RequestError : naming the option, its value and the remedy
+    """
+    if file_format != AUTO_FORMAT and file_format not in FILE_FORMATS:
+        raise RequestError(f"format {file_format!r}", f"one of {AUTO_FORMAT}, {', '.join(FILE_FORMATS)}")
+    for name in mono:
+        if name not in stems:
+            raise RequestError(f"mono {name!r} is no stem of this set", f"it has {', '.join(stems)}")
+    if residual is not ResidualPolicy.OWN and not is_full:
+        raise RequestError(
+            f"residual {residual.value!r} with some of the stems",
+            "what the other stems hold is in the residual: ask for all stems, or leave out residual",
+        )
+    if mono and residual.is_fold:
+        raise RequestError(
+            f"residual {residual.value!r} with mono stems",
+            "the side of a mono stem needs a residual to go to: leave out one of the two",
+        )

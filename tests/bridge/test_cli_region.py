@@ -1,0 +1,52 @@
+"""`--start` and `--length`: what people type becomes the frames they mean."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stembridge.cli.region import parse_frames, parse_region
+from stembridge.errors import RequestError
+from stembridge.types import Region
+
+
+@pytest.mark.parametrize(
+    ("text", "frames"),
+    [
+        ("0", 0),
+        ("12.5", 600_000),
+        ("12.5s", 600_000),
+        (".5", 24_000),
+        ("1:02.5", 3_000_000),
+        ("1:00:01", 172_848_000),
+        ("90", 4_320_000),
+        ("48000f", 48_000),
+        ("0.00001", 0),
+        ("0.00002", 1),
+    ],
+)
+def test_times_become_frames(text: str, frames: int) -> None:
+    assert parse_frames(text, "--start", 48_000) == frames
+
+
+@given(st.integers(0, 10**9), st.sampled_from([8_000, 44_100, 47_952, 192_000]))
+def test_frames_and_the_seconds_of_a_frame_mean_the_same(frame: int, rate: int) -> None:
+    assert parse_frames(f"{frame}f", "--start", rate) == frame
+    assert parse_frames(f"{frame / rate:.12f}", "--start", rate) == frame
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e3", "abc", "1:2:3:4", "12f5", "5.5f", "nan", "1 2"])
+def test_what_is_no_time_is_refused_by_name(text: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_frames(text, "--length", 48_000)
+    assert repr(text) in caught.value.message and "--length" in caught.value.message and caught.value.hint
+
+
+def test_a_region_ends_where_the_file_does_unless_told() -> None:
+    assert parse_region(None, None, sample_rate=10, frames=100) is None
+    assert parse_region("2", None, sample_rate=10, frames=100) == Region(20, 80)
+    assert parse_region(None, "3", sample_rate=10, frames=100) == Region(0, 30)
+    assert parse_region("20f", "5f", sample_rate=10, frames=100) == Region(20, 5)
+    with pytest.raises(RequestError, match=r"--start 10 is beyond the end .* 100 frames, 10\.000 s"):
+        parse_region("10", None, sample_rate=10, frames=100)

@@ -1,0 +1,57 @@
+"""What a set cannot be asked to be is refused before any audio is read, by option, value and remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stembridge.delivery import check_delivery, find_policy
+from stembridge.errors import RequestError
+from stembridge.types import FILE_FORMATS, ResidualPolicy
+
+STEMS = ("drums", "bass")
+GOOD: dict[str, Any] = {
+    "file_format": "auto",
+    "residual": ResidualPolicy.OWN,
+    "mono": (),
+    "stems": STEMS,
+    "is_full": True,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"is_full": False},
+        {"mono": ("bass",)},
+        {"mono": ("bass",), "residual": ResidualPolicy.HF_ENVELOPE},
+        *({"residual": policy} for policy in ResidualPolicy),
+        *({"file_format": name} for name in FILE_FORMATS),
+    ],
+)
+def test_what_can_be_is_let_through(change: dict[str, Any]) -> None:
+    check_delivery(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"file_format": "wav8"}, "format 'wav8' .one of auto, wav16"),
+        ({"mono": ("vocals",)}, "mono 'vocals' is no stem of this set .it has drums, bass"),
+        ({"residual": ResidualPolicy.TF, "is_full": False}, "residual 'tf' with some of the stems"),
+        ({"residual": ResidualPolicy.HF_ENVELOPE, "is_full": False}, "residual 'hf_envelope' with some"),
+        ({"residual": ResidualPolicy.EQUAL, "mono": ("bass",)}, "residual 'equal' with mono stems"),
+    ],
+)
+def test_what_cannot_be_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(RequestError, match=words) as caught:
+        check_delivery(**{**GOOD, **change})
+    assert "\n" not in str(caught.value) and caught.value.hint
+
+
+def test_policies_by_name() -> None:
+    assert find_policy("tf") is ResidualPolicy.TF
+    with pytest.raises(RequestError, match=r"residual 'mine' .one of own, equal, tf, other, hf_envelope"):
+        find_policy("mine")
