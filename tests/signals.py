@@ -77,7 +77,7 @@ def read_wav(path: Path) -> tuple[Signal, int]:
             assert kind in (1, 3)
             width = bits // 8
         if name == b"data":
-            assert offset + length + length % 2 == len(data)
+            assert offset + length + length % 2 <= len(data)
             return _unpack(data[offset : offset + length], kind, width).reshape(-1, channels).T, rate
         offset += length + length % 2
 

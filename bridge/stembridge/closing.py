@@ -198,7 +198,7 @@ def write_set(
     OutputError : the disk does not take the files
     """
     attempt = _first_attempt(plan, original)
-    carried = metadata.read_chunks(plan.info.read_path)
+    carried = _read_carried(plan.info)
     while True:
         try:
             found = yield from _write_files(plan, original, stems, work, attempt, carried)
@@ -412,7 +412,7 @@ def _write_files(
     stems: StemBlocks,
     work: Path,
     attempt: _Attempt,
-    carried: metadata.Metadata,
+    carried: _Carried,
 ) -> Generator[float, None, _Found]:
     info, region, source_bits = plan.info, plan.region, original.grid_bits
     files = _files(plan, work, attempt)
@@ -470,15 +470,27 @@ def _write_files(
     return found
 
 
-def _carry(
-    plan: SetPlan, file: _File, carried: metadata.Metadata
-) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """What the source carries beside its samples: RIFF chunks, or the texts of another kind of file."""
+
+    chunks: metadata.Metadata
+    tags: dict[str, str]
+
+
+def _read_carried(info: audio_io.SourceInfo) -> _Carried:
+    chunks = metadata.read_chunks(info.read_path)
+    has_texts = any(chunk.name == b"LIST" and chunk.data[:4] == b"INFO" for chunk in chunks.chunks)
+    return _Carried(chunks, {} if has_texts else audio_io.read_tags(info.read_path))
+
+
+def _carry(plan: SetPlan, file: _File, carried: _Carried) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
     """Return the chunks that ``file`` carries, and what a user should know of those it does not."""
     if file.format.container != "WAV":
         remark = f"{file.format.container} carries no RIFF chunks: bext, cue points and the like are left out"
-        return (), (remark,) if carried.chunks else ()
-    return metadata.carry(
-        carried,
+        return (), (remark,) if carried.chunks.chunks else ()
+    chunks, remarks = metadata.carry(
+        carried.chunks,
         region_start=plan.region.start,
         frames=plan.region.frames,
         stem=file.name,
@@ -487,6 +499,9 @@ def _carry(
         subtype=file.format.subtype,
         version=__version__,
     )
+    if carried.tags:
+        chunks = (*chunks, metadata.info_chunk(carried.tags, file.name, __version__))
+    return chunks, remarks
 
 
 def _read_routed(

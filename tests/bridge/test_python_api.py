@@ -11,7 +11,7 @@ import soundfile
 
 from daemon_harness import DaemonHarness
 from stembridge import Stems, split
-from stembridge.errors import SourceError
+from stembridge.errors import RequestError, SourceError
 from stembridge.synthesis import make_song
 
 
@@ -32,16 +32,39 @@ def test_an_array_comes_back_as_stems_that_sum_to_it(daemon: DaemonHarness) -> N
         _ = stems.kazoo
 
 
-def test_a_float_array_and_a_mono_one_are_taken_as_they_are(daemon: DaemonHarness) -> None:
+@pytest.mark.parametrize("exact_float", [False, True])
+def test_a_float_array_and_a_mono_one_are_taken_as_they_are(
+    daemon: DaemonHarness, exact_float: bool
+) -> None:
     song = make_song(9, seconds=1.1)
     mono = song.mixture[0].astype(np.float32)
-    stems = split(mono, 44100, model="preview", two_stems="drums", progress=False)
+    stems = split(
+        mono, 44100, model="preview", two_stems="drums", exact_float=exact_float, progress=False
+    )
     daemon.adopt()
     assert stems.names == ("drums", "no_drums")
     assert stems.drums.shape == (1, mono.size)
-    # A sample near zero has bits far below those that a sum of louder stems can hold: rare, and stated.
-    assert stems.null.holds and stems.null.error_f64 == stems.manifest.claims.max_error <= 2**-53
+    # With a 64-bit complement only samples near zero have bits below those that a sum of louder stems holds;
+    # with a 32-bit one most have. Both are stated.
+    largest = 2**-53 if exact_float else 2**-25
+    assert stems.null.holds and stems.null.error_f64 == stems.manifest.claims.max_error <= largest
     assert np.abs(stems.drums[0] + stems.no_drums[0] - mono).max() == stems.null.error_f64
+
+
+def test_what_the_command_line_can_ask_for_can_be_asked_for_here(daemon: DaemonHarness) -> None:
+    song = make_song(9, seconds=1.1)
+    ints = np.rint(song.mixture * 2**15).astype(np.int16)
+    stems = split(
+        ints, 44100, model="preview", region=(1_000, 20_000), residual="equal", format="wav24", progress=False
+    )
+    daemon.adopt()
+    assert stems.names == ("drums", "bass", "other", "vocals")
+    assert stems.drums.shape == (2, 20_000)
+    assert {stem.subtype for stem in stems.manifest.stems} == {"PCM_24"}
+    total = sum(stems[name] for name in stems)
+    assert np.array_equal(total, ints[:, 1_000:21_000] / 2**15)
+    with pytest.raises(RequestError, match="residual 'mine'"):
+        split(ints, 44100, residual="mine", progress=False)
 
 
 def test_a_path_and_an_out_folder_keep_the_files(daemon: DaemonHarness, tmp_path: Path) -> None:

@@ -257,3 +257,21 @@ def test_a_region_moves_the_timestamp_of_every_stem_and_no_stem_of_another_file_
                 at = header.index(b"bext") + 8
                 assert int.from_bytes(header[at + 338 : at + 346], "little") == wanted
                 assert header[at : at + 5] == b"a mix"
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype"), [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("AIFF", "PCM_16")]
+)
+def test_the_title_of_a_file_that_is_no_wave_is_in_every_stem(
+    tmp_path: Path, container: str, subtype: str
+) -> None:
+    path = tmp_path / "x"
+    with soundfile.SoundFile(path, "w", MODEL_HZ, 2, subtype=subtype, format=container) as file:
+        file.title, file.artist = "Night Drive", "The Band"
+        file.write(make_noise(3_000, 2).T)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
+    assert check_result(result.folder).holds
+    for entry in read_set(result.folder)[0].stems:
+        data = (Path(result.folder) / entry.file).read_bytes()
+        assert f"Night Drive - {entry.name}\0".encode() in data and b"The Band\0" in data
+        assert b"bext" not in data
