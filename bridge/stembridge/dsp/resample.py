@@ -4,11 +4,16 @@ soxr VHQ is linear-phase and compensates its own delay; measured against analyti
 than 1e-8 sample. What it cannot do is to begin or end: without samples beyond the item its filter rings at
 both ends and its output is a few frames short or long. So every stream gets a lead and a tail by odd
 reflection and is cropped to exactly the frames that were asked for.
+
+Where the ratio of the rates is no ratio of small numbers, soxr counts its place between two frames in units
+so coarse that it drifts: 44,056 to 44,100 Hz by 1.5e-6 frames a second (soxr 1.1.0). There a fresh stream
+takes over every few seconds, begun where frames of both rates coincide and heard once it has swung in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from math import gcd
 
 import numpy as np
@@ -24,6 +29,14 @@ PAD_FRAMES = 2048
 
 # What soxr is fed at a time: it works on copies, which stay in the cache up to about this size.
 _CHUNK_FRAMES = 16_384
+
+_EXACT_STEP = 1_024
+"""Up to this step, in frames of either rate, soxr does not drift. Measured on 500 pairs of rates from 8 to
+192 kHz, 30 s each: at most 2e-11 frames a second up to a step of 1,400, and up to 6e-5 beyond 2,000."""
+
+_LEG_FRAMES = 3 * 2**18
+"""Output frames that one stream is heard for where it drifts, up to twice the rate: 1e-4 frames of drift,
+which on 1,500 more pairs was at most 2^-33 frames per output frame there; above that it grows."""
 
 
 def count_frames(frames: int, rate_in: int, rate_out: int) -> int:
@@ -64,7 +77,7 @@ class StreamResampler:
         # Input frame `origin` must fall on an output frame: lead + origin is a multiple of step_in.
         self._lead = -(-(self._pad + origin) // step_in) * step_in - origin
         self._skip = (self._lead + origin) // step_in * step_out + first
-        self._stream = soxr.ResampleStream(rate_in, rate_out, channels, dtype="float64", quality="VHQ")
+        self._stream = _Relay(channels, rate_in, rate_out, context=self._pad)
 
     def push(self, block: Signal) -> Signal:
         """Return what is finished after ``block``, both (channels, frames); the result may have 0 frames."""
@@ -110,12 +123,13 @@ class StreamResampler:
         interleaved = np.ascontiguousarray(block.T)
         starts = range(0, len(interleaved), _CHUNK_FRAMES)
         parts = [
-            self._stream.resample_chunk(
+            part
+            for start in starts
+            for part in self._stream.feed(
                 interleaved[start : start + _CHUNK_FRAMES], last=last and start == starts[-1]
             )
-            for start in starts
         ]
-        return self._crop(np.concatenate(parts).reshape(-1, self._channels).T)
+        return self._crop(np.concatenate(parts).T) if parts else np.empty((self._channels, 0))
 
     def _crop(self, block: Signal) -> Signal:
         begin = min(self._skip, block.shape[1])
@@ -123,6 +137,79 @@ class StreamResampler:
         end = min(begin + self._left, block.shape[1])
         self._left -= end - begin
         return np.ascontiguousarray(block[:, begin:end])
+
+
+@dataclass(slots=True)
+class _Leg:
+    """One of soxr's streams: output frames ``begin`` to ``end`` are its own, ``next`` comes out next."""
+
+    stream: soxr.ResampleStream
+    next: int
+    begin: int
+    end: int | None = None
+    held: list[Signal] = field(default_factory=list)
+
+    def feed(self, chunk: Signal, *, last: bool) -> None:
+        """Hold what of its own comes out."""
+        out = self.stream.resample_chunk(chunk, last=last).reshape(-1, chunk.shape[1])
+        first, self.next = self.next, self.next + len(out)
+        own = out[max(0, self.begin - first) : None if self.end is None else max(0, self.end - first)]
+        if len(own):
+            self.held.append(own)
+
+
+class _Relay:
+    """soxr's VHQ stream; where it drifts, fresh streams that take over from each other.
+
+    A leg begins at a multiple of `step_in` input frames, where an output frame lies too, and is heard from
+    ``context`` input frames later, when the silence before it is out of its filter's reach; so long the leg
+    before it goes on. Which leg gives which frame hangs on the frame's number alone.
+    """
+
+    def __init__(self, channels: int, rate_in: int, rate_out: int, *, context: int) -> None:
+        self._channels = channels
+        self._rates = rate_in, rate_out
+        common = gcd(rate_in, rate_out)
+        self._step_in, self._step_out = rate_in // common, rate_out // common
+        self._context = context
+        self._period: int | None = None
+        if max(self._step_in, self._step_out) > _EXACT_STEP:
+            ratio = rate_out / rate_in
+            # Measured: the drift grows up to four times the rate, falls where soxr takes one more stage of
+            # doubling, and grows again.
+            heard = int(_LEG_FRAMES / max(1.0, min(2.0, ratio / 2), ratio / 8))
+            self._period = max(1, heard // self._step_out) * self._step_in
+        self._fed = 0
+        self._legs = [_Leg(self._open(), next=0, begin=0)]
+
+    def feed(self, chunk: Signal, *, last: bool) -> list[Signal]:
+        """Return what is finished after ``chunk``, both (frames, channels), in parts."""
+        if self._period is not None:
+            until = self._period - self._fed % self._period
+            if len(chunk) > until:
+                return self.feed(chunk[:until], last=False) + self.feed(chunk[until:], last=last)
+            if self._fed and until == self._period:
+                self._begin_leg()
+        self._fed += len(chunk)
+        finished: list[Signal] = []
+        for leg in self._legs:
+            leg.feed(chunk, last=last)
+        while True:
+            leg = self._legs[0]
+            finished += leg.held
+            leg.held.clear()
+            if leg.end is None or leg.next < leg.end:
+                return finished
+            self._legs.pop(0)
+
+    def _begin_leg(self) -> None:
+        first = self._fed // self._step_in * self._step_out
+        begin = first + self._context * self._step_out // self._step_in
+        self._legs[-1].end = begin
+        self._legs.append(_Leg(self._open(), next=first, begin=begin))
+
+    def _open(self) -> soxr.ResampleStream:
+        return soxr.ResampleStream(*self._rates, self._channels, dtype="float64", quality="VHQ")
 
 
 def resample_blocks(
