@@ -416,7 +416,7 @@ def test_a_stem_below_the_band_gets_nothing_beside_one_in_it() -> None:
 
 @pytest.mark.parametrize(
     ("policy", "frames", "late"),
-    [(ResidualPolicy.TF, 130_000, 3_072), (ResidualPolicy.HF_ENVELOPE, 500_000, 34_240)],
+    [(ResidualPolicy.TF, 131_572, 3_072), (ResidualPolicy.HF_ENVELOPE, 440_000, 34_240)],
 )
 def test_a_later_start_moves_everything_and_changes_nothing(
     policy: ResidualPolicy, frames: int, late: int
@@ -431,7 +431,8 @@ def test_a_later_start_moves_everything_and_changes_nothing(
         np.concatenate([begin[1:], stems], axis=2),
         rate=rate,
     )
-    inside = slice(5_000, -5_000)
+    # Before the first frame a resampler supposes more than zeros.
+    inside = slice(5_000, -5_000) if policy is ResidualPolicy.HF_ENVELOPE else slice(None)
     there = moved[:, :, late:][:, :, inside]
     assert np.abs(there - route(policy, mixture, stems, rate=rate)[:, :, inside]).max() < 1e-12
 

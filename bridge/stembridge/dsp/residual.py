@@ -266,7 +266,7 @@ class _Envelopes:
         smooth = np.hanning(2 * _HF_SMOOTH_STEPS + 2)[1:-1]
         self._smooth = smooth / smooth.sum()
         self.context = max(
-            self._reach + self._step * _HF_SMOOTH_STEPS, 2 * PAD_FRAMES * -(-sample_rate // model_rate)
+            self._reach + self._step * _HF_SMOOTH_STEPS, PAD_FRAMES * -(-sample_rate // model_rate)
         )
         self.segment = -(-max(self.context, round(_HF_SEGMENT_S * sample_rate)) // self._step) * self._step
 
