@@ -33,7 +33,7 @@ class Header:
     audio : offset and promised bytes of the audio data; None where the header leaves its end open
     frames : samples per channel where the header or the stream says them apart from the bytes
     channel_mask : speaker positions as WAVE_FORMAT_EXTENSIBLE numbers them, 0 where the file names none
-    order : for each channel in WAVE order where it lies in the file; () where it is WAVE order
+    speakers : the speaker of each channel where the file may have them in another order than the mask's
     splice : how libsndfile must be shown the file; None as it is
     remarks : what a user should know of this file, one line each
     """
@@ -42,7 +42,7 @@ class Header:
     audio: tuple[int, int] | None = None
     frames: int | None = None
     channel_mask: int = 0
-    order: tuple[int, ...] = ()
+    speakers: tuple[str, ...] = ()
     splice: Splice | None = None
     remarks: tuple[str, ...] = ()
 

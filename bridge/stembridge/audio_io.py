@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from stembridge.audio_header import Header, Splice, contradiction, truncation
 from stembridge.audio_kind import FFMPEG_KINDS, find_kind_of
-from stembridge.channel_layout import conventional_mask, find_groups
+from stembridge.channel_layout import conventional_mask, find_groups, mask_of, wave_order
 from stembridge.chunk_header import read_aiff, read_caf, read_riff, read_w64
 from stembridge.dsp import grid
 from stembridge.errors import SourceError
@@ -136,7 +136,8 @@ def probe(path: str) -> SourceInfo:
         raise SourceError(f"{shown} holds no audio: 0 frames", "export it again")
     bits = _BITS_OF_SUBTYPE.get(subtype)
     is_lossy = bits is None and subtype not in _FULL_FLOATS
-    mask = header.channel_mask or conventional_mask(channels)
+    speakers = header.speakers if len(header.speakers) == channels else ()
+    mask = mask_of(speakers) or header.channel_mask or conventional_mask(channels)
     return SourceInfo(
         path=path,
         sample_rate=rate,
@@ -150,7 +151,7 @@ def probe(path: str) -> SourceInfo:
         groups=find_groups(channels, mask),
         channel_mask=mask,
         remarks=header.remarks,
-        channel_order=header.order if len(header.order) == channels else (),
+        channel_order=wave_order(speakers),
     )
 
 

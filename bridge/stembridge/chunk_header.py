@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from stembridge.audio_header import Header, Splice, contradiction
-from stembridge.channel_layout import CORE_AUDIO_ORDERS, mask_of, wave_order
+from stembridge.channel_layout import CORE_AUDIO_ORDERS
 from stembridge.errors import SourceError
 
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
@@ -49,7 +49,7 @@ def read_riff(file: BinaryIO, size: int, shown: str) -> Header:
             elif wide is not None:
                 audio = (offset, wide)
             break
-    if magic == b"RIFF" and audio and size > _RIFF_MAX:
+    if magic in (b"RIFF", b"RIFX") and size > _RIFF_MAX:
         raise SourceError(
             f"{shown} has {size} bytes, more than a WAV header can count",
             "export it as RF64 or W64, or as several files",
@@ -94,17 +94,17 @@ def read_aiff(file: BinaryIO, size: int, shown: str) -> Header:
     frames: int | None = None
     audio: tuple[int, int] | None = None
     mask = 0
-    channel_order: tuple[int, ...] = ()
+    speakers: tuple[str, ...] = ()
     for name, offset, length in _walk_chunks(file, size, 12, ">4sI"):
         if name == b"COMM" and length >= 18:
             frames = struct.unpack(">2xI", _read_at(file, offset, 6))[0]
         elif name == b"CHAN":
-            mask, channel_order = _read_core_audio_layout(file, offset, length)
+            mask, speakers = _read_core_audio_layout(file, offset, length)
         elif name == b"SSND":
             skipped = struct.unpack(">I", _read_at(file, offset, 4))[0]
             audio = (offset + 8 + skipped, max(0, length - 8 - skipped))
             _check_rest(file, size, audio, ">4sI", shown)
-    return Header("AIFF", audio, frames, mask, channel_order)
+    return Header("AIFF", audio, frames, mask, speakers)
 
 
 def read_caf(file: BinaryIO, size: int, shown: str) -> Header:
@@ -119,10 +119,10 @@ def read_caf(file: BinaryIO, size: int, shown: str) -> Header:
     audio: tuple[int, int] | None = None
     splice = None
     mask = 0
-    channel_order: tuple[int, ...] = ()
+    speakers: tuple[str, ...] = ()
     for name, offset, length in _walk_chunks(file, size, 8, ">4sQ"):
         if name == b"chan":
-            mask, channel_order = _read_core_audio_layout(file, offset, length)
+            mask, speakers = _read_core_audio_layout(file, offset, length)
         elif name == b"data":
             found = length
             if length == (1 << 64) - 1:
@@ -131,7 +131,7 @@ def read_caf(file: BinaryIO, size: int, shown: str) -> Header:
             # The audio follows a count of edits.
             audio = (offset + 4, max(0, found - 4))
             _check_rest(file, size, audio, ">4sQ", shown)
-    return Header("CAF", audio, None, mask, channel_order, splice)
+    return Header("CAF", audio, None, mask, speakers, splice)
 
 
 def is_alac_caf(head: bytes) -> bool:
@@ -184,12 +184,11 @@ def _read_mask(fmt: bytes, order: str) -> int:
     return mask
 
 
-def _read_core_audio_layout(file: BinaryIO, offset: int, length: int) -> tuple[int, tuple[int, ...]]:
-    """Return mask and order of an AudioChannelLayout; descriptions of single channels are not taken up."""
+def _read_core_audio_layout(file: BinaryIO, offset: int, length: int) -> tuple[int, tuple[str, ...]]:
+    """Return mask or speakers of an AudioChannelLayout; descriptions of single channels are not taken up."""
     if length < 12:
         return 0, ()
     tag, bitmap = struct.unpack(">II", _read_at(file, offset, 8))
     if tag == _CORE_AUDIO_BITMAP:
         return bitmap & _CORE_AUDIO_SPEAKERS, ()
-    speakers = CORE_AUDIO_ORDERS.get(tag, ())
-    return mask_of(speakers), wave_order(speakers)
+    return 0, CORE_AUDIO_ORDERS.get(tag, ())

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from stembridge.audio_header import Header, Splice, contradiction, truncation
-from stembridge.channel_layout import VORBIS_ORDERS, mask_of, wave_order
+from stembridge.channel_layout import VORBIS_ORDERS
 from stembridge.errors import SourceError
 
 _FLAC_TOTAL_AT = 18
@@ -200,23 +200,17 @@ def read_ogg(file: BinaryIO, size: int, shown: str) -> Header:
             if last.granule >= 0:
                 before = last.granule
             last = page
-        if not last.flags & _OGG_LAST:
-            raise SourceError(
-                f"{shown} is truncated: its last Ogg page is missing", "copy or export it again"
-            )
         head = data[: first.offset + first.length]
     # A page holds at most 255 packets; a packet has at most 8192 samples (Vorbis) or 5760 (Opus).
     if not max(before, 0) <= last.granule <= max(before, 0) + 255 * 8192:
         raise contradiction(shown, f"an end at sample {last.granule}", f"{max(before, 0)} and one page")
-    remarks = ()
+    remarks: tuple[str, ...] = ()
     if not last.flags & _OGG_LAST:
         remarks = ("the last Ogg page is not marked as the last: the file may have been cut off",)
     channels, has_order = _read_ogg_channels(packet)
-    speakers = VORBIS_ORDERS.get(channels, ()) if has_order else ()
     return Header(
         "OGG",
-        channel_mask=mask_of(speakers),
-        order=wave_order(speakers),
+        speakers=VORBIS_ORDERS.get(channels, ()) if has_order else (),
         splice=_show_opus_at_48_khz(head, first) if packet[:8] == b"OpusHead" else None,
         remarks=remarks,
     )
