@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 from xml.parsers import expat
 
+from stembridge.aiff_markers import read_markers
 from stembridge.errors import SourceError
 from stembridge.source_file import check_source_file
 from stembridge.wavfile import WIDTH_OF_SUBTYPE, Chunk
@@ -108,8 +109,9 @@ _Edited = tuple[bytes | None, str]
 
 
 def read_chunks(path: str) -> Metadata:
-    """Return the chunks of a RIFF, RF64 or BW64 WAVE file, before and behind the audio; of another file none.
+    """Return the chunks of a RIFF, RF64 or BW64 WAVE file, before and behind the audio.
 
+    Markers and loops of AIFF come as the chunks that say the same; files of other kinds have none.
     At most `MAX_BYTES` in `MAX_CHUNKS` chunks are read; what lies beyond, or is cut short, becomes a remark.
 
     Raises
@@ -126,6 +128,8 @@ def read_chunks(path: str) -> Metadata:
 
 def _read_wave(file: BinaryIO, size: int) -> Metadata:
     head = file.read(12)
+    if head[:4] == b"FORM" and head[8:] in (b"AIFF", b"AIFC"):
+        return Metadata(*read_markers(file, size))
     if head[:4] not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
         return Metadata()
     chunks: list[Chunk] = []
@@ -149,7 +153,7 @@ def _read_wave(file: BinaryIO, size: int) -> Metadata:
             if block_bytes:
                 frames = min(length, size - start) // block_bytes
             # A recorder or a pipe that never knew the length: nothing can be found behind it.
-            if length == 0 or start + length > size:
+            if length == 0:
                 break
         elif start + length > size:
             remarks.append(f"{_show(name)} claims {length} bytes, the file ends after {size - start}")
@@ -361,7 +365,7 @@ def _find_elements(data: bytes, encoding: str | None) -> dict[str, list[tuple[in
 
 def _entries(data: bytes, width: int, count: int, offset: int) -> tuple[memoryview, str]:
     """Return as many of ``count`` entries of ``width`` bytes as there are, and a remark if some lack."""
-    held = min(count, max(0, len(data) - offset) // width, MAX_ENTRIES)
+    held = min(count, (len(data) - offset) // width, MAX_ENTRIES)
     remark = "" if held == count else f"{count} entries are claimed, {held} were read"
     return memoryview(data)[offset : offset + held * width], remark
 
@@ -374,9 +378,14 @@ def _new_positions(chunks: Iterable[Chunk], start: int, frames: int, is_whole: b
             entries, _ = _entries(chunk.data, 24, count, 4)
             for number, position, kind, _, block_start, sample in struct.iter_unpack("<II4sIII", entries):
                 moved = _absolute(position, block_start, sample) - start
-                if is_whole or (0 <= moved < frames and kind != b"slnt"):
+                if is_whole or _is_inside(moved, kind, frames):
                     points.setdefault(number, moved)
     return points
+
+
+def _is_inside(moved: int, kind: bytes, frames: int) -> bool:
+    # A point in silence counts from the start of its own part of a list of waves.
+    return 0 <= moved < frames and kind != b"slnt"
 
 
 def _absolute(position: int, block_start: int, sample: int) -> int:
@@ -392,7 +401,7 @@ def _edit_cue(data: bytes, stem: _Stem) -> _Edited:
     kept = bytearray()
     for number, position, kind, _, block_start, sample in struct.iter_unpack("<II4sIII", entries):
         moved = _absolute(position, block_start, sample) - stem.start
-        if stem.is_whole or (0 <= moved < stem.frames and kind != b"slnt"):
+        if stem.is_whole or _is_inside(moved, kind, stem.frames):
             kept += struct.pack("<II4sIII", number, max(0, position - stem.start), kind, 0, 0, moved)
     held, left = len(entries) // 24, len(kept) // 24
     if left < held:

@@ -384,6 +384,9 @@ BAD_IXML = {
     "written as an entity": (ixml(1).replace(b"> 1\n<", b">&#49;<"), "SINCE_MIDNIGHT_LO cannot be read"),
     "twice": (ixml(1).replace(b"</SPEED>", b"<BWF_TIME_REFERENCE_LOW>1</BWF_TIME_REFERENCE_LOW></SPEED>"),
               "BWF_TIME_REFERENCE_LOW cannot be read"),
+    "high twice": (ixml(1).replace(
+        b"</SPEED>", b"<BWF_TIME_REFERENCE_HIGH>1</BWF_TIME_REFERENCE_HIGH></SPEED>"),
+                   "BWF_TIME_REFERENCE_LOW cannot be read"),
     "high alone": (b"<A><BWF_TIME_REFERENCE_HIGH>1</BWF_TIME_REFERENCE_HIGH></A>", "cannot be read"),
     "no room in 32 bits": (
         b"<A><BWF_TIME_REFERENCE_LOW>4294967295</BWF_TIME_REFERENCE_LOW></A>", "leaves no room"),
@@ -448,6 +451,14 @@ def test_a_point_in_a_list_of_waves_is_in_no_region() -> None:
     assert carry_one(b"cue ", source, 0, 10)[0] is None
 
 
+def test_the_labels_of_a_point_go_with_it() -> None:
+    source = cue({1: 5, 2: 6}).replace(b"data", b"slnt", 1)
+    labels = b"adtl" + label(b"labl", 1, b"x") + label(b"labl", 2, b"y")
+    held = Metadata((Chunk(b"cue ", source), Chunk(b"LIST", labels)), FRAMES)
+    chunks, _ = carry(held, 0, 10)
+    assert [chunk.data for chunk in chunks] == [cue({2: 6}), b"adtl" + label(b"labl", 2, b"y")]
+
+
 def test_points_behind_the_end_stay_in_a_stem_of_the_whole_file() -> None:
     assert carry_one(b"cue ", cue({1: FRAMES, 2: 2**32 - 1})) == (cue({1: FRAMES, 2: 2**32 - 1}), "")
     assert carry_one(b"plst", struct.pack("<I3I", 1, 9, 5, 1)) == (struct.pack("<I3I", 1, 9, 5, 1), "")
@@ -459,6 +470,9 @@ def test_points_behind_the_end_stay_in_a_stem_of_the_whole_file() -> None:
 def test_only_the_whole_file_is_whole(start: int, frames: int) -> None:
     data, _ = carry_one(b"cue ", cue({1: 2 * FRAMES, 2: 5}), start, frames)
     assert data == cue({2: 5 - start})
+    for name in metadata.POSITION_CHUNKS:
+        assert carry_one(name, b"timers") == (b"timers", "")
+        assert carry_one(name, b"timers", start, frames)[0] is None
 
 
 def test_labels_without_points_are_in_no_region() -> None:
@@ -556,6 +570,11 @@ def test_a_list_that_forgot_its_pad_bytes_is_read() -> None:
     assert remark == ""
 
 
+def test_an_empty_title_becomes_the_name_of_the_stem() -> None:
+    data, _ = carry_one(b"LIST", b"INFO" + entry(b"INAM", b"\0"))
+    assert data == b"INFO" + entry(b"INAM", b"vocals\0") + entry(b"ISFT", b"Stembridge 1.2.3\0")
+
+
 def test_other_lists_stay_as_they_are() -> None:
     assert carry_one(b"LIST", b"exif\1\2\3", START, LENGTH) == (b"exif\1\2\3", "")
 
@@ -580,6 +599,13 @@ def test_rf64_says_in_ds64_where_its_audio_ends(tmp_path: Path, kind: bytes) -> 
     assert read(tmp_path, data) == Metadata((TITLE,), 11)
     # Without kind's promise the number means what it says, and nothing is found behind it.
     assert read(tmp_path, data.replace(kind, b"RIFF")) == Metadata((), (len(audio) + 12) // 2)
+
+
+def test_a_length_that_fits_32_bits_stands_in_rf64_too(tmp_path: Path) -> None:
+    ds64 = Chunk(b"ds64", struct.pack("<QQQI", 0, 99, 0, 0))
+    assert read(tmp_path, encode([ds64, form(), Chunk(b"data", bytes(4)), TITLE], kind=b"RF64")) == Metadata(
+        (TITLE,), 2
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
@@ -628,7 +654,16 @@ def test_a_forgotten_pad_byte_does_not_end_the_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"RIFF", b"RIFF\4\0\0\0AVI LIST", b"RIFX\4\0\0\0WAVE", b"FORM\0\0\0\4AIFF", b"fLaC", b"x" * 99]
+    "data",
+    [
+        b"RIFF",
+        b"RIFF\4\0\0\0AVI LIST",
+        b"RIFX\4\0\0\0WAVE",
+        b"FORM\0\0\0\4AIFF",
+        b"FORM\0\0\0\x048SVX",
+        b"fLaC",
+        b"x" * 99,
+    ],
 )
 def test_a_file_of_another_kind_has_no_chunks(tmp_path: Path, data: bytes) -> None:
     assert read(tmp_path, data) == Metadata()
@@ -678,6 +713,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         metadata.read_chunks(str(tmp_path / "none.wav"))
     with pytest.raises(SourceError, match="is a folder"):
         metadata.read_chunks(str(tmp_path))
+
+
+def test_a_file_that_goes_while_it_is_opened_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "check_source_file", lambda path: 100)
+    with pytest.raises(SourceError, match=r"gone\.wav' cannot be read: No such file"):
+        metadata.read_chunks(str(tmp_path / "gone.wav"))
 
 
 # Any input
@@ -783,7 +826,84 @@ def test_what_is_heard_at_a_point_is_heard_there_again(
     assert {each.name for each in info.cues.ranges} == set(ranges) & set(inside)
 
 
-# Tags of other kinds of file
+# Files of other kinds
+
+
+def aiff_chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">4sI", name, len(data)) + data + bytes(len(data) % 2)
+
+
+def marker(number: int, place: int, name: bytes) -> bytes:
+    text = bytes([len(name)]) + name
+    return struct.pack(">HI", number, place) + text + bytes(len(text) % 2)
+
+
+def aiff(*chunks: bytes, kind: bytes = b"AIFF") -> bytes:
+    return b"FORM" + struct.pack(">I", 4 + len(b"".join(chunks))) + kind + b"".join(chunks)
+
+
+COMMON = aiff_chunk(b"COMM", struct.pack(">hIh", 1, FRAMES, 16) + bytes.fromhex("400ebb80000000000000"))
+MARKS = ((1, 0, b""), (2, START, b"a"), (3, START + LENGTH, b"be"), (9, FRAMES, b"end"))
+MARK = aiff_chunk(b"MARK", struct.pack(">H", len(MARKS)) + b"".join(marker(*each) for each in MARKS))
+INST = aiff_chunk(b"INST", struct.pack(">bbbbbbhHHHHHH", 64, 0, 0, 127, 1, 127, 0, 1, 2, 3, 2, 1, 9))
+
+
+@pytest.mark.parametrize("kind", [b"AIFF", b"AIFC"])
+def test_markers_and_loops_of_aiff_are_read_back_from_wav(tmp_path: Path, kind: bytes) -> None:
+    source = aiff(COMMON, aiff_chunk(b"ANNO", b"odd"), MARK, INST, aiff_chunk(b"SSND", bytes(9)), kind=kind)
+    path, _, remarks = write_stem(tmp_path, source, 0, FRAMES)
+    info = read_info(path)
+    assert dict(info.cues.each_cue()) == {number: place for number, place, _ in MARKS}
+    assert [each.position for each in info.cues.cues] == [place for _, place, _ in MARKS]
+    assert {each.name: each.text.encode() for each in info.cues.labels} == {n: text for n, _, text in MARKS}
+    assert [(loop.loop_type, loop.start, loop.end) for loop in info.smpl.sample_loops] == [
+        (0, START, START + LENGTH - 1),
+        (1, 0, FRAMES - 1),
+    ]
+    assert info.smpl.midi_note == 64 and info.bext is None and remarks == ()
+    path.unlink()
+    path, _, _ = write_stem(tmp_path, source, START, LENGTH)
+    info = read_info(path)
+    assert dict(info.cues.each_cue()) == {2: 0}
+    assert [(loop.start, loop.end) for loop in info.smpl.sample_loops] == [(0, LENGTH - 1)]
+
+
+def test_markers_come_as_whole_words(tmp_path: Path) -> None:
+    _, labels = read(tmp_path, aiff(COMMON, MARK)).chunks
+    assert labels.data == b"adtl" + b"".join(label(b"labl", number, text) for number, _, text in MARKS)
+
+
+def test_libsndfile_means_the_same_frames_of_aiff(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.aiff", AUDIO[0], RATE, subtype="PCM_24")
+    assert metadata.read_chunks(str(tmp_path / "x.aiff")) == Metadata((), FRAMES)
+
+
+def test_a_file_of_markers_that_lies_gives_what_is_there(tmp_path: Path) -> None:
+    lying = aiff_chunk(b"MARK", struct.pack(">H", 9) + marker(4, 5, b"x") + b"\0\1")
+    held = read(tmp_path, aiff(lying, aiff_chunk(b"INST", bytes(range(19)))))
+    assert [chunk.data for chunk in held.chunks] == [cue({4: 5}), b"adtl" + label(b"labl", 4, b"x")]
+    assert (held.frames, held.remarks) == (0, ("'MARK': 9 markers are claimed, 1 were read",))
+    assert read(tmp_path, aiff(COMMON, MARK)[:-1]) == Metadata(
+        (), FRAMES, (f"'MARK' of {len(MARK) - 8} bytes cannot be read; left out",)
+    )
+    huge = aiff(COMMON, aiff_chunk(b"MARK", struct.pack(">H", 1) + marker(4, 5, b"x") + bytes(2**20)))
+    assert read(tmp_path, huge).remarks == ("'MARK' of 1048586 bytes cannot be read; left out",)
+    assert read(tmp_path, aiff(COMMON, aiff_chunk(b"MARK", b""), INST)) == Metadata((), FRAMES)
+    assert read(tmp_path, aiff(*[aiff_chunk(b"ANNO", b"")] * 1_000, MARK)) == Metadata()
+    backward = aiff_chunk(b"INST", bytes(8) + struct.pack(">HHHHHH", 1, 3, 2, 1, 1, 77))
+    assert len(read(tmp_path, aiff(MARK, backward)).chunks) == 2
+    modes = aiff_chunk(b"INST", bytes(8) + struct.pack(">HHHHHH", 0, 1, 2, 3, 1, 2))
+    assert len(read(tmp_path, aiff(MARK, modes)).chunks) == 2
+    twice = aiff_chunk(b"MARK", struct.pack(">H", 2) + marker(4, 5, b"x") + marker(4, 6, b"y"))
+    assert read(tmp_path, aiff(twice)).chunks[0] == Chunk(b"cue ", cue({4: 5}))
+
+
+@given(body=st.binary(max_size=60), loops=st.binary(max_size=24), cut=st.integers(0, 40))
+def test_no_aiff_does_more_than_lie(body: bytes, loops: bytes, cut: int) -> None:
+    source = aiff(COMMON, aiff_chunk(b"MARK", body), aiff_chunk(b"INST", loops))
+    with tempfile.TemporaryDirectory() as folder:
+        path, _, _ = write_stem(Path(folder), source[: len(source) - cut], 3, 10)
+        assert np.array_equal(soundfile.read(path, dtype="float64")[0], AUDIO[0, 3:13])
 
 
 def test_tags_become_a_list_that_others_read(tmp_path: Path) -> None:
