@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -35,6 +36,9 @@ _DECODERS = (
     *("pcm_s16be", "pcm_s16le", "pcm_s24be", "pcm_s24le", "pcm_s32be", "pcm_s32le"),
     *("pcm_f32be", "pcm_f32le", "pcm_f64be", "pcm_f64le"),
 )
+_COVER_DECODERS = ("bmp", "mjpeg", "png")
+"""ffprobe opens a decoder for every stream, or gives up: those of a cover are allowed to it alone."""
+_NOT_LISTED = re.compile(r"Codec \((\w+)\) not on whitelist")
 _WORDS = {16: "pcm_s16le", 24: "pcm_s24le", 32: "pcm_s32le"}
 _PROBE_TIMEOUT_S = 60
 _PADDING_REMARK = "the file does not say where its audio ends: the encoder's padding is part of what is split"
@@ -147,9 +151,9 @@ def _find_program(name: str, path: str, kind: str) -> str:
     return found
 
 
-def _input_options(path: str, kind: str) -> list[str]:
+def _input_options(path: str, kind: str, decoders: tuple[str, ...]) -> list[str]:
     return [
-        *("-protocol_whitelist", "file", "-f", _DEMUXERS[kind], "-codec_whitelist", ",".join(_DECODERS)),
+        *("-protocol_whitelist", "file", "-f", _DEMUXERS[kind], "-codec_whitelist", ",".join(decoders)),
         *("-i", f"file:{Path(path).absolute()}"),
     ]
 
@@ -168,7 +172,7 @@ def _describe(path: str, kind: str) -> _Stream:
     command = [
         _find_program("ffprobe", path, kind),
         *("-v", "error", "-select_streams", "a:0", "-show_streams", "-show_format", "-of", "json"),
-        *_input_options(path, kind),
+        *_input_options(path, kind, (*_DECODERS, *_COVER_DECODERS)),
     ]
     _find_program("ffmpeg", path, kind)
     try:
@@ -223,6 +227,11 @@ def _failure(path: str, kind: str, stderr: bytes) -> Exception:
     reason = reason.removeprefix(f"file:{Path(path).absolute()}: ")
     if any(os.strerror(errno.ENOSPC) in line for line in lines):
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if codec := _NOT_LISTED.search(reason):
+        return SourceError(
+            f"{path!r} is {kind} that holds {codec[1]}, which is not read here",
+            "save its sound as a file of its own, such as WAV",
+        )
     return SourceError(f"{path!r} is {kind} that ffmpeg cannot decode: {reason}", "copy or export it again")
 
 
@@ -248,7 +257,7 @@ def _decode(
     command = [
         _find_program("ffmpeg", path, kind),
         *("-nostdin", "-v", "error", "-xerror", "-err_detect", "explode", "-y"),
-        *_input_options(path, kind),
+        *_input_options(path, kind, _DECODERS),
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
         *(*trim, "-c:a", _choose_encoder(stream), "-bitexact", "-rf64", "auto", "-f", "wav"),
         *("-progress", "pipe:1", "-nostats", f"file:{decoded.absolute()}"),
