@@ -31,8 +31,8 @@ PAD_FRAMES = 2048
 _CHUNK_FRAMES = 16_384
 
 _EXACT_STEP = 1_400
-"""Up to this step, in frames of either rate, soxr does not drift: on 309 pairs of rates from 8 to 192 kHz with
-a step of 1,000 to 1,400 it moved by at most 3e-11 frames a second, and by up to 6e-5 on pairs beyond 2,000."""
+"""Up to this step, in frames of either rate, soxr does not drift: on 309 pairs of rates from 8 to 192 kHz
+with a step of 1,000 to 1,400 it moved by at most 3e-11 frames a second, beyond 2,000 by up to 6e-5."""
 
 _LEG_FRAMES = 2**19
 """Output frames that one stream is heard for where it drifts, up to twice the rate: less than 1e-4 frames of
