@@ -29,6 +29,7 @@ MAX_CHUNKS = 1_000
 MAX_ENTRIES = 65_536
 """The most entries that are read of one list: points, loops, labels, texts."""
 MAX_IXML_BYTES = 2**20
+MAX_IXML_DEPTH = 64
 MAX_REMARKS = 20
 
 SAMPLE_CHUNKS = frozenset(
@@ -70,6 +71,7 @@ _IXML_TIMES = (
     ("TIMESTAMP_SAMPLES_SINCE_MIDNIGHT_HI", "TIMESTAMP_SAMPLES_SINCE_MIDNIGHT_LO"),
     ("BWF_TIME_REFERENCE_HIGH", "BWF_TIME_REFERENCE_LOW"),
 )
+_IXML_STEP = 16_384
 _IXML_RATE = "TIMESTAMP_SAMPLE_RATE"
 _IXML_SYNC = "SYNC_POINT_LOW"
 
@@ -330,9 +332,14 @@ def _find_elements(data: bytes, encoding: str | None) -> dict[str, list[tuple[in
     }
     first: dict[str, int] = {}
     within: list[str] = []
+    depth = 0
     parser = expat.ParserCreate(encoding)
 
     def begin(name: str, _attributes: object) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > MAX_IXML_DEPTH:
+            raise expat.ExpatError(f"more than {MAX_IXML_DEPTH} elements in one another")
         if name in spans:
             within.append(name)
 
@@ -341,6 +348,8 @@ def _find_elements(data: bytes, encoding: str | None) -> dict[str, list[tuple[in
             first.setdefault(within[-1], parser.CurrentByteIndex)
 
     def finish(name: str) -> None:
+        nonlocal depth
+        depth -= 1
         if name in spans:
             within.pop()
             end = parser.CurrentByteIndex
@@ -354,12 +363,13 @@ def _find_elements(data: bytes, encoding: str | None) -> dict[str, list[tuple[in
     parser.CharacterDataHandler = take
     parser.EndElementHandler = finish
     parser.StartDoctypeDeclHandler = refuse
-    # Many recorders reserve room behind the document.
-    unit = 2 if encoding else 1
-    end = len(data) - len(data) % unit
-    while end and data[end - unit : end] == bytes(unit):
-        end -= unit
-    parser.Parse(data[:end], True)
+    # Many recorders reserve room behind the document; the last character of a wide one ends in a zero itself.
+    end = len(data.rstrip(b"\0"))
+    end += end % (2 if encoding else 1)
+    # expat reads a part to its end before it heeds a refusal, and takes 2 KB for every element that is open.
+    for start in range(0, end, _IXML_STEP):
+        parser.Parse(data[start : min(end, start + _IXML_STEP)], False)
+    parser.Parse(b"", True)
     return spans
 
 

@@ -376,6 +376,7 @@ BAD_IXML = {
     "zeros": (bytes(9), "not to be parsed"),
     "unknown encoding": (b'<?xml version="1.0" encoding="no-such"?><A/>', "not to be parsed"),
     "wide encoding": (b'<?xml version="1.0" encoding="utf-7"?><A/>', "not to be parsed"),
+    "deep": (b"<A>" * 65 + b"</A>" * 65, "more than 64 elements in one another"),
     "entities": (b'<!DOCTYPE A [<!ENTITY x "y">]><A>&x;</A>', "it declares a document type"),
     "no number": (ixml(1).replace(b"> 1\n<", b">noon<"), "SINCE_MIDNIGHT_LO cannot be read"),
     "negative": (ixml(1).replace(b"> 1\n<", b">-1<"), "SINCE_MIDNIGHT_LO cannot be read"),
@@ -405,10 +406,30 @@ def test_ixml_whose_times_cannot_be_moved_is_left_out_of_a_region(case: str) -> 
     assert carry_one(b"iXML", source, 0, LENGTH) == (source, "")
 
 
+def test_deep_ixml_takes_little_memory() -> None:
+    tracemalloc.start()
+    try:
+        assert carry_one(b"iXML", b"<A>" * 300_000, START, LENGTH)[0] is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40 * 2**20
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("room", [16_000, 16_384, 50_001])
+def test_times_far_into_ixml_move(encoding: str, room: int) -> None:
+    source, moved = (
+        ixml(time).decode().replace("Größe", "ö" * room).encode(encoding) for time in (TIME, TIME + START)
+    )
+    assert carry_one(b"iXML", source, START, LENGTH) == (moved, "")
+
+
 @pytest.mark.parametrize(
     "source",
     [
         b"<BWFXML/>",
+        b"<A>" * 64 + b"</A>" * 64,
         b"<A><BWF_TIME_REFERENCE_LOW/><BWF_TIME_REFERENCE_HIGH></BWF_TIME_REFERENCE_HIGH></A>",
         b"<A><TIMESTAMP_SAMPLE_RATE>48048</TIMESTAMP_SAMPLE_RATE></A>",
         '<?xml version="1.0" encoding="ISO-8859-1"?><A>Größe</A>'.encode("latin-1"),
