@@ -247,7 +247,6 @@ def present_model(
 
 def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     """Say on stderr what is about to happen: audio, model, time on this machine, disk."""
-    from stembridge.audio_io import probe
     from stembridge.disk import estimate_disk
     from stembridge.estimate import measured_cost, pass_seconds, reckoned_cost
     from stembridge.matrix_speed import measure_gflops
@@ -260,20 +259,20 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     kept_bytes = peak_bytes = 0
     for request in requests:
         try:
-            info = probe(request.source)
+            found = _glance(request.source)
         except StembridgeError:
             continue
-        frames = request.region.frames if request.region else info.frames
-        length = frames / info.sample_rate
+        frames = request.region.frames if request.region else found.frames
+        length = frames / found.sample_rate
         audio_s += length
-        work_s += len(info.groups) * pass_seconds(model, request, length)
+        work_s += found.groups * pass_seconds(model, request, length)
         need = estimate_disk(
             frames=frames,
-            channels=info.channels,
-            stems=len(request.asked or model.sources) + info.is_lossy,
+            channels=found.channels,
+            stems=len(request.asked or model.sources) + found.is_lossy,
             model_frames=int(length * model.sample_rate) + 1,
-            double_residual=info.grid_bits is None and request.exact_float,
-            width=3 if request.format == AUTO_FORMAT and not info.is_lossy and info.grid_bits else 4,
+            double_residual=found.is_full_float and request.exact_float,
+            width=4 if found.is_lossy or found.is_full_float or request.format != AUTO_FORMAT else 3,
         )
         peak_bytes = max(peak_bytes, kept_bytes + need.peak_bytes)
         kept_bytes += need.result_bytes
@@ -297,12 +296,45 @@ def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
-def _with_region(request: SplitRequest, start: str | None, length: str | None) -> SplitRequest:
+@dataclass(frozen=True, slots=True)
+class _Glance:
+    """What can be known of a source without decoding it; without ``is_exact`` its length may be a bit off."""
+
+    sample_rate: int
+    channels: int
+    groups: int
+    frames: int
+    is_exact: bool
+    is_lossy: bool
+    is_full_float: bool
+
+
+def _glance(path: str) -> _Glance:
+    """Return what the file's header says; of one that ffmpeg decodes, what ffprobe makes of it."""
+    from stembridge import transcode
     from stembridge.audio_io import probe
+    from stembridge.channel_layout import conventional_mask, find_groups
+
+    if transcode.kind_of(path) is None:
+        info = probe(path)
+        groups, is_float = len(info.groups), info.grid_bits is None
+        return _Glance(info.sample_rate, info.channels, groups, info.frames, True, info.is_lossy, is_float)
+    found = transcode.estimate(path)
+    groups = len(find_groups(found.channels, conventional_mask(found.channels)))
+    frames = round(found.seconds * found.sample_rate)
+    return _Glance(found.sample_rate, found.channels, groups, frames, False, True, False)
+
+
+def _with_region(request: SplitRequest, start: str | None, length: str | None) -> SplitRequest:
     from stembridge.cli.region import parse_region
 
-    info = probe(request.source)
-    region = parse_region(start, length, sample_rate=info.sample_rate, frames=info.frames)
+    found = _glance(request.source)
+    if length is None and not found.is_exact:
+        raise RequestError(
+            f"--start {start} without --length: {request.source!r} has no exact length before it is decoded",
+            "give --length too",
+        )
+    region = parse_region(start, length, sample_rate=found.sample_rate, frames=found.frames)
     return replace(request, region=region)
 
 

@@ -233,7 +233,9 @@ def _open_source(path: str, folder: Path) -> Generator[Progress, None, audio_io.
     """Return what is known of the source, decoded into ``folder`` first where libsndfile cannot read it."""
     if transcode.kind_of(path) is None:
         return audio_io.probe(path)
-    return (yield from _told("decode", transcode.transcode(path, folder)))
+    with disk.writing(folder.parent.parent):
+        info = yield from _told("decode", transcode.transcode(path, folder))
+    return info
 
 
 def _plan_set(
@@ -255,7 +257,7 @@ def _plan_set(
         info=info,
         region=audio_io.check_region(info, request.region),
         model=manifest.ModelEntry(
-            name=separator.name,
+            name=request.model,
             sha256=separator.sha256,
             precision="full",
             shifts=request.shifts,
