@@ -290,7 +290,7 @@ class _SplicedFile(io.RawIOBase):
             out[:count] = splice.inserted[at - splice.at :][:count]
         elif at < self._zeros_at:
             own = at - len(splice.inserted) + splice.removed
-            count = self._read_own(own, out[: self._zeros_at - at])
+            count = self._read_own(own, out)
         else:
             count = max(0, min(len(out), self._end - at))
             out[:count] = bytes(count)

@@ -105,7 +105,7 @@ def read_mp3(file: BinaryIO, size: int, begin: int, shown: str) -> Header:
             splice=Splice(begin, hidden, padding=frames * _FRAME_MAX),
             remarks=tuple(remarks),
         )
-    if left or frames - 1 < promised:
+    if frames - 1 < promised:
         raise truncation(shown, f"{promised} MP3 frames", str(frames - 1))
     if frames - 1 > promised:
         raise contradiction(shown, f"{promised} MP3 frames", str(frames - 1))

@@ -193,6 +193,18 @@ def test_chunks_behind_an_odd_length_are_found_with_and_without_the_byte_between
     assert "promises 2331 bytes of audio, 48 more are there" in refusal(path)
 
 
+@pytest.mark.parametrize(("container", "order"), [("WAV", "<"), ("AIFF", ">")])
+def test_a_chunk_of_an_odd_length_has_a_byte_behind_it(
+    tmp_path: Path, originals: dict[str, bytes], ints: NDArray[np.int64], container: str, order: str
+) -> None:
+    data = originals[container]
+    path = tmp_path / "odd"
+    path.write_bytes(data[:12] + struct.pack(f"{order}4sI", b"abcd", 5) + b"12345\0" + data[12:-400])
+    assert "is truncated: header promises 80000 bytes of audio, 79600 are there" in refusal(path)
+    path.write_bytes(data[:12] + struct.pack(f"{order}4sI", b"abcd", 5) + b"12345\0" + data[12:])
+    assert np.array_equal(read_ints(path), ints)
+
+
 def test_bw64_is_read_as_rf64_is(
     tmp_path: Path, originals: dict[str, bytes], ints: NDArray[np.int64]
 ) -> None:
@@ -225,7 +237,7 @@ def test_flac_behind_an_id3_tag_and_of_an_open_length_is_read(
     data = bytearray(originals["FLAC"])
     flac_total(0)(data)
     path = tmp_path / "x.flac"
-    path.write_bytes(b"ID3\x03\0\0\0\0\0\x14" + bytes(20) + data)
+    path.write_bytes(b"ID3\x03\0\0\0\0\0\x14" + bytes(20) + data + b"TAG" + b"title".ljust(125))
     assert np.array_equal(read_ints(path), ints)
 
 
@@ -251,6 +263,39 @@ def test_the_length_of_a_flac_is_found_in_its_last_frame(
     flac_total(frames + 1)(data)
     path.write_bytes(data)
     assert f"promises {frames + 1} frames, {frames} are there" in refusal(path)
+
+
+def flac_crc(data: bytes, polynomial: int, width: int) -> bytes:
+    crc = 0
+    for octet in data:
+        crc ^= octet << (width - 8)
+        for _ in range(8):
+            crc = crc << 1 ^ polynomial if crc & 1 << (width - 1) else crc << 1
+        crc &= (1 << width) - 1
+    return crc.to_bytes(width // 8, "big")
+
+
+def test_a_flac_of_frames_of_many_sizes_is_read(tmp_path: Path) -> None:
+    """Frames that are numbered by their first sample (RFC 9639, section 9.1), each of one value."""
+    frames, first, wanted = b"", 0, []
+    for samples, value in ((300, 5), (4000, -7), (17, 9)):
+        # Sync, variable sizes; size in 16 bits, rate as in STREAMINFO; mono, 16 bits.
+        number = chr(first).encode()
+        head = b"\xff\xf9\x70\x08" + number + (samples - 1).to_bytes(2, "big")
+        head += flac_crc(head, 0x07, 8)
+        body = head + b"\0" + value.to_bytes(2, "big", signed=True)
+        frames += body + flac_crc(body, 0x8005, 16)
+        wanted += [value] * samples
+        first += samples
+    info = (
+        struct.pack(">HH", 16, 4000) + bytes(6) + (RATE << 44 | 0 << 41 | 15 << 36 | 4317).to_bytes(8, "big")
+    )
+    for total in (4317, 0):
+        data = bytearray(b"fLaC\x80\0\0\x22" + info + bytes(16) + frames)
+        flac_total(total)(data)
+        path = tmp_path / "x.flac"
+        path.write_bytes(data)
+        assert read_ints(path).tolist() == [wanted]
 
 
 def ogg_pages(data: bytes) -> list[int]:
@@ -279,7 +324,7 @@ def repage(data: bytes, offset: int, layout: str, at: int, value: int) -> bytes:
     page = bytearray(data[offset:])
     struct.pack_into(layout, page, at, value)
     struct.pack_into("<I", page, 22, 0)
-    struct.pack_into("<I", page, 22, checksum(page))
+    struct.pack_into("<I", page, 22, checksum(bytes(page)))
     return data[:offset] + bytes(page)
 
 
@@ -302,6 +347,12 @@ def test_an_ogg_that_holds_several_streams_is_refused(tmp_path: Path, vorbis: by
     for second in (vorbis, other):
         path.write_bytes(vorbis + second)
         assert "more than one Ogg stream" in refusal(path)
+
+
+def test_an_ogg_with_a_page_of_another_stream_is_refused(tmp_path: Path, vorbis: bytes) -> None:
+    path = tmp_path / "x.ogg"
+    path.write_bytes(repage(vorbis, ogg_pages(vorbis)[-1], "<I", 14, 12_345))
+    assert "more than one Ogg stream" in refusal(path)
 
 
 def test_an_ogg_with_a_hole_or_something_else_in_it_is_refused(tmp_path: Path, vorbis: bytes) -> None:

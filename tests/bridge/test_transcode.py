@@ -189,7 +189,6 @@ def test_the_length_of_an_m4a_is_found_in_every_place_where_encoders_put_it(
     assert decode(path, folder)[0].frames == FRAMES - 9
 
     # More than there is: somebody has cut the file.
-    tagged[tagged.index(b" 0", tagged.index(b"iTunSMPB")) :][:0] = b""
     long = bytes(tagged).replace(f"{FRAMES - 9:016X}".encode(), f"{10**6:016X}".encode())
     path.write_bytes(long)
     with pytest.raises(SourceError, match="is truncated: its header promises 1000000 frames"):
@@ -291,7 +290,10 @@ def test_only_files_of_its_kinds_go_to_ffmpeg(tmp_path: Path, folder: Path) -> N
     playlist.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
     concat = tmp_path / "concat.wv"
     concat.write_text(f"ffconcat version 1.0\nfile {wav}\n")
-    for path in (wav, playlist, concat):
+    # Free-format MP3 has AAC's sync, but a layer.
+    mp3 = tmp_path / "free.aac"
+    mp3.write_bytes(bytes.fromhex("fffb0064") + bytes(100))
+    for path in (wav, playlist, concat, mp3):
         assert transcode.kind_of(str(path)) is None
         with pytest.raises(SourceError, match="is none of M4A, AAC, WavPack, ALAC in CAF"):
             finish(transcode.transcode(str(path), folder))
