@@ -162,6 +162,21 @@ def test_doctor_gives_its_page_and_the_fault_where_the_settings_are_broken(
     assert "bogus is no setting" in page and "torch 2.11" in page
 
 
+def test_doctor_says_whether_there_is_an_ffmpeg_and_what_for(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir(parents=True)
+    (home / "settings.toml").write_text("bogus = 1\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    main(["doctor"])
+    assert "not found; M4A, AAC, ALAC and WavPack need it" in capsys.readouterr().out
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    main(["doctor"])
+    assert str(program) in capsys.readouterr().out
+
+
 def test_doctor_knows_a_model_name_that_cannot_be_fetched(
     daemon: DaemonHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,8 @@ def _versions(page: Page) -> None:
             else:
                 page.fault(f"{package} is not installed", "pip install --force-reinstall stembridge")
     page.line("packages", ", ".join(found))
+    # Its absence is no fault: it is wanted for a few kinds of file alone, and those are refused by that name.
+    page.line("ffmpeg", shutil.which("ffmpeg") or "not found; M4A, AAC, ALAC and WavPack need it")
 
 
 def _device(page: Page) -> None:
