@@ -549,26 +549,30 @@ class _Widths:
     """How much of each stem, and of the mixture, lies in the sides of its channel pairs."""
 
     def __init__(self, plan: SetPlan) -> None:
-        self._names = plan.stems
+        self._plan = plan
         self._pairs = [group for group in plan.info.groups if len(group) == 2]
         # One row per stem, the mixture's last: energy of the mid, energy of the side.
         self._energies = np.zeros((len(plan.stems) + 1, 2))
 
     def add(self, mixture: Signal, files: Signal) -> None:
         for left, right in self._pairs:
-            for row, signal in zip(self._energies, (*files[: len(self._names)], mixture), strict=True):
+            for row, signal in zip(self._energies, (*files[: len(self._plan.stems)], mixture), strict=True):
                 row += [
                     np.square(signal[left] + signal[right]).sum(),
                     np.square(signal[left] - signal[right]).sum(),
                 ]
 
     def near_mono(self) -> tuple[str, ...]:
-        """Return the stems that lose next to nothing in mono; none where the mixture itself is so."""
+        """Return the stems that would lose next to nothing in mono; none where the mixture itself is so."""
         mid, side = self._energies.T
         is_narrow = (mid > 0) & (side <= mid * 10.0 ** (NEAR_MONO_DB / 10.0))
         if not self._pairs or is_narrow[-1]:
             return ()
-        return tuple(name for name, narrow in zip(self._names, is_narrow[:-1], strict=True) if narrow)
+        return tuple(
+            name
+            for name, narrow in zip(self._plan.stems, is_narrow[:-1], strict=True)
+            if narrow and name not in self._plan.mono
+        )
 
 
 def _conclude(plan: SetPlan, original: Original, attempt: _Attempt, found: _Found) -> WrittenSet:
