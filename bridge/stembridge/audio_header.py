@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from stembridge.errors import SourceError
+
+_WINDOW_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,28 @@ class Header:
     speakers: tuple[str, ...] = ()
     splice: Splice | None = None
     remarks: tuple[str, ...] = ()
+
+
+class FileWindow:
+    """Bytes of a file, out of a window that moves with the reader: a walk over a long file stays small.
+
+    Not a mapped file: its pages would count as this process's own memory, and one that is cut off meanwhile
+    ends the process.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._begin = 0
+        self._held = b""
+
+    def read(self, at: int, count: int) -> bytes:
+        """Return ``count`` bytes from offset ``at`` on, fewer at the end of the file."""
+        begin = at - self._begin
+        if not 0 <= begin <= len(self._held) - count:
+            self._file.seek(at)
+            self._held = self._file.read(max(count, _WINDOW_BYTES))
+            self._begin, begin = at, 0
+        return self._held[begin : begin + count]
 
 
 def contradiction(shown: str, promised: str, found: str) -> SourceError:

@@ -356,10 +356,10 @@ def _read_header(path: str) -> Header:
                 case "MP3":
                     return read_mp3(file, size, kind.begin, shown)
             return read_riff(file, size, shown)
-    except (OSError, ValueError) as error:
-        # mmap says ValueError of a file that has been emptied in the meantime.
-        reason = getattr(error, "strerror", None) or error
-        raise SourceError(f"{shown} cannot be read: {reason}", "check the file and its rights") from error
+    except OSError as error:
+        raise SourceError(
+            f"{shown} cannot be read: {error.strerror}", "check the file and its rights"
+        ) from error
 
 
 def _read_raw(

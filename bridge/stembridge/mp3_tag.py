@@ -7,12 +7,11 @@ Xing, Info and LAME tag: LAME's "Mp3 Info Tag revision 1" and its VbrTag.c; VBRI
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from stembridge.audio_header import Header, Splice, contradiction, truncation
+from stembridge.audio_header import FileWindow, Header, Splice, contradiction, truncation
 from stembridge.errors import SourceError
 
 # Kilobits per second by index 1 to 14: MPEG-1 layers I, II, III; MPEG-2 layer I; MPEG-2 layers II and III.
@@ -34,6 +33,7 @@ _FRAME_MAX = 2881
 _VBRI_AT = 36
 _HAS_FRAMES, _HAS_BYTES, _HAS_TOC, _HAS_QUALITY = 1, 2, 4, 8
 _ID3V1_BYTES = 128
+_APPENDIX_BYTES = 1 << 20
 
 NO_GAPLESS_TAG = "no gapless tag: the encoder's start-up delay and padding are part of what is split"
 
@@ -81,17 +81,17 @@ def read_mp3(file: BinaryIO, size: int, begin: int, shown: str) -> Header:
     ------
     SourceError : damaged or cut off, or a LAME tag that promises another number of frames
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        first = _parse_frame(data[begin : begin + 4])
-        if first is None:
-            raise SourceError(f"{shown} is no MP3: no frame at byte {begin}", "export it again")
-        frames, left = 0, 0
-        for at, frame in _walk_frames(data, size, begin, first, shown):
-            if at + frame.length > size:
-                left = size - at
-                break
-            frames += 1
-        body = data[begin : begin + first.length]
+    data = FileWindow(file)
+    first = _parse_frame(data.read(begin, 4))
+    if first is None:
+        raise SourceError(f"{shown} is no MP3: no frame at byte {begin}", "export it again")
+    body = data.read(begin, first.length)
+    frames, left = 0, 0
+    for at, frame in _walk_frames(data, size, begin, first, shown):
+        if at + frame.length > size:
+            left = size - at
+            break
+        frames += 1
     promised = _find_gapless_frames(body, first)
     if promised is None:
         remarks = [NO_GAPLESS_TAG]
@@ -113,12 +113,12 @@ def read_mp3(file: BinaryIO, size: int, begin: int, shown: str) -> Header:
 
 
 def _walk_frames(
-    data: mmap.mmap, size: int, begin: int, first: _Frame, shown: str
+    data: FileWindow, size: int, begin: int, first: _Frame, shown: str
 ) -> Iterator[tuple[int, _Frame]]:
     """Yield offset and header of each frame, the last of which may be cut off."""
     at = begin
     while at < size:
-        frame = _parse_frame(data[at : at + 4])
+        frame = _parse_frame(data.read(at, 4))
         if frame is None or not frame.joins(first):
             if _is_appendix(data, at, size):
                 return
@@ -127,20 +127,17 @@ def _walk_frames(
         at += frame.length
 
 
-def _is_appendix(data: mmap.mmap, at: int, size: int) -> bool:
+def _is_appendix(data: FileWindow, at: int, size: int) -> bool:
     """Tell whether what begins here is a tag at the end of the file, or zeros up to it."""
-    if data[at : at + 3] == b"TAG" and size - at == _ID3V1_BYTES:
+    head = data.read(at, 11)
+    if head[:3] == b"TAG" and size - at == _ID3V1_BYTES:
         return True
-    if (
-        data[at : at + 8] == b"APETAGEX"
-        or data[at : at + 11] == b"LYRICSBEGIN"
-        or data[at : at + 4] == b"TAG+"
-    ):
+    if head.startswith((b"APETAGEX", b"LYRICSBEGIN", b"TAG+")):
         return True
-    if data[at : at + 3] == b"ID3":
+    if head[:3] == b"ID3":
         # The tag of a second file that was appended to the first is not the end.
-        return at + skip_id3(data[at : at + 10]) >= size - _ID3V1_BYTES
-    return size - at < 4 or not data[at:size].strip(b"\0")
+        return at + skip_id3(head) >= size - _ID3V1_BYTES
+    return size - at < 4 or not data.read(at, _APPENDIX_BYTES).strip(b"\0")
 
 
 def _parse_frame(head: bytes) -> _Frame | None:

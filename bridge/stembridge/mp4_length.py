@@ -1,7 +1,7 @@
 """How many samples of an M4A file are audio: without the encoder's delay before, and its padding behind.
 
-Boxes: ISO/IEC 14496-12, 8.2.2 (mvhd), 8.4.2 (mdhd), 8.4.3 (hdlr) and 8.6.6 (elst). iTunSMPB: Apple's tag of
-delay, padding and length as hexadecimal numbers.
+Boxes: ISO/IEC 14496-12, 8.2.2 (mvhd), 8.4.2 (mdhd), 8.4.3 (hdlr), 8.6.1.2 (stts) and 8.6.6 (elst). iTunSMPB:
+Apple's tag of delay, padding and length as hexadecimal numbers.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-_LARGEST_MOOV = 1 << 28
-_PACKET_SAMPLES = (1024, 960, 1152)
-"""Samples per packet of AAC, of AAC with short frames, and of MP3."""
+_LARGEST_MOOV = 1 << 26
 _ITUNES_LENGTH = re.compile(
     rb"iTunSMPB.{0,64}? [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{16})", re.DOTALL
 )
@@ -24,8 +22,8 @@ def count_presented_samples(path: str, sample_rate: int) -> int | None:
     """Return the samples per channel that the first sound track presents, None where the file does not say.
 
     An edit list counts in units of the whole film, often milliseconds: it is taken only where these are as
-    fine as samples. Else the media's own duration is, less what the edit list skips, unless it is a whole
-    number of packets and so knows nothing of padding.
+    fine as samples. Else the media's own duration is, less what the edit list skips, where its last packet is
+    shorter than the others: where it is not, nobody has thought of padding.
 
     Parameters
     ----------
@@ -50,18 +48,19 @@ def _count_in_track(track: bytes, film_rate: int, sample_rate: int) -> int | Non
     if not media_rate or not film_rate or sample_rate % media_rate or len(edits) > 1:
         return None
     scale = sample_rate // media_rate
-    if not edits:
-        return None if _is_whole_packets(duration) else duration * scale
-    presented, skipped = edits[0]
+    presented, skipped = edits[0] if edits else (0, 0)
     if film_rate % media_rate == 0 and presented:
         return presented * sample_rate // film_rate
-    if skipped < 0 or _is_whole_packets(duration):
+    if skipped < 0 or not _is_last_packet_short(_find_box(track, b"mdia", b"minf", b"stbl", b"stts")):
         return None
     return max(0, duration - skipped) * scale
 
 
-def _is_whole_packets(samples: int) -> bool:
-    return any(samples % count == 0 for count in _PACKET_SAMPLES)
+def _is_last_packet_short(box: bytes) -> bool:
+    """Tell whether the last packet of an stts box is shorter than the longest."""
+    count = min(struct.unpack_from(">I", box, 4)[0], (len(box) - 8) // 8) if len(box) >= 8 else 0
+    samples = [struct.unpack_from(">I", box, 12 + 8 * index)[0] for index in range(count)]
+    return bool(samples) and samples[-1] < max(samples)
 
 
 def _read_moov(path: str) -> bytes:

@@ -6,13 +6,12 @@ Ogg streams in a row, and takes 2^63 - 1 frames where a FLAC header leaves their
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from stembridge.audio_header import Header, Splice, contradiction, truncation
+from stembridge.audio_header import FileWindow, Header, Splice, contradiction, truncation
 from stembridge.channel_layout import VORBIS_ORDERS
 from stembridge.errors import SourceError
 
@@ -183,24 +182,24 @@ def read_ogg(file: BinaryIO, size: int, shown: str) -> Header:
     ------
     SourceError : a page is cut off, damaged or missing, more than one stream, or an impossible end
     """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        pages = _walk_ogg(data, size, shown)
-        first = next(pages)
-        packet = data[first.offset + 28 : first.offset + first.length]
-        before, last = -1, first
-        for page in pages:
-            if page.flags & _OGG_FIRST or page.serial != first.serial:
-                raise SourceError(
-                    f"{shown} holds more than one Ogg stream", "save each of them as a file of its own"
-                )
-            if page.sequence != last.sequence + 1 & 0xFFFFFFFF:
-                raise SourceError(
-                    f"{shown} is damaged: Ogg page {last.sequence + 1} is missing", "copy or export it again"
-                )
-            if last.granule >= 0:
-                before = last.granule
-            last = page
-        head = data[: first.offset + first.length]
+    data = FileWindow(file)
+    pages = _walk_ogg(data, size, shown)
+    first = next(pages)
+    head = data.read(0, first.length)
+    packet = head[28:]
+    before, last = -1, first
+    for page in pages:
+        if page.flags & _OGG_FIRST or page.serial != first.serial:
+            raise SourceError(
+                f"{shown} holds more than one Ogg stream", "save each of them as a file of its own"
+            )
+        if page.sequence != last.sequence + 1 & 0xFFFFFFFF:
+            raise SourceError(
+                f"{shown} is damaged: Ogg page {last.sequence + 1} is missing", "copy or export it again"
+            )
+        if last.granule >= 0:
+            before = last.granule
+        last = page
     # A page holds at most 255 packets; a packet has at most 8192 samples (Vorbis) or 5760 (Opus).
     if not max(before, 0) <= last.granule <= max(before, 0) + 255 * 8192:
         raise contradiction(shown, f"an end at sample {last.granule}", f"{max(before, 0)} and one page")
@@ -211,26 +210,25 @@ def read_ogg(file: BinaryIO, size: int, shown: str) -> Header:
     return Header(
         "OGG",
         speakers=VORBIS_ORDERS.get(channels, ()) if has_order else (),
-        splice=_show_opus_at_48_khz(head, first) if packet[:8] == b"OpusHead" else None,
+        splice=_show_opus_at_48_khz(head) if packet[:8] == b"OpusHead" else None,
         remarks=remarks,
     )
 
 
-def _walk_ogg(data: mmap.mmap, size: int, shown: str) -> Iterator[_Page]:
+def _walk_ogg(data: FileWindow, size: int, shown: str) -> Iterator[_Page]:
     offset = 0
     page = None
     while offset < size:
-        if data[offset : offset + 4] != b"OggS":
+        head = data.read(offset, 27)
+        if head[:4] != b"OggS":
             if page and page.flags & _OGG_LAST:
                 # What others have appended, such as ID3 tags, is none of Ogg's business.
                 return
             raise SourceError(f"{shown} is damaged: no Ogg page at byte {offset}", "copy or export it again")
-        if offset + 27 > size:
-            raise truncation(shown, "an Ogg page of 27 bytes and more", str(size - offset))
-        _, _, flags, granule, serial, sequence, _, segments = _OGG_HEAD.unpack_from(
-            data[offset : offset + 27].ljust(27, b"\0")
-        )
-        table = data[offset + 27 : offset + 27 + segments]
+        if len(head) < 27:
+            raise truncation(shown, "an Ogg page of 27 bytes and more", str(len(head)))
+        _, _, flags, granule, serial, sequence, _, segments = _OGG_HEAD.unpack(head)
+        table = data.read(offset + 27, segments)
         length = 27 + segments + sum(table)
         if offset + length > size:
             raise truncation(shown, f"an Ogg page of {length} bytes", f"{size - offset}")
@@ -248,12 +246,13 @@ def _read_ogg_channels(packet: bytes) -> tuple[int, bool]:
     return 0, False
 
 
-def _show_opus_at_48_khz(head: bytes, page: _Page) -> Splice | None:
-    shown = bytearray(head[page.offset :])
+def _show_opus_at_48_khz(page: bytes) -> Splice | None:
+    """Return what shows this first page of an Opus stream as one that was encoded from 48 kHz."""
+    shown = bytearray(page)
     at = 28 + _OPUS_HEAD_RATE_AT
     if shown[at : at + 4] == struct.pack("<I", OPUS_RATE_HZ):
         return None
     shown[at : at + 4] = struct.pack("<I", OPUS_RATE_HZ)
     shown[22:26] = bytes(4)
     shown[22:26] = struct.pack("<I", _crc32(bytes(shown)))
-    return Splice(page.offset, len(shown), bytes(shown))
+    return Splice(0, len(shown), bytes(shown))
