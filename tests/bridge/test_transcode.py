@@ -223,6 +223,19 @@ def test_a_cut_off_file_is_refused_and_leaves_nothing(
     assert list(folder.iterdir()) == []
 
 
+def test_a_cut_off_caf_is_refused_by_its_own_count(tmp_path: Path, folder: Path) -> None:
+    """libsndfile puts the table of packets in front, so that what is left of a cut file still decodes."""
+    words = to_ints(make_noise(FRAMES, 2, level=1.0), 16).astype(np.int16)
+    path = tmp_path / "x.caf"
+    soundfile.write(path, words.T, RATE, subtype="ALAC_16", format="CAF")
+    info, decoded = decode(path, folder)
+    assert info.frames == FRAMES and np.array_equal(decoded, words / 2.0**15)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(SourceError, match=r"is truncated: header promises .* bytes of audio"):
+        finish(transcode.transcode(str(path), folder))
+
+
 def test_a_closed_generator_ends_ffmpeg_and_takes_its_file_away(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
