@@ -16,7 +16,7 @@ without the other stems and against the next best place is refused.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf
@@ -44,7 +44,7 @@ SURE_FRAMES = 0.0025
 _LONG, _SHORT = 16_384, 4_096
 # Above, nothing is to be trusted: lossy coding ends there, and the interpolator of `advance` does.
 _TOP_HZ, _TOP_OF_RATE = 20_000.0, 0.45
-_IS_SILENT = "it is silent"
+_IS_SILENT = "silent: there is nothing to place"
 _PIECES, _PIECE_BLOCKS = 12, 50
 _FOLDS = 12
 _LEAST_BLOCKS = 24
@@ -57,8 +57,9 @@ _SEGMENT_S = 0.5
 _BETTER_SHARE, _BETTER_DB = 0.8, 0.5
 _SETTLINGS, _SETTLED_FRAMES = 6, 0.002
 _SPAN_FRAMES = 1.5
-_DRIFT_FRAMES = 0.012
+_DRIFT_FRAMES = 0.015
 _HEIR_FRAMES = 0.1
+_DRIFTING = 20.0
 
 
 class Decision(StrEnum):
@@ -105,16 +106,19 @@ class _Answers:
 
 @dataclass(frozen=True, slots=True)
 class _Fit:
-    """What the phases of one stem's answer say; ``fault`` is what speaks against it, '' if nothing does.
+    """What the phases of one stem's answer say.
 
-    ``coherence``, 0..1, is the share of the stem's energy at frequencies where the mixture needs it.
+    ``fault`` and ``drift`` are what speaks against it, '' if nothing does; ``least_se`` is the standard error
+    that noise alone makes; ``coherence``, 0..1, the share of the stem's energy that the mixture needs.
     """
 
     delay: float
     se: float
+    least_se: float
     polarity: int
     coherence: float
     fault: str
+    drift: str
 
 
 @dataclass(slots=True)
@@ -207,6 +211,8 @@ class _Aligner:
         self.mix = self._read(mixture, 0.0)
         loudness = float(_energy(self.mix).sum())
         self.quiet: dict[int, str] = {}
+        # Refused for nothing but an error too large to be applied.
+        self.witnesses: set[int] = set()
         self.live: list[_Stem] = []
         for index, read in enumerate(stems):
             spectra = self._read(read, 0.0)
@@ -231,11 +237,14 @@ class _Aligner:
             self._approach(self.live)
             found = self._judge()
             found |= self._hand_over(found)
-        place = _find_shared(found.values(), len(found))
+        place = self._find_shared(found)
         for index, reason in self.quiet.items():
-            found[index] = Alignment(0.0, inf, 1, Decision.REFUSED, reason)
-            if reason is _IS_SILENT and place is not None:
+            if reason is not _IS_SILENT:
+                found[index] = Alignment(0.0, inf, 1, Decision.REFUSED, reason)
+            elif place is not None:
                 found[index] = _inherit(place, inf, 1)
+            else:
+                found[index] = Alignment(0.0, inf, 1, Decision.ALIGNED, reason)
         return tuple(_round_delay(found[index]) for index in sorted(found))
 
     # --- spectra ---
@@ -425,8 +434,11 @@ class _Aligner:
             elif polarity != self._sign_alone(column):
                 fault = "its polarity is another with and without the other stems"
             else:
-                fault = self._find_drift(parts, column, se)
-            fits.append(_Fit(stem.delay, se, polarity, coherence, fault))
+                fault = ""
+            drift = self._find_drift(parts, column, se)
+            known = float(np.sum(weight * self.omega**2))
+            least_se = (2 * blocks * known) ** -0.5 if known else inf
+            fits.append(_Fit(stem.delay, se, least_se, polarity, coherence, fault, drift))
         return fits
 
     def _sign_alone(self, column: int) -> int:
@@ -443,22 +455,24 @@ class _Aligner:
         """Return what tells of a delay that changes along the item, '' if nothing does.
 
         Looked at are thirds of the stem's energy; one that holds less than a fiftieth of what is known of
-        the delay is passed over.
+        the delay is passed over. A steady drift of D frames shows as D / 12 in a jackknife over twelve folds
+        and moves the outer thirds by D / 3: 2.3 of their standard errors.
         """
         energy = np.cumsum(parts[:, :, column, column].real.sum(axis=1))
         cuts = [int(np.searchsorted(energy, energy[-1] * third / 3)) + 1 for third in (1, 2)]
         known = float(np.sum(self.solved.weights[:, column] * self.omega**2))
-        delays = []
+        stem = self.live[column]
+        least = ALIGNED_FRAMES if abs(stem.delay) < ALIGNED_FRAMES else _DRIFT_FRAMES
         for begin, end in zip([0, *cuts], [*cuts, len(parts)], strict=True):
             share = (end - begin) / len(parts)
             solved = _solve(parts[begin:end].sum(axis=0), int(share * len(self.mix)))
             answer, weight = solved.answers[:, column], solved.weights[:, column]
-            if share * float(np.sum(weight * self.omega**2)) > 0.02 * known:
-                delays.append(_fit_slope(answer, weight, self.omega)[0])
-        change = float(np.ptp(delays)) if delays else 0.0
-        is_near = abs(self.live[column].delay) < ALIGNED_FRAMES
-        has_changed = change > max(ALIGNED_FRAMES if is_near else _DRIFT_FRAMES, 6 * se)
-        return f"its delay changes by {change:.2g} frames along the item" if has_changed else ""
+            part = share * float(np.sum(weight * self.omega**2))
+            if part > 0.02 * known:
+                off = _fit_slope(answer, weight, self.omega)[0] - stem.offset
+                if abs(off) > max(least, 2.2 * se * np.sqrt(known / part)):
+                    return f"its delay changes along the item, by {abs(off):.2g} frames and more"
+        return ""
 
     # --- decisions ---
 
@@ -473,14 +487,15 @@ class _Aligner:
         if fit.coherence < _COHERENT:
             share = f"coherence {fit.coherence:.2f}"
             reason = f"too little of it is in the mixture ({share}): another recording, or another speed"
-        elif fit.fault or stem.doubt:
-            reason = fit.fault or stem.doubt
+        elif fit.fault or stem.doubt or fit.drift:
+            reason = fit.fault or stem.doubt or fit.drift
         elif not self._improves(stem, to_move=not is_aligned):
             reason = "the mixture less the other stems is no nearer to it there"
         elif is_aligned:
             decision = Decision.ALIGNED
         elif fit.se > SURE_FRAMES:
             reason = f"its delay is known to {fit.se:.2g} frames only"
+            self.witnesses.add(stem.index)
         else:
             decision = Decision.CORRECTED
         return Alignment(fit.delay, fit.se, fit.polarity, decision, reason)
@@ -501,7 +516,7 @@ class _Aligner:
 
         With these in place less of the mixture is left for all, so that the others are judged once more.
         """
-        place = _find_shared(found.values(), len(found))
+        place = self._find_shared(found)
         heirs = [stem for stem in self.live if found[stem.index].decision is Decision.REFUSED]
         if place is None or not heirs:
             return {}
@@ -520,15 +535,32 @@ class _Aligner:
                 out[stem.index] = _inherit(place, fit.se, fit.polarity)
         return out
 
+    def _find_shared(self, found: Mapping[int, Alignment]) -> float | None:
+        """Return the one delay of all stems that were placed by themselves; None where they differ.
+
+        One of them is not enough among three and more, but another may bear it out that is itself not sure.
+        """
+        placed = [each for each in found.values() if each.decision is not Decision.REFUSED]
+        delays = [each.delay_frames for each in placed]
+        if not placed or max(delays) - min(delays) > ALIGNED_FRAMES:
+            return None
+        weights = np.array([1.0 / (each.delay_se**2 + 1e-10) for each in placed])
+        place = float(np.sum(weights * delays) / np.sum(weights))
+        for index in self.witnesses:
+            one = found[index]
+            if one.decision is Decision.REFUSED and abs(one.delay_frames - place) <= 4 * one.delay_se < 0.5:
+                placed.append(one)
+        if len(placed) < min(2, len(found) - 1):
+            return None
+        is_aligned = all(each.decision is not Decision.CORRECTED for each in placed)
+        return 0.0 if is_aligned else place
+
     def _can_inherit(self, stem: _Stem, fit: _Fit, place: float, own: float) -> bool:
-        if (
-            fit.fault
-            or fit.coherence < _COHERENT
-            or fit.se > _HEIR_FRAMES
-            or abs(fit.delay - place) > max(0.01, 4 * fit.se)
-        ):
+        # What noise alone explains is no drift: the delay of a drifting stem scatters a hundred times more.
+        is_drifting = bool(fit.drift) and fit.se > _DRIFTING * fit.least_se
+        if fit.fault or is_drifting or fit.coherence < _COHERENT:
             return False
-        if fit.polarity != self._sign_alone(self.live.index(stem)):
+        if fit.se > _HEIR_FRAMES or abs(fit.delay - place) > max(0.01, 4 * fit.se):
             return False
         rest, weights = self._take_others_out(stem)
         loud = self._loud(stem, weights)
@@ -541,18 +573,6 @@ class _Aligner:
                 if here.sum() > 1.05 * there.sum():
                     return False
         return True
-
-
-def _find_shared(found: Collection[Alignment], stems: int) -> float | None:
-    """Return the one delay of all stems that were placed by themselves; None where they differ or are few."""
-    placed = [each for each in found if each.decision is not Decision.REFUSED]
-    delays = [each.delay_frames for each in placed]
-    if not placed or len(placed) < min(2, stems - 1) or max(delays) - min(delays) > ALIGNED_FRAMES:
-        return None
-    if all(each.decision is Decision.ALIGNED for each in placed):
-        return 0.0
-    weights = np.array([1.0 / (each.delay_se**2 + 1e-10) for each in placed])
-    return float(np.sum(weights * delays) / np.sum(weights))
 
 
 def _inherit(place: float, se: float, polarity: int) -> Alignment:

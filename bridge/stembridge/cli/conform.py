@@ -1,0 +1,143 @@
+"""`stembridge conform`: stems that came from elsewhere, placed and closed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stembridge.errors import RequestError
+from stembridge.text import one_line
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, Job, JobState, ResidualPolicy, SplitRequest
+
+if TYPE_CHECKING:
+    from stembridge.manifest import AlignmentEntry
+
+HEADER = ("stem", "delay", "error", "polarity", "decision")
+
+
+@click.command()
+@click.argument("mixture", type=click.Path(path_type=Path), metavar="MIX")
+@click.argument("stems", nargs=-1, required=True, metavar="[NAME=]STEM...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("stems"),
+    show_default=True,
+    help="Folder that gets the result folder.",
+)
+@click.option("--as-is", is_flag=True, help="Take the stems as they lie; only close the sum.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice([AUTO_FORMAT, *FILE_FORMATS]),
+    default=AUTO_FORMAT,
+    show_default=True,
+    help="Files of the stems; auto: 24-bit WAV where every sample fits, else 32-bit float WAV.",
+)
+@click.option("--exact-float", is_flag=True, help="Close full-precision float mixtures with a 64-bit file.")
+@click.option(
+    "--residual",
+    type=click.Choice([policy.value for policy in ResidualPolicy]),
+    default=ResidualPolicy.OWN.value,
+    show_default=True,
+    help="Where the part goes that is in no stem: a file of its own, or into the stems.",
+)
+def conform(
+    mixture: Path,
+    stems: tuple[str, ...],
+    out: Path,
+    as_is: bool,
+    file_format: str,
+    exact_float: bool,
+    residual: str,
+) -> int:
+    """Make stems of another program a set that sums back to MIX, sample for sample.
+
+    Finds each stem's delay and polarity, applies them or says why not, brings it to the mixture's rate and
+    length and closes the sum. Stems are named as their files are; NAME=STEM names one otherwise.
+    """
+    from stembridge.cli.result_table import print_result
+    from stembridge.conform import Delivery
+    from stembridge.conform import conform as run_conform
+    from stembridge.manifest import read_manifest
+    from stembridge.progress import progress_shown
+
+    steps = run_conform(
+        mixture.absolute(),
+        read_names(mixture, stems),
+        out.absolute(),
+        as_is=as_is,
+        delivery=Delivery(file_format, exact_float, ResidualPolicy(residual)),
+    )
+    request = SplitRequest(source=str(mixture), out=str(out), model="conform")
+    try:
+        with progress_shown() as show:
+            while True:
+                try:
+                    progress = next(steps)
+                except StopIteration as stop:
+                    result = stop.value
+                    break
+                show(Job("conform", request, JobState.RUNNING, created=0.0, progress=progress))
+    finally:
+        steps.close()
+    folder = Path(result.folder)
+    for line in format_alignment(read_manifest(folder).alignment):
+        print(line)
+    print_result(folder, result.warnings)
+    return 0
+
+
+def read_names(mixture: Path, stems: Sequence[str]) -> dict[str, Path]:
+    """Return absolute paths by stem name: as NAME=FILE says, else as the files' names tell.
+
+    A file whose own name holds '=' is taken as a file.
+
+    Raises
+    ------
+    RequestError : a name that stands twice or cannot be
+    """
+    from stembridge.conform import name_stems
+
+    named: dict[str, Path] = {}
+    bare: list[Path] = []
+    for text in stems:
+        name, sign, file = text.partition("=")
+        if not sign or Path(text).exists():
+            bare.append(Path(text).absolute())
+        elif name in named:
+            raise RequestError(f"stem {name!r} stands twice", "give each NAME once")
+        else:
+            named[name] = Path(file).absolute()
+    told = name_stems(mixture, bare) if bare else {}
+    if twice := sorted(named.keys() & told.keys()):
+        raise RequestError(
+            f"stem {twice[0]!r} stands twice", f"name {str(told[twice[0]])!r} otherwise: NAME=FILE"
+        )
+    return named | told
+
+
+def format_alignment(entries: Sequence[AlignmentEntry]) -> list[str]:
+    """Return the lines of a table: where every stem was found and what was done."""
+    if not entries:
+        return []
+    rows = [HEADER]
+    for entry in entries:
+        decision = f"{entry.decision}: {entry.reason}" if entry.reason else entry.decision
+        rows.append(
+            (
+                one_line(entry.name),
+                f"{entry.delay_frames:.2f}",
+                f"{entry.delay_se:.4f}",
+                "+" if entry.polarity > 0 else "-",
+                one_line(decision),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(row[at].rjust(widths[at]) for at in (1, 2, 3)), row[4]])
+        for row in rows
+    ]

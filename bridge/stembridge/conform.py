@@ -1,0 +1,453 @@
+"""Stems that came from elsewhere become a set like any other: placed, cut to the mixture, closed, verified.
+
+Whatever made them (another separator, an editor, a service, an MP3 round trip), their rate, length, latency
+and polarity may be others than the mixture's. `conform` is a generator: it yields its progress, and closing
+it between any two yields cancels it. All that it writes lies in one hidden work folder beside the result,
+until one rename makes that the result.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stembridge import audio_io, disk, manifest, transcode
+from stembridge.closing import (
+    Original,
+    OriginalScan,
+    SetPlan,
+    add_listening_copies,
+    check_plan,
+    describe_set,
+    publish_set,
+    verify_set,
+    work_folder,
+    write_set,
+)
+from stembridge.delivery import check_delivery
+from stembridge.dsp.align import Alignment, Decision, estimate_alignments
+from stembridge.dsp.delay_line import Reader, advance
+from stembridge.dsp.resample import StreamResampler, count_frames
+from stembridge.errors import AlignmentError, RequestError, SourceError
+from stembridge.plane_file import PlaneFile
+from stembridge.types import AUTO_FORMAT, Progress, ResidualPolicy, SplitResult
+
+MODEL_NAME = "conform"
+"""What stands in the manifest where the stems were not separated here."""
+
+RESERVED_NAMES = (manifest.RESIDUAL, manifest.MIXTURE)
+"""Names that no stem may have: the set itself uses them."""
+
+# Where each stage begins on the way from 0 to 1.
+_STAGE_BEGINS = {"read": 0.0, "align": 0.4, "close": 0.55, "verify": 0.8, "mp3": 0.9, "publish": 0.99}
+_STAGES = (*_STAGE_BEGINS, "")
+_SEPARATORS = " -_.,()[]"
+_PARENTHESES = re.compile(r"\(([^()]*)\)")
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How the set is delivered: as the fields of the same names in `stembridge.types.SplitRequest`."""
+
+    format: str = AUTO_FORMAT
+    exact_float: bool = False
+    residual: ResidualPolicy = ResidualPolicy.OWN
+    mono: tuple[str, ...] = ()
+    mp3: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """One stem at the mixture's rate and channels, where it belongs; 0 where it has no samples."""
+
+    name: str
+    read: Reader
+
+
+@dataclass(frozen=True, slots=True)
+class _PlacedStems:
+    """All stems as `write_set` wants them."""
+
+    stems: Sequence[_Placed]
+
+    def read(self, start: int, frames: int) -> NDArray[np.float32]:
+        return np.stack([stem.read(start, frames) for stem in self.stems]).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """One stem on the disk at the mixture's rate, ``planes.frames`` frames of it."""
+
+    path: Path
+    planes: PlaneFile
+    channels: int
+
+    def read(self, start: int, frames: int) -> NDArray[np.float64]:
+        """Return (channels, frames); a single channel stands for the same signal in all."""
+        samples = self.planes.read(start, frames).astype(np.float64)
+        return samples if len(samples) == self.channels else np.repeat(samples, self.channels, axis=0)
+
+
+def name_stems(mixture: Path, stems: Sequence[Path]) -> dict[str, Path]:
+    """Return ``stems`` by the names that their files' names tell.
+
+    Left out is what the mixture's name and all stems' names share, numbers before it, and signs around it;
+    what stands in the last round brackets wins: 'song - vocals.wav', 'vocals.wav', 'song_vocals.flac' and
+    '1_song_(Vocals)_model.wav' are all 'vocals'.
+
+    Raises
+    ------
+    RequestError : two files with one name, or a name that the set uses itself
+    """
+    texts = [_strip_song(path.stem, mixture.stem) for path in stems]
+    if not any(_PARENTHESES.search(text) for text in texts):
+        texts = _strip_shared(texts)
+    names: dict[str, Path] = {}
+    for path, text in zip(stems, texts, strict=True):
+        brackets = [part for part in _PARENTHESES.findall(text) if part.strip(_SEPARATORS)]
+        bare = re.sub(r"^[\s_.-]*\d+[\s_.-]+", "", brackets[-1] if brackets else text)
+        name = manifest.sanitise_name(bare.strip(_SEPARATORS).lower() or path.stem.lower(), 32)
+        if name in names:
+            raise RequestError(
+                f"{str(path)!r} and {str(names[name])!r} would both be the stem {name!r}",
+                "name them: NAME=FILE",
+            )
+        names[name] = path
+    _check_names(names)
+    return names
+
+
+def conform(
+    mixture: Path,
+    stems: Mapping[str, Path],
+    out: Path,
+    *,
+    as_is: bool = False,
+    delivery: Delivery | None = None,
+    job_id: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
+) -> Generator[Progress, None, SplitResult]:
+    """Place ``stems`` against ``mixture``, close the sum and publish the set; yield how far that is.
+
+    Parameters
+    ----------
+    mixture : audio file that the stems are to sum to
+    stems : audio files by the names of their stems; see `name_stems`
+    out : folder that receives the result folder
+    as_is : take the stems as they lie, without measuring where that is
+    delivery : formats and policies; None means all defaults
+    job_id : tells results of one mixture apart; None means a new one
+    clock : monotonic seconds, for times
+    now : seconds since the epoch, for the manifest
+
+    Raises
+    ------
+    AlignmentError : a stem that cannot be placed, and why
+    SourceError : a file cannot be read, or has other channels than the mixture
+    RequestError : names or options that cannot be
+    OutputError : the result cannot be written
+    ExactnessError : the written files do not hold what would be claimed
+    """
+    began = clock()
+    delivery = delivery or Delivery()
+    job_id = job_id or uuid.uuid4().hex
+    _check_request(mixture, stems, delivery)
+    with work_folder(out, job_id) as work:
+        temporary = work / "planes"
+        with disk.writing(out):
+            temporary.mkdir()
+        info = yield from _open_file(mixture, temporary / "mixture")
+        files: dict[str, audio_io.SourceInfo] = {}
+        for name in manifest.order_stems(tuple(stems)):
+            files[name] = yield from _open_file(stems[name], temporary / f"stem-{len(files)}")
+            _check_channels(files[name], info)
+        plan = _plan_set(job_id, out, mixture, info, files, delivery)
+        check_plan(plan)
+        _check_room(plan)
+        with ExitStack() as stack:
+            original, mixed, laid = yield from _told("read", _lay_down(plan, files, temporary, stack))
+            found: dict[str, Alignment] = {}
+            if not as_is:
+                yield _progress("align", 0.0)
+                found = _place(mixed, laid, info)
+            written = yield from _told("close", write_set(plan, original, _apply(laid, found), work))
+            remarks = tuple(_tell_ends(laid, found, info))
+        with disk.writing(out):
+            shutil.rmtree(temporary)
+        document = describe_set(plan, original, written, manifest.timestamp(now()))
+        document = replace(
+            document,
+            warnings=(*remarks, *document.warnings),
+            alignment=tuple(_entry(name, one) for name, one in found.items()),
+        )
+        yield from _told("verify", verify_set(work, document))
+        if plan.mp3:
+            document = yield from _told("mp3", add_listening_copies(work, document))
+        yield _progress("publish", 0.0)
+        with disk.writing(out):
+            manifest.write_manifest(work, document)
+            disk.sync_folder(work)
+        publish_set(work, plan.final)
+    return SplitResult(
+        folder=str(plan.final),
+        audio_s=info.frames / info.sample_rate,
+        separate_s=0.0,
+        total_s=clock() - began,
+        residual_db=written.level_db,
+        warnings=document.warnings,
+    )
+
+
+# --- names ----------------------------------------------------------------------------------------------
+
+
+def _strip_song(text: str, song: str) -> str:
+    at = text.lower().find(song.lower())
+    return text if at < 0 or text.lower() == song.lower() else text[:at] + text[at + len(song) :]
+
+
+def _strip_shared(texts: Sequence[str]) -> list[str]:
+    """Return ``texts`` without the words that all of them begin and end with."""
+    words = [re.split(r"([\s_.-]+)", text) for text in texts]
+    shortest = min(map(len, words), default=0)
+    if len(words) < 2 or not shortest:
+        return list(texts)
+    head = 0
+    while head < shortest - 1 and len({row[head].lower() for row in words}) == 1:
+        head += 1
+    tail = 0
+    while tail < shortest - head - 1 and len({row[-1 - tail].lower() for row in words}) == 1:
+        tail += 1
+    return ["".join(row[head : len(row) - tail]) for row in words]
+
+
+def _check_names(names: Mapping[str, Path]) -> None:
+    if not names:
+        raise RequestError("no stems to conform", "give their files after the mixture's")
+    for name, path in names.items():
+        if name in RESERVED_NAMES:
+            raise RequestError(f"{str(path)!r} would be the stem {name!r}", "name it: NAME=FILE")
+        if not name or name != manifest.sanitise_name(name, 32):
+            raise RequestError(f"{name!r} cannot name a stem", "at most 32 bytes, no signs like / or :")
+    if len({name.casefold() for name in names}) < len(names):
+        raise RequestError(f"stems {', '.join(names)} differ in case alone", "name them otherwise: NAME=FILE")
+
+
+def _check_request(mixture: Path, stems: Mapping[str, Path], delivery: Delivery) -> None:
+    _check_names(stems)
+    for path in stems.values():
+        if mixture.exists() and path.exists() and mixture.samefile(path):
+            raise RequestError(
+                f"{str(path)!r} is the mixture itself", "give the mixture once, then its stems"
+            )
+    check_delivery(
+        file_format=delivery.format,
+        residual=delivery.residual,
+        mono=delivery.mono,
+        stems=tuple(stems),
+        is_full=True,
+    )
+
+
+# --- files in -------------------------------------------------------------------------------------------
+
+
+def _open_file(path: Path, folder: Path) -> Generator[Progress, None, audio_io.SourceInfo]:
+    """Return what is known of a file, decoded into ``folder`` first where libsndfile cannot read it."""
+    if transcode.kind_of(str(path)) is None:
+        return audio_io.probe(str(path))
+    with disk.writing(folder.parent):
+        folder.mkdir()
+    # Decoding comes before it is known how much there is to read: it counts for nothing.
+    steps = transcode.transcode(str(path), folder)
+    with closing(steps):
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                info: audio_io.SourceInfo = stop.value
+                return info
+            yield Progress("decode", 0.0)
+
+
+def _check_channels(stem: audio_io.SourceInfo, mixture: audio_io.SourceInfo) -> None:
+    if stem.channels == mixture.channels or (stem.channels == 1 and mixture.channels == 2):
+        return
+    allowed = "1 or 2" if mixture.channels == 2 else str(mixture.channels)
+    raise SourceError(
+        f"{stem.path!r} has {stem.channels} channels, the mixture {mixture.channels}",
+        f"export it again with {allowed}",
+    )
+
+
+def _plan_set(
+    job_id: str,
+    out: Path,
+    mixture: Path,
+    info: audio_io.SourceInfo,
+    files: Mapping[str, audio_io.SourceInfo],
+    delivery: Delivery,
+) -> SetPlan:
+    return SetPlan(
+        job_id=job_id,
+        out=out,
+        name=manifest.source_name(str(mixture)),
+        info=info,
+        region=audio_io.check_region(info, None),
+        model=manifest.ModelEntry(MODEL_NAME, sha256="", precision="full", shifts=0, seed=0, overlap=0.0),
+        stems=tuple(files),
+        closing_name=None if delivery.residual.is_fold else manifest.RESIDUAL,
+        policy=delivery.residual.value,
+        model_rate=min(file.sample_rate for file in files.values()),
+        is_full=True,
+        format=delivery.format,
+        exact_float=delivery.exact_float,
+        mono=delivery.mono,
+        mp3=delivery.mp3,
+    )
+
+
+def _check_room(plan: SetPlan) -> None:
+    disk.check_free(
+        plan.out,
+        disk.estimate_disk(
+            frames=plan.info.frames,
+            channels=plan.info.channels,
+            stems=len(plan.stems) + plan.info.is_lossy,
+            model_frames=plan.info.frames,
+            double_residual=plan.exact_float,
+        ),
+    )
+
+
+def _lay_down(
+    plan: SetPlan, files: Mapping[str, audio_io.SourceInfo], folder: Path, stack: ExitStack
+) -> Generator[float, None, tuple[Original, PlaneFile, dict[str, _Laid]]]:
+    """Read every file once, resample the stems to the mixture's rate; yield the fraction that is done."""
+    total = plan.info.frames + sum(file.frames for file in files.values())
+    done = 0
+    scan = OriginalScan(plan.info)
+    with disk.writing(plan.out):
+        mixed = stack.enter_context(PlaneFile(folder, "mixture", plan.info.channels))
+    for block in audio_io.read_blocks(plan.info, plan.region):
+        scan.add(block)
+        with disk.writing(plan.out):
+            mixed.append(block)
+        done += block.shape[1]
+        yield done / total
+    laid = {}
+    for index, (name, file) in enumerate(files.items()):
+        with disk.writing(plan.out):
+            planes = stack.enter_context(PlaneFile(folder, f"stem-{index}", file.channels))
+        frames = count_frames(file.frames, file.sample_rate, plan.info.sample_rate)
+        stream = StreamResampler(file.channels, file.sample_rate, plan.info.sample_rate, frames=frames)
+        for block in audio_io.read_blocks(file, audio_io.check_region(file, None)):
+            with disk.writing(plan.out):
+                planes.append(stream.push(block))
+            done += block.shape[1]
+            yield done / total
+        with disk.writing(plan.out):
+            planes.append(stream.finish())
+        laid[name] = _Laid(Path(file.path), planes, plan.info.channels)
+    return scan.finish(), mixed, laid
+
+
+# --- where they lie -------------------------------------------------------------------------------------
+
+
+def _place(mixed: PlaneFile, laid: Mapping[str, _Laid], info: audio_io.SourceInfo) -> dict[str, Alignment]:
+    """Return where each stem lies.
+
+    Raises
+    ------
+    AlignmentError : one of them cannot be placed
+    """
+
+    def read(start: int, frames: int) -> NDArray[np.float64]:
+        return mixed.read(start, frames).astype(np.float64)
+
+    found = estimate_alignments(read, [stem.read for stem in laid.values()], info.sample_rate, info.frames)
+    refused = [(name, one) for name, one in zip(laid, found, strict=True) if one.decision is Decision.REFUSED]
+    if refused:
+        name, one = refused[0]
+        others = f"; nor can {', '.join(name for name, _ in refused[1:])}" if refused[1:] else ""
+        raise AlignmentError(
+            f"{name} ({str(laid[name].path)!r}) cannot be placed: {one.reason}{others}",
+            "leave it out, export it again, or close the sum with the stems as they lie: --as-is",
+        )
+    return dict(zip(laid, found, strict=True))
+
+
+def _apply(laid: Mapping[str, _Laid], found: Mapping[str, Alignment]) -> _PlacedStems:
+    placed = []
+    for name, stem in laid.items():
+        one = found.get(name)
+        is_moved = one is not None and one.is_applied
+        read = advance(stem.read, one.delay_frames, one.polarity) if one and is_moved else stem.read
+        placed.append(_Placed(name, read))
+    return _PlacedStems(placed)
+
+
+def _tell_ends(
+    laid: Mapping[str, _Laid], found: Mapping[str, Alignment], info: audio_io.SourceInfo
+) -> Generator[str, None, None]:
+    """Yield per stem what was cut off and where silence was added, in frames of the mixture."""
+    for name, stem in laid.items():
+        one = found.get(name)
+        delay = one.delay_frames if one is not None and one.is_applied else 0.0
+        head, tail = round(delay), stem.planes.frames - round(delay) - info.frames
+        parts = [
+            f"{abs(count)} frames {verb} {place}"
+            for count, place in ((head, "at its start"), (tail, "at its end"))
+            for verb in ("cut off" if count > 0 else "of silence added",)
+            if count
+        ]
+        if parts:
+            yield f"{name}: {', '.join(parts)}"
+
+
+def _entry(name: str, one: Alignment) -> manifest.AlignmentEntry:
+    return manifest.AlignmentEntry(
+        name=name,
+        delay_frames=float(one.delay_frames),
+        # JSON has no infinity; where nothing was measured the reason says so.
+        delay_se=float(one.delay_se) if isfinite(one.delay_se) else 0.0,
+        polarity=one.polarity,
+        decision=one.decision.value,
+        reason=one.reason,
+    )
+
+
+# --- progress -------------------------------------------------------------------------------------------
+
+
+def _told(stage: str, steps: Generator[float, None, Outcome]) -> Generator[Progress, None, Outcome]:
+    """Run ``steps`` to their end, telling how far ``stage`` is."""
+    with closing(steps):
+        while True:
+            try:
+                done = next(steps)
+            except StopIteration as stop:
+                outcome: Outcome = stop.value
+                return outcome
+            yield _progress(stage, done)
+
+
+def _progress(stage: str, done: float) -> Progress:
+    begin = _STAGE_BEGINS[stage]
+    end = _STAGE_BEGINS.get(_STAGES[_STAGES.index(stage) + 1], 1.0)
+    return Progress(stage, begin + (end - begin) * min(done, 1.0))
