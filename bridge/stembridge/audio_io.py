@@ -20,15 +20,15 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from stembridge.audio_header import Header, Splice, contradiction, truncation
-from stembridge.audio_kind import FFMPEG_KINDS, find_kind_of
 from stembridge.channel_layout import conventional_mask, find_groups, mask_of, wave_order
-from stembridge.chunk_header import read_aiff, read_caf, read_riff, read_w64
 from stembridge.dsp import grid
 from stembridge.errors import SourceError
-from stembridge.mp3_tag import read_mp3
+from stembridge.headers.chunks import read_aiff, read_caf, read_riff, read_w64
+from stembridge.headers.header import Header, Splice, contradiction, truncation
+from stembridge.headers.kind import FFMPEG_KINDS, find_kind_of
+from stembridge.headers.mp3 import read_mp3
+from stembridge.headers.streams import read_flac, read_ogg
 from stembridge.source_file import check_source_file
-from stembridge.stream_header import read_flac, read_ogg
 from stembridge.types import Region
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class GridEntry:
-    """Every sample is a multiple of 2^-bits: in all files but the last, and in the last, which closes the sum.
+    """Every sample is a multiple of 2^-bits: in all files but the last, and in the last, the closing one.
 
     ``residual_bits`` is None where the source has full float precision and so stands on no grid.
     """
@@ -150,8 +150,8 @@ class ListeningEntry:
 class AlignmentEntry:
     """What was found of a stem that came from elsewhere, and what was done.
 
-    ``delay_frames`` is how much later than the mixture it was, at the mixture's rate; ``delay_se`` the standard
-    error of that; ``polarity`` 1 or -1; ``decision`` is a value of `stembridge.dsp.align.Decision`.
+    ``delay_frames`` is how much later than the mixture it was, at the mixture's rate; ``delay_se`` is the
+    standard error of that; ``polarity`` 1 or -1; ``decision`` a value of `stembridge.dsp.align.Decision`.
     """
 
     name: str

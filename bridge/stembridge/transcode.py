@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from stembridge.audio_header import truncation
 from stembridge.audio_io import LOSSY_BITS, MAX_CHANNELS, SourceInfo, probe
-from stembridge.audio_kind import FFMPEG_KINDS, find_kind
-from stembridge.chunk_header import read_caf
 from stembridge.errors import SourceError
-from stembridge.mp4_length import count_presented_samples
+from stembridge.headers.chunks import read_caf
+from stembridge.headers.header import truncation
+from stembridge.headers.kind import FFMPEG_KINDS, find_kind
+from stembridge.headers.mp4 import count_presented_samples
 from stembridge.source_file import check_source_file
 
 DECODED_NAME = "decoded.wav"
@@ -258,7 +258,7 @@ def _decode(
         _find_program("ffmpeg", path, kind),
         *("-nostdin", "-v", "error", "-xerror", "-err_detect", "explode", "-y"),
         *_input_options(path, kind, _DECODERS),
-        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-map_chapters", "-1"),
         *(*trim, "-c:a", _choose_encoder(stream), "-bitexact", "-rf64", "auto", "-f", "wav"),
         *("-progress", "pipe:1", "-nostats", f"file:{decoded.absolute()}"),
     ]

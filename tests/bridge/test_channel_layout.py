@@ -59,9 +59,7 @@ def test_without_a_mask_the_number_of_channels_says_it(
         ("FL FR FC LFE BL BR", 5, "5 channels", ((0, 1), (2,), (3,), (4,))),
     ],
 )
-def test_a_mask_says_it(
-    speakers: str, channels: int, name: str, groups: tuple[tuple[int, ...], ...]
-) -> None:
+def test_a_mask_says_it(speakers: str, channels: int, name: str, groups: tuple[tuple[int, ...], ...]) -> None:
     layout = find_layout(channels, mask_of(speakers.split()))
     assert (layout.name, layout.groups) == (name, groups)
 

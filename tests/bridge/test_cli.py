@@ -240,7 +240,7 @@ def test_ctrl_c_cancels_the_job_in_the_daemon_and_leaves_nothing(
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("demo", "split", "null", "jobs", "models", "daemon", "doctor", "completion"):
+    for command in ("demo", "split", "conform", "null", "jobs", "models", "daemon", "doctor", "completion"):
         assert command in shown
     assert main(["completion", "bash"]) == 0
     assert "_STEMBRIDGE_COMPLETE" in capsys.readouterr().out

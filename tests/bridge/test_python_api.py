@@ -33,14 +33,10 @@ def test_an_array_comes_back_as_stems_that_sum_to_it(daemon: DaemonHarness) -> N
 
 
 @pytest.mark.parametrize("exact_float", [False, True])
-def test_a_float_array_and_a_mono_one_are_taken_as_they_are(
-    daemon: DaemonHarness, exact_float: bool
-) -> None:
+def test_a_float_array_and_a_mono_one_are_taken_as_they_are(daemon: DaemonHarness, exact_float: bool) -> None:
     song = make_song(9, seconds=1.1)
     mono = song.mixture[0].astype(np.float32)
-    stems = split(
-        mono, 44100, model="preview", two_stems="drums", exact_float=exact_float, progress=False
-    )
+    stems = split(mono, 44100, model="preview", two_stems="drums", exact_float=exact_float, progress=False)
     daemon.adopt()
     assert stems.names == ("drums", "no_drums")
     assert stems.drums.shape == (1, mono.size)

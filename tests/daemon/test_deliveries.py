@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from fakes import SOURCES, FakeSeparator, IdentitySeparator
 from signals import make_music, make_noise, to_ints, write_float, write_pcm
 from splits import assert_exact, make_request, read_set, split_to_end
 from stembridge.errors import RequestError, SourceError
-from stembridge.null_test import check_result
+from stembridge.null_test import Reference, check_result
 from stembridge.types import Region, ResidualPolicy
 
 Signal = NDArray[np.float64]
@@ -275,3 +276,20 @@ def test_the_title_of_a_file_that_is_no_wave_is_in_every_stem(
         data = (Path(result.folder) / entry.file).read_bytes()
         assert f"Night Drive - {entry.name}\0".encode() in data and b"The Band\0" in data
         assert b"bext" not in data
+
+
+def test_a_file_that_ffmpeg_decodes_is_split_whole_and_keeps_its_title(tmp_path: Path) -> None:
+    ints = to_ints(make_noise(30_001, 2), 16)
+    plain = write_pcm(tmp_path / "plain.wav", ints, 48_000, 16)
+    path = tmp_path / "x.m4a"
+    command = ["ffmpeg", "-v", "error", "-i", str(plain), "-c:a", "alac", "-metadata", "title=Night Drive"]
+    subprocess.run([*command, str(path)], check=True)
+    result, told = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
+    manifest, files = read_set(result.folder)
+    assert "decode" in {progress.stage for progress in told}
+    assert manifest.source.path == str(path) and manifest.source.subtype.startswith("ALAC")
+    assert {entry.subtype for entry in manifest.stems} == {"PCM_24"}
+    assert_exact(files, ints / 2.0**15, float32=True)
+    assert b"Night Drive - drums\0" in (Path(result.folder) / "x - drums.wav").read_bytes()
+    report = check_result(result.folder)
+    assert report.holds and report.reference is Reference.HASH

@@ -17,6 +17,7 @@ from stembridge.text import one_line
 _COMMANDS = {
     "demo": ("demo", "demo"),
     "split": ("split", "split"),
+    "conform": ("conform", "conform"),
     "null": ("null", "null"),
     "jobs": ("jobs", "jobs"),
     "models": ("models", "models_group"),

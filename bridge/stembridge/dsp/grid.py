@@ -177,11 +177,11 @@ def apportion(target: Ints, stems: Signal, bits: int) -> Ints:
 
 
 def close_floats(mixture: Signal, stems: Signal, *, is_wide: bool, is_fold: bool = False) -> ClosedBlock:
-    """Close a mixture at full float precision: stems on the grid of `STEM_BITS` bits, the last file beside it.
+    """Close a mixture at full float precision: stems on the grid of `STEM_BITS` bits, the last file beside.
 
     With ``is_wide`` the last file is a float64 one that takes all the rest. Where even that cannot close (the
-    mixture's lowest bit is below 2^-53 of the part-sums) and every stem is below `QUIET`, the stems are set to
-    0 and the last file is the mixture itself. Without ``is_wide`` the residual is rounded to float32, and the
+    mixture's lowest bit is below 2^-53 of the part-sums) and every stem is below `QUIET`, the stems become 0
+    and the last file is the mixture itself. Without ``is_wide`` the residual is rounded to float32, and the
     stems of a fold stay on their grid. What is not provably exact is counted and its error measured over
     `sum_orders`.
 
@@ -251,8 +251,8 @@ def find_inexact(
 ) -> NDArray[np.bool_]:
     """Return where float64 sums of ``files`` are not proven to be ``mixture`` in any order.
 
-    All files but the last stand on the grid of `STEM_BITS` bits. The unit of a sample is the lowest bit set in
-    the last file, or 2^-23 if that is finer; with P, N < 2^53 units no order can round, so one sum tells.
+    All files but the last stand on the grid of `STEM_BITS` bits. The unit of a sample is the lowest bit set
+    in the last file, or 2^-23 if that is finer; with P, N < 2^53 units no order can round, so one sum tells.
     """
     significand, exponent = np.frexp(files[-1])
     digits = (significand * _FLOAT64_UNITS).astype(np.int64)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from stembridge.chunk_header import W64_RIFF, is_alac_caf
-from stembridge.mp3_tag import is_mpeg_audio, skip_id3
+from stembridge.headers.chunks import W64_RIFF, is_alac_caf
+from stembridge.headers.mp3 import is_mpeg_audio, skip_id3
 
 LIBRARY_KINDS = ("WAV", "RF64", "BW64", "W64", "AIFF", "CAF", "FLAC", "OGG", "MP3")
 """Kinds that are read through soundfile."""

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from stembridge.audio_header import Header, Splice, contradiction
 from stembridge.channel_layout import CORE_AUDIO_ORDERS
 from stembridge.errors import SourceError
+from stembridge.headers.header import Header, Splice, contradiction
 
 W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_TAIL = bytes.fromhex("f3acd3118cd100c04f8edb8a")

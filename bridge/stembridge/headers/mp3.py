@@ -11,8 +11,8 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from stembridge.audio_header import FileWindow, Header, Splice, contradiction, truncation
 from stembridge.errors import SourceError
+from stembridge.headers.header import FileWindow, Header, Splice, contradiction, truncation
 
 # Kilobits per second by index 1 to 14: MPEG-1 layers I, II, III; MPEG-2 layer I; MPEG-2 layers II and III.
 _BITRATES = {

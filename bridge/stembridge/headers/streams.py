@@ -11,9 +11,9 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from stembridge.audio_header import FileWindow, Header, Splice, contradiction, truncation
 from stembridge.channel_layout import VORBIS_ORDERS
 from stembridge.errors import SourceError
+from stembridge.headers.header import FileWindow, Header, Splice, contradiction, truncation
 
 _FLAC_TOTAL_AT = 18
 """Offset from 'fLaC' of the eight bytes whose last 36 bits are the number of samples."""

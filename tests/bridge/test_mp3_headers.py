@@ -11,7 +11,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from signals import make_music, write_float
-from stembridge import audio_io, mp3_tag
+from stembridge import audio_io
+from stembridge.headers import mp3
 from stembridge.errors import SourceError
 from stembridge.types import Region
 
@@ -98,7 +99,7 @@ def test_an_untagged_file_is_read_whole_and_says_what_it_lacks(
     info = audio_io.probe(str(path))
     assert info.frames == 1152 * count_frames(data)
     assert soundfile.info(path).frames < info.frames, "libsndfile's own guess should be too short here"
-    assert info.remarks == (mp3_tag.NO_GAPLESS_TAG,)
+    assert info.remarks == (mp3.NO_GAPLESS_TAG,)
     heard = decode(path)
     assert heard.shape[1] == info.frames
     # LAME's delay of 576 and the decoder's of 529.
@@ -122,7 +123,7 @@ def test_a_tag_without_the_encoders_delay_is_none_and_makes_no_sound(
     plain, other = tmp_path / "plain.mp3", tmp_path / "other.mp3"
     plain.write_bytes(untag(tagged))
     other.write_bytes(tag_frame(tagged, content) + untag(tagged))
-    assert audio_io.probe(str(other)).remarks == (mp3_tag.NO_GAPLESS_TAG,)
+    assert audio_io.probe(str(other)).remarks == (mp3.NO_GAPLESS_TAG,)
     assert np.array_equal(decode(other), decode(plain))
 
 
@@ -212,7 +213,7 @@ def test_every_rate_of_mp3_has_its_exact_length_with_and_without_a_tag(
     ],
 )
 def test_the_length_of_an_id3_tag_has_seven_bits_a_byte(head: bytes, size: int) -> None:
-    assert mp3_tag.skip_id3(head) == size
+    assert mp3.skip_id3(head) == size
 
 
 @pytest.mark.parametrize(
@@ -232,4 +233,4 @@ def test_the_length_of_an_id3_tag_has_seven_bits_a_byte(head: bytes, size: int) 
     ],
 )
 def test_a_frame_of_mpeg_audio_is_known_by_its_header(head: str, is_audio: bool) -> None:
-    assert mp3_tag.is_mpeg_audio(bytes.fromhex(head)) == is_audio
+    assert mp3.is_mpeg_audio(bytes.fromhex(head)) == is_audio

@@ -1,0 +1,1 @@
+"""What the headers of sound files promise, held against what is there; libsndfile believes most of them."""
