@@ -155,6 +155,17 @@ def test_another_rate_length_and_word_length(mixture: Path, tmp_path: Path) -> N
     assert read_back(result, "vocals").shape == song()["vocals"].shape
 
 
+def test_the_last_frames_of_a_stem_at_another_rate_are_there(tmp_path: Path) -> None:
+    def tone(rate: int) -> Signal:
+        return np.asarray(0.5 * np.sin(2 * np.pi * 441 * np.arange(rate) / rate)[None])
+
+    mixture = write_float(tmp_path / "song.wav", tone(RATE), RATE)
+    stem = write_float(tmp_path / "tone.wav", tone(48_000), 48_000)
+    result, manifest = run(mixture, {"tone": stem}, tmp_path / "out", as_is=True)
+    assert np.abs(read_back(result, "residual")[:, -500:]).max() < 0.02
+    assert residual_db(manifest) < -50
+
+
 def test_an_mp3_round_trip_without_its_tag(mixture: Path, tmp_path: Path) -> None:
     """A decoder that passes over the tag of an MP3 gives 1105 frames before the first."""
     paths = {}
