@@ -613,10 +613,11 @@ def _warn(plan: SetPlan, written: WrittenSet) -> tuple[str, ...]:
         warnings.append(f"the residual is at {level:.1f} dB re mixture: much of this source {where}")
     if not claims.exact_f64:
         error_db = null_test.decibels(claims.max_error)
+        measured = f"off by up to {error_db:.0f} dBFS" if claims.max_error else "exact in every order tried"
         remedy = "" if plan.exact_float else "; --exact-float closes it with a 64-bit file"
         warnings.append(
-            f"64-bit mixing is exact but for {claims.inexact_samples} samples, "
-            f"measured off by up to {error_db:.0f} dBFS{remedy}"
+            f"64-bit mixing is proven exact but for {claims.inexact_samples} samples, "
+            f"measured {measured}{remedy}"
         )
     elif not claims.exact_f32_any_order:
         warnings.append("sums are exact in 64-bit mixing, in 32-bit mixing they are rounded")

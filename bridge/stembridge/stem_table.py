@@ -43,8 +43,11 @@ def claim_sentence(manifest: Manifest) -> str:
     if manifest.mixture is not None:
         original = f"the original as decoded, '{one_line(manifest.mixture.file)}',"
     claims = manifest.claims
+    if not claims.exact_f64 and claims.max_error == 0:
+        return f"sums back to {original} exactly in every order that was tried"
     if not claims.exact_f64:
-        return f"sums back to {original} with a largest error of {claims.max_error:.3g}"
+        error_db = 20 * math.log10(claims.max_error)
+        return f"sums back to {original}, off by at most {error_db:.0f} dBFS"
     widths = "64-bit and 32-bit" if claims.exact_f32_any_order else "64-bit"
     return f"sums back to {original} exactly, mixed in {widths}, in any order"
 
