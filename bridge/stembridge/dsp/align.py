@@ -108,17 +108,15 @@ class _Answers:
 class _Fit:
     """What the phases of one stem's answer say.
 
-    ``fault`` and ``drift`` are what speaks against it, '' if nothing does; ``least_se`` is the standard error
-    that noise alone makes; ``coherence``, 0..1, the share of the stem's energy that the mixture needs.
+    ``fault`` is what speaks against it, '' if nothing does; ``coherence``, 0..1, the share of the stem's
+    energy that the mixture needs.
     """
 
     delay: float
     se: float
-    least_se: float
     polarity: int
     coherence: float
     fault: str
-    drift: str
 
 
 @dataclass(slots=True)
@@ -435,10 +433,12 @@ class _Aligner:
                 fault = "its polarity is another with and without the other stems"
             else:
                 fault = ""
-            drift = self._find_drift(parts, column, se)
             known = float(np.sum(weight * self.omega**2))
             least_se = (2 * blocks * known) ** -0.5 if known else inf
-            fits.append(_Fit(stem.delay, se, least_se, polarity, coherence, fault, drift))
+            # Between the two, noise explains it: a drifting stem scatters a hundred times more than that.
+            if not fault and (se <= SURE_FRAMES or se > _DRIFTING * least_se):
+                fault = self._find_drift(parts, column, se)
+            fits.append(_Fit(stem.delay, se, polarity, coherence, fault))
         return fits
 
     def _sign_alone(self, column: int) -> int:
@@ -487,8 +487,8 @@ class _Aligner:
         if fit.coherence < _COHERENT:
             share = f"coherence {fit.coherence:.2f}"
             reason = f"too little of it is in the mixture ({share}): another recording, or another speed"
-        elif fit.fault or stem.doubt or fit.drift:
-            reason = fit.fault or stem.doubt or fit.drift
+        elif fit.fault or stem.doubt:
+            reason = fit.fault or stem.doubt
         elif not self._improves(stem, to_move=not is_aligned):
             reason = "the mixture less the other stems is no nearer to it there"
         elif is_aligned:
@@ -556,9 +556,7 @@ class _Aligner:
         return 0.0 if is_aligned else place
 
     def _can_inherit(self, stem: _Stem, fit: _Fit, place: float, own: float) -> bool:
-        # What noise alone explains is no drift: the delay of a drifting stem scatters a hundred times more.
-        is_drifting = bool(fit.drift) and fit.se > _DRIFTING * fit.least_se
-        if fit.fault or is_drifting or fit.coherence < _COHERENT:
+        if fit.fault or fit.coherence < _COHERENT:
             return False
         if fit.se > _HEIR_FRAMES or abs(fit.delay - place) > max(0.01, 4 * fit.se):
             return False
