@@ -29,7 +29,7 @@ def modules_after(statement: str) -> set[str]:
         "from stembridge import Client",
         "import stembridge.cli",
         "import stembridge.cli.split, stembridge.cli.jobs, stembridge.cli.daemon, stembridge.cli.null",
-        "import stembridge.cli.models, stembridge.cli.demo, stembridge.cli.doctor",
+        "import stembridge.cli.models, stembridge.cli.demo, stembridge.cli.doctor, stembridge.cli.conform",
         "import stembridge.manifest, stembridge.estimate, stembridge.disk, stembridge.model_store",
         "import stembridge_daemon.app",
     ],

@@ -424,8 +424,7 @@ def _entry(name: str, one: Alignment) -> manifest.AlignmentEntry:
     return manifest.AlignmentEntry(
         name=name,
         delay_frames=float(one.delay_frames),
-        # JSON has no infinity; where nothing was measured the reason says so.
-        delay_se=float(one.delay_se) if isfinite(one.delay_se) else 0.0,
+        delay_se=float(one.delay_se) if isfinite(one.delay_se) else None,
         polarity=one.polarity,
         decision=one.decision.value,
         reason=one.reason,

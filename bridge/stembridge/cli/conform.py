@@ -131,7 +131,7 @@ def format_alignment(entries: Sequence[AlignmentEntry]) -> list[str]:
             (
                 one_line(entry.name),
                 f"{entry.delay_frames:.2f}",
-                f"{entry.delay_se:.4f}",
+                "-" if entry.delay_se is None else f"{entry.delay_se:.4f}",
                 "+" if entry.polarity > 0 else "-",
                 one_line(decision),
             )
