@@ -151,7 +151,8 @@ class AlignmentEntry:
     """What was found of a stem that came from elsewhere, and what was done.
 
     ``delay_frames`` is how much later than the mixture it was, at the mixture's rate; ``delay_se`` is the
-    standard error of that, None where nothing could be measured; ``polarity`` 1 or -1; ``decision`` a value of `stembridge.dsp.align.Decision`.
+    standard error of that, None where nothing could be measured; ``polarity`` is 1 or -1; ``decision`` is a
+    value of `stembridge.dsp.align.Decision`.
     """
 
     name: str

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from signals import make_music, write_float
 from stembridge import audio_io
-from stembridge.headers import mp3
 from stembridge.errors import SourceError
+from stembridge.headers import mp3
 from stembridge.types import Region
 
 RATE = 44_100
