@@ -277,13 +277,20 @@ def add_listening_copies(
     return replace(document, listening=tuple(entries))
 
 
-def publish_set(work: Path, final: Path) -> None:
-    """Make a verified set visible under its own name, by one rename.
+def publish_set(work: Path, final: Path, document: manifest.Manifest) -> Generator[float, None, None]:
+    """Write the manifest of a verified set and make the set visible under its own name, by one rename.
+
+    Yields once before the manifest is written and once before the rename.
 
     Raises
     ------
     OutputError : something of that name is there already, or the disk does not take it
     """
+    yield 0.0
+    with disk.writing(final.parent):
+        manifest.write_manifest(work, document)
+        disk.sync_folder(work)
+    yield 0.5
     with disk.writing(final.parent):
         # rename would silently replace an empty folder of that name.
         if os.path.lexists(final):

@@ -17,7 +17,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +40,7 @@ from stembridge.dsp.delay_line import Reader, advance
 from stembridge.dsp.resample import StreamResampler, count_frames
 from stembridge.errors import AlignmentError, RequestError, SourceError
 from stembridge.plane_file import PlaneFile
+from stembridge.stages import Stages
 from stembridge.types import AUTO_FORMAT, Progress, ResidualPolicy, SplitResult
 
 MODEL_NAME = "conform"
@@ -50,12 +50,9 @@ RESERVED_NAMES = (manifest.RESIDUAL, manifest.MIXTURE)
 """Names that no stem may have: the set itself uses them."""
 
 # Where each stage begins on the way from 0 to 1.
-_STAGE_BEGINS = {"read": 0.0, "align": 0.4, "close": 0.55, "verify": 0.8, "mp3": 0.9, "publish": 0.99}
-_STAGES = (*_STAGE_BEGINS, "")
+_STAGES = Stages(read=0.0, align=0.4, close=0.55, verify=0.8, mp3=0.9, publish=0.99)
 _SEPARATORS = " -_.,()[]"
 _PARENTHESES = re.compile(r"\(([^()]*)\)")
-
-Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +176,12 @@ def conform(
         check_plan(plan)
         _check_room(plan)
         with ExitStack() as stack:
-            original, mixed, laid = yield from _told("read", _lay_down(plan, files, temporary, stack))
+            original, mixed, laid = yield from _STAGES.tell("read", _lay_down(plan, files, temporary, stack))
             found: dict[str, Alignment] = {}
             if not as_is:
-                yield _progress("align", 0.0)
+                yield _STAGES.at("align", 0.0)
                 found = _place(mixed, laid, info)
-            written = yield from _told("close", write_set(plan, original, _apply(laid, found), work))
+            written = yield from _STAGES.tell("close", write_set(plan, original, _apply(laid, found), work))
             remarks = tuple(_tell_ends(laid, found, info))
         with disk.writing(out):
             shutil.rmtree(temporary)
@@ -194,14 +191,10 @@ def conform(
             warnings=(*remarks, *document.warnings),
             alignment=tuple(_entry(name, one) for name, one in found.items()),
         )
-        yield from _told("verify", verify_set(work, document))
+        yield from _STAGES.tell("verify", verify_set(work, document))
         if plan.mp3:
-            document = yield from _told("mp3", add_listening_copies(work, document))
-        yield _progress("publish", 0.0)
-        with disk.writing(out):
-            manifest.write_manifest(work, document)
-            disk.sync_folder(work)
-        publish_set(work, plan.final)
+            document = yield from _STAGES.tell("mp3", add_listening_copies(work, document))
+        yield from _STAGES.tell("publish", publish_set(work, plan.final, document))
     return SplitResult(
         folder=str(plan.final),
         audio_s=info.frames / info.sample_rate,
@@ -429,24 +422,3 @@ def _entry(name: str, one: Alignment) -> manifest.AlignmentEntry:
         decision=one.decision.value,
         reason=one.reason,
     )
-
-
-# --- progress -------------------------------------------------------------------------------------------
-
-
-def _told(stage: str, steps: Generator[float, None, Outcome]) -> Generator[Progress, None, Outcome]:
-    """Run ``steps`` to their end, telling how far ``stage`` is."""
-    with closing(steps):
-        while True:
-            try:
-                done = next(steps)
-            except StopIteration as stop:
-                outcome: Outcome = stop.value
-                return outcome
-            yield _progress(stage, done)
-
-
-def _progress(stage: str, done: float) -> Progress:
-    begin = _STAGE_BEGINS[stage]
-    end = _STAGE_BEGINS.get(_STAGES[_STAGES.index(stage) + 1], 1.0)
-    return Progress(stage, begin + (end - begin) * min(done, 1.0))

@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,23 +38,13 @@ from stembridge.dsp import grid
 from stembridge.dsp.resample import StreamResampler, count_frames
 from stembridge.errors import ModelError, OutputError, RequestError, SourceError
 from stembridge.plane_file import PlaneFile
+from stembridge.stages import Stages
 from stembridge.types import Progress, Region, SplitRequest, SplitResult
 from stembridge_daemon.failpoints import failpoint
 from stembridge_daemon.worker.separators.base import SeparationPlan, Separator
 
 # Where each stage begins on the way from 0 to 1. Separating takes nearly all of the time with any real model.
-_STAGE_BEGINS = {
-    "decode": 0.0,
-    "read": 0.005,
-    "separate": 0.02,
-    "close": 0.95,
-    "verify": 0.98,
-    "mp3": 0.995,
-    "publish": 0.999,
-}
-_STAGES = (*_STAGE_BEGINS, "")
-
-Outcome = TypeVar("Outcome")
+_STAGES = Stages(decode=0.0, read=0.005, separate=0.02, close=0.95, verify=0.98, mp3=0.995, publish=0.999)
 
 _log = logging.getLogger(__name__)
 
@@ -156,22 +145,23 @@ def run_split(
             after_s = 3 * (clock() - began)
             stems = _StemPlanes(len(plan.stems), info.groups)
             separate_s = yield from _separate(task, mixtures, stems, temporary, stack, after_s)
-            written = yield from _told(
-                "close", write_set(plan, original, stems, work), after_each="pipeline-mid-write"
+            written = yield from _STAGES.tell(
+                "close",
+                write_set(plan, original, stems, work),
+                after_each=lambda: failpoint("pipeline-mid-write"),
             )
         with disk.writing(out):
             shutil.rmtree(temporary)
         document = describe_set(plan, original, written, manifest.timestamp(now()))
-        yield from _told("verify", verify_set(work, document))
+        yield from _STAGES.tell("verify", verify_set(work, document))
         if plan.mp3:
-            document = yield from _told("mp3", add_listening_copies(work, document))
-        yield _progress("publish", 0.0)
-        failpoint("pipeline-before-manifest")
-        with disk.writing(out):
-            manifest.write_manifest(work, document)
-            disk.sync_folder(work)
-        failpoint("pipeline-before-rename")
-        publish_set(work, plan.final)
+            document = yield from _STAGES.tell("mp3", add_listening_copies(work, document))
+        places = iter(("pipeline-before-manifest", "pipeline-before-rename"))
+        yield from _STAGES.tell(
+            "publish",
+            publish_set(work, plan.final, document),
+            after_each=lambda: failpoint(next(places)),
+        )
         failpoint("pipeline-after-rename")
     _log.info("published %s", plan.final)
     return SplitResult(
@@ -213,28 +203,12 @@ def choose_stems(request: SplitRequest, separator: Separator) -> _Delivery:
     return _Delivery(chosen, None if request.residual.is_fold else manifest.RESIDUAL, request.residual.value)
 
 
-def _told(
-    stage: str, steps: Generator[float, None, Outcome], after_each: str = ""
-) -> Generator[Progress, None, Outcome]:
-    """Run ``steps`` to their end, telling how far ``stage`` is; ``after_each`` names a failpoint."""
-    with closing(steps):
-        while True:
-            try:
-                done = next(steps)
-            except StopIteration as stop:
-                outcome: Outcome = stop.value
-                return outcome
-            yield _progress(stage, done)
-            if after_each:
-                failpoint(after_each)
-
-
 def _open_source(path: str, folder: Path) -> Generator[Progress, None, audio_io.SourceInfo]:
     """Return what is known of the source, decoded into ``folder`` first where libsndfile cannot read it."""
     if transcode.kind_of(path) is None:
         return audio_io.probe(path)
     with disk.writing(folder.parent.parent):
-        info = yield from _told("decode", transcode.transcode(path, folder))
+        info = yield from _STAGES.tell("decode", transcode.transcode(path, folder))
     return info
 
 
@@ -319,12 +293,6 @@ def _find_published(job_id: str, request: SplitRequest) -> SplitResult | None:
     )
 
 
-def _progress(stage: str, done: float, eta_s: float | None = None) -> Progress:
-    begin = _STAGE_BEGINS[stage]
-    end = _STAGE_BEGINS.get(_STAGES[_STAGES.index(stage) + 1], 1.0)
-    return Progress(stage, begin + (end - begin) * min(done, 1.0), eta_s)
-
-
 def _read_source(
     task: _Task, folder: Path, stack: ExitStack
 ) -> Generator[Progress, None, tuple[Original, list[_Mixture]]]:
@@ -364,7 +332,7 @@ def _read_source(
             scan.add(inside)
         position = end
         lay_down(stream.push(block))
-        yield _progress("read", (position + before) / total)
+        yield _STAGES.at("read", (position + before) / total)
         failpoint("pipeline-read")
     lay_down(stream.finish())
     mixtures = [
@@ -422,7 +390,7 @@ def _separate(
             # The first step also pays for what is set up once.
             measured = durations[1:] or durations
             eta_s = left * sum(measured) / len(measured) + after_s
-            yield _progress("separate", len(durations) / max(steps, 1), eta_s)
+            yield _STAGES.at("separate", len(durations) / max(steps, 1), eta_s)
     return sum(durations)
 
 

@@ -1,0 +1,49 @@
+"""The stages of long work, each with its share of the way from 0 to 1. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import TypeVar
+
+from stembridge.types import Progress
+
+Outcome = TypeVar("Outcome")
+
+
+class Stages:
+    """Tells how far work is as a whole from how far a stage is.
+
+    Parameters
+    ----------
+    begins : where each stage begins, 0..1, in the order in which they come
+    """
+
+    def __init__(self, **begins: float) -> None:
+        ends = [*list(begins.values())[1:], 1.0]
+        self._spans = {name: (begin, end) for (name, begin), end in zip(begins.items(), ends, strict=True)}
+
+    def at(self, stage: str, done: float, eta_s: float | None = None) -> Progress:
+        """Return the progress where ``done`` of ``stage`` is done, 0..1; more than 1 counts as 1."""
+        begin, end = self._spans[stage]
+        return Progress(stage, begin + (end - begin) * min(done, 1.0), eta_s)
+
+    def tell(
+        self,
+        stage: str,
+        steps: Generator[float, None, Outcome],
+        after_each: Callable[[], None] = lambda: None,
+    ) -> Generator[Progress, None, Outcome]:
+        """Run ``steps``, which yield the fraction that is done, tell their progress, return what they return.
+
+        Closing this generator closes ``steps``; ``after_each`` is called when it is resumed.
+        """
+        with closing(steps):
+            while True:
+                try:
+                    done = next(steps)
+                except StopIteration as stop:
+                    outcome: Outcome = stop.value
+                    return outcome
+                yield self.at(stage, done)
+                after_each()
