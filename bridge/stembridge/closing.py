@@ -104,6 +104,15 @@ class SetPlan:
         return self.closing_name is None
 
     @property
+    def has_mixture(self) -> bool:
+        """Whether the source is delivered as decoded, because nothing else can tell what the stems sum to.
+
+        Lossy sources are; so are floats that ffmpeg has decoded, of which a hash alone may not prove the null.
+        """
+        info = self.info
+        return info.is_lossy or (info.read_path != info.path and info.grid_bits is None)
+
+    @property
     def routing(self) -> ResidualPolicy:
         """What is done to the stems before the sum is closed."""
         return ResidualPolicy.OWN if self.policy == COMPLEMENT else ResidualPolicy(self.policy)
@@ -405,7 +414,7 @@ class _File:
 
 
 def _files(plan: SetPlan, work: Path, attempt: _Attempt) -> list[_File]:
-    names = (*plan.names, *((manifest.MIXTURE,) if plan.info.is_lossy else ()))
+    names = (*plan.names, *((manifest.MIXTURE,) if plan.has_mixture else ()))
     formats = [DOUBLE_FORMAT if name in attempt.wide else attempt.file_format for name in names]
     return [
         _File(name, chosen, work / manifest.file_name(plan.name, name, chosen.suffix))
@@ -588,7 +597,7 @@ def _conclude(plan: SetPlan, original: Original, attempt: _Attempt, found: _Foun
     sum_files = len(plan.names)
     return WrittenSet(
         stems=found.entries[:sum_files],
-        mixture=found.entries[sum_files] if plan.info.is_lossy else None,
+        mixture=found.entries[sum_files] if plan.has_mixture else None,
         grid=manifest.GridEntry(attempt.stem_bits, bits),
         claims=manifest.Claims(
             exact_f64=(

@@ -320,7 +320,7 @@ def _check_room(plan: SetPlan) -> None:
         disk.estimate_disk(
             frames=plan.info.frames,
             channels=plan.info.channels,
-            stems=len(plan.stems) + plan.info.is_lossy,
+            stems=len(plan.stems) + plan.has_mixture,
             model_frames=plan.info.frames,
             double_residual=plan.exact_float,
         ),

@@ -169,7 +169,7 @@ class Manifest:
 
     Parameters
     ----------
-    mixture : a lossy source as decoded, and no part of the sum
+    mixture : a lossy source, or floats that ffmpeg has decoded: what the stems sum to, and no part of the sum
     mono : stems of which the mid alone was delivered
     near_mono : stems with next to nothing in their side
     listening : MP3s of the stems, outside of every claim

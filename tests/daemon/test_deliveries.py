@@ -293,3 +293,24 @@ def test_a_file_that_ffmpeg_decodes_is_split_whole_and_keeps_its_title(tmp_path:
     assert b"Night Drive - drums\0" in (Path(result.folder) / "x - drums.wav").read_bytes()
     report = check_result(result.folder)
     assert report.holds and report.reference is Reference.HASH
+
+
+@pytest.mark.parametrize("is_on_grid", [True, False])
+def test_floats_that_ffmpeg_decodes_come_with_the_mixture_that_they_sum_to(
+    tmp_path: Path, is_on_grid: bool
+) -> None:
+    signal = make_noise(30_001, 2)
+    if is_on_grid:
+        signal = np.rint(signal * 2**15) / 2**15
+    plain = write_float(tmp_path / "plain.wav", signal, 48_000, "FLOAT")
+    path = tmp_path / "x.wv"
+    command = ["ffmpeg", "-v", "error", "-i", str(plain), "-c:a", "wavpack", "-sample_fmt", "fltp"]
+    subprocess.run([*command, str(path)], check=True)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
+    manifest, files = read_set(result.folder)
+    assert manifest.claims.exact_f64 == is_on_grid
+    path.unlink()
+    report = check_result(result.folder)
+    assert report.holds and report.reference is Reference.MIXTURE
+    error = np.abs(sum(files.values(), np.zeros_like(signal)) - signal.astype(np.float32)).max()
+    assert error <= manifest.claims.max_error < 2.0**-25

@@ -260,7 +260,7 @@ def _check_room(task: _Task) -> None:
         disk.estimate_disk(
             frames=region.frames,
             channels=info.channels,
-            stems=len(task.plan.stems) + info.is_lossy,
+            stems=len(task.plan.stems) + task.plan.has_mixture,
             model_frames=count_frames(region.frames, info.sample_rate, separator.sample_rate)
             + 2 * separator.segment_frames,
             double_residual=info.grid_bits is None or info.grid_bits > grid.STEM_BITS,
