@@ -227,3 +227,28 @@ def test_a_stem_above_2_is_rounded_to_what_float32_holds() -> None:
     closed = grid.close_integers(np.array([[5]]), 23, np.array([[[2.0 + unit]], [[-4.0 - 3 * unit]]]), 23)
     assert closed.files.ravel().tolist() == [2.0, -4.0 - 4 * unit, 5 * unit + 2.0 + 4 * unit]
     assert not grid.fits_float32(closed.files[2])
+
+
+def test_what_is_finer_than_the_stems_of_a_fold_moves_none_of_them_farther_than_rounding() -> None:
+    unit = 2.0**-23
+    stems = np.array([230 / 256, 0.0]).reshape(2, 1, 1) * unit
+    closed = grid.close_integers(np.array([[230]]), 31, stems, 23, is_fold=True)
+    assert closed.files.ravel().tolist() == [unit, -26 / 256 * unit]
+
+
+def test_a_coarser_grid_leaves_room_for_what_rounding_to_it_adds() -> None:
+    """Halves of the coarser unit, all of which go up: exactly 4.0 becomes more than its grid may hold."""
+    units = [2**22 - 1, 2**22 - 1, 2**22 - 1, 2**22 + 1]
+    stems = (np.array(units).reshape(4, 1, 1) + 0.5) * 2.0**-22
+    first = grid.close_integers(np.array([[0]]), 15, stems, 23)
+    assert first.positive_max == first.negative_max == 4.0
+    bits = grid.fitting_bits(15, first.positive_max, first.negative_max, 4)
+    closed = grid.close_integers(np.array([[0]]), 15, stems, bits)
+    assert bits == 21 and grid.claims_float32(bits, closed.positive_max, closed.negative_max)
+    assert not grid.claims_float32(22, grid.close_integers(np.array([[0]]), 15, stems, 22).positive_max, 0.0)
+
+
+def test_a_sum_that_is_right_as_listed_and_wrong_in_another_order_is_no_exact_one() -> None:
+    closed = grid.close_floats(np.array([[2.0**-60]]), np.array([[[1.0]], [[-1.0]]]), is_wide=True)
+    assert closed.files.ravel().tolist() == [1.0, -1.0, 2.0**-60]
+    assert closed.inexact_samples == 1 and closed.max_error == 2.0**-60
