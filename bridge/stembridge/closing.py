@@ -107,7 +107,7 @@ class SetPlan:
     def has_mixture(self) -> bool:
         """Whether the source is delivered as decoded, because nothing else can tell what the stems sum to.
 
-        Lossy sources are; so are floats that ffmpeg has decoded, of which a hash alone may not prove the null.
+        Lossy sources are; so are floats that ffmpeg has decoded, whose null a hash alone may not prove.
         """
         info = self.info
         return info.is_lossy or (info.read_path != info.path and info.grid_bits is None)
