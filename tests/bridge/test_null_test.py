@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fakes import AdversarialSeparator, FakeSeparator
+from fakes import AdversarialSeparator, FakeSeparator, ZeroSeparator
 from signals import make_noise, to_ints, write_float, write_pcm
 from splits import make_request, split_to_end
 from stembridge.errors import SourceError
 from stembridge.manifest import seal_text
 from stembridge.null_test import Reference, check_result, decibels
+from stembridge.types import Region, ResidualPolicy
 
 FRAMES = 3_000
 RATE = 44_100
@@ -147,6 +148,34 @@ def test_samples_off_the_grid_are_found_though_sum_and_hashes_agree(copy: Path) 
     report = check_result(copy)
     assert report.error_f64 == 0.0
     assert any("off the grid" in line for line in report.failures)
+    assert report.claims and not report.claims.exact_f64 and not report.claims.exact_f32_any_order
+
+
+@pytest.mark.parametrize("has_original", [True, False])
+def test_one_unit_in_one_sample_is_found_though_every_hash_of_the_files_was_made_to_fit(
+    copy: Path, has_original: bool
+) -> None:
+    path = copy / "x - bass.wav"
+    data = bytearray(path.read_bytes())
+    at = find_data(bytes(data)) + 8 * 2_222
+    data[at : at + 4] = (np.frombuffer(data[at : at + 4], "<f4") + np.float32(2.0**-23)).tobytes()
+    path.write_bytes(data)
+
+    def change(document: dict[str, Any]) -> None:
+        document["stems"][1].update(
+            sha256=hashlib.sha256(data[find_data(bytes(data)) :]).hexdigest(),
+            sha256_file=hashlib.sha256(data).hexdigest(),
+        )
+        if not has_original:
+            document["source"].update(path="/gone/x.wav")
+
+    edit(copy, change)
+    (failure, *others) = check_result(copy).failures
+    if has_original:
+        assert failure == "64-bit sums are off by up to -138.5 dBFS, first at frame 2222"
+        assert others == ["32-bit sums are off by up to -138.5 dBFS"]
+    else:
+        assert failure == "the files do not sum to the original: sha256_pcm differs" and not others
 
 
 CLAIMS: list[tuple[tuple[str, ...], Any]] = [
@@ -235,3 +264,61 @@ def test_a_lossy_set_is_held_against_its_mixture_file(tmp_path: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     assert any("mixture" in line for line in check_result(folder).failures)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (("mixture", "sha256"), "x - mixture.wav' is not what was written: its sha256 differs"),
+        (("mixture", "sha256_file"), "x - mixture.wav' is not what was written: its sha256_file differs"),
+        (("source", "sha256_pcm"), "x - mixture.wav' is not the mixture: its sha256_pcm differs"),
+    ],
+)
+def test_every_hash_of_a_mixture_file_is_held_against_it(
+    tmp_path: Path, keys: tuple[str, str], words: str
+) -> None:
+    source = write_float(tmp_path / "x.ogg", make_noise(FRAMES, 2), RATE, "VORBIS", "OGG")
+    folder = Path(split_to_end(make_request(source, tmp_path / "out"), SEPARATOR)[0].folder)
+    edit(folder, lambda d: d[keys[0]].update({keys[1]: "0" * 64}))
+    assert [line.replace("'", "", 1) for line in check_result(folder).failures] == [words]
+
+
+def test_a_64_bit_file_is_no_part_of_a_32_bit_sum_however_quiet_it_is(tmp_path: Path) -> None:
+    ints = to_ints(make_noise(FRAMES, 2, level=2.0**-11), 32)
+    source = write_pcm(tmp_path / "x.wav", ints, RATE, 32)
+    folder = Path(split_to_end(make_request(source, tmp_path / "out"), ZeroSeparator())[0].folder)
+    report = check_result(folder)
+    assert (
+        report.holds and report.claims and max(report.claims.positive_max, report.claims.negative_max) < 0.001
+    )
+    assert report.claims.exact_f64 and not report.claims.exact_f32_any_order
+    edit(folder, lambda d: d["claims"].update(exact_f32_any_order=True))
+    assert check_result(folder).failures == (
+        "claim exact_f32_any_order = True does not hold: False was found",
+    )
+
+
+@pytest.mark.parametrize("policy", [ResidualPolicy.OWN, ResidualPolicy.HF_ENVELOPE])
+@pytest.mark.parametrize("level", [None, -3.0, 0.01])
+def test_a_residual_as_loud_as_the_mixture_cannot_be_stated_away(
+    tmp_path: Path, policy: ResidualPolicy, level: float | None
+) -> None:
+    source = write_pcm(tmp_path / "x.wav", to_ints(make_noise(FRAMES, 1), 16), RATE, 16)
+    request = make_request(source, tmp_path / "out", residual=policy)
+    folder = Path(split_to_end(request, ZeroSeparator())[0].folder)
+    assert check_result(folder).holds
+    edit(folder, lambda d: d["residual"].update(level_db=level))
+    assert check_result(folder).failures == (f"residual level_db = {level} does not hold: 0.0 was found",)
+
+
+def test_a_set_of_a_region_is_held_against_that_region(tmp_path: Path) -> None:
+    source = write_pcm(tmp_path / "x.wav", to_ints(make_noise(90_000, 1), 16), RATE, 16)
+    request = make_request(source, tmp_path / "out", region=Region(5_000, 80_000))
+    folder = Path(split_to_end(request, SEPARATOR)[0].folder)
+    report = check_result(folder)
+    assert report.holds and report.reference is Reference.ORIGINAL
+    path = folder / "x - bass.wav"
+    data = bytearray(path.read_bytes())
+    data[-3 * 10_000] ^= 1
+    path.write_bytes(data)
+    assert check_result(folder).first_bad_frame == 70_000

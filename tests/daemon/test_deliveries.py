@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -11,11 +14,12 @@ import soundfile
 from numpy.typing import NDArray
 
 from fakes import SOURCES, FakeSeparator, IdentitySeparator
-from signals import make_music, make_noise, to_ints, write_float, write_pcm
+from signals import make_music, make_noise, read_wav, to_ints, write_float, write_pcm
 from splits import assert_exact, make_request, read_set, split_to_end
 from stembridge.errors import RequestError, SourceError
 from stembridge.null_test import Reference, check_result
 from stembridge.types import Region, ResidualPolicy
+from stembridge_daemon.worker.pipeline import run_split
 
 Signal = NDArray[np.float64]
 
@@ -78,6 +82,40 @@ def test_a_multichannel_stem_says_where_its_speakers_stand(tmp_path: Path) -> No
         assert int.from_bytes(header[at + 20 : at + 24], "little") in (0x3F, 0x60F)
 
 
+@pytest.mark.parametrize(
+    ("mask", "channels", "groups"),
+    [
+        (0x33, 4, ((0, 1), (2, 3))),
+        (0x107, 4, ((0, 1), (2,), (3,))),
+        (0x3F, 6, ((0, 1), (2,), (3,), (4, 5))),
+        (0x60F, 6, ((0, 1), (2,), (3,), (4, 5))),
+        (0x0F, 4, ((0, 1), (2,), (3,))),
+    ],
+)
+def test_the_speakers_of_the_source_are_those_of_every_stem_and_mono_is_a_mid_of_each_pair(
+    tmp_path: Path, mask: int, channels: int, groups: tuple[tuple[int, ...], ...]
+) -> None:
+    ints = to_ints(make_noise(3_000, channels), 16)
+    path = write_pcm(tmp_path / "x.wav", ints, MODEL_HZ, 16, "WAVEX")
+    data = bytearray(path.read_bytes())
+    at = data.index(b"fmt ") + 28
+    data[at : at + 4] = mask.to_bytes(4, "little")
+    path.write_bytes(data)
+    result, _ = split_to_end(make_request(path, tmp_path / "out", mono=("drums",)), PairSeparator())
+    manifest, files = read_set(result.folder)
+    assert manifest.source.groups == groups
+    for file in Path(result.folder).glob("*.wav"):
+        header = file.read_bytes()[:120]
+        at = header.index(b"fmt ") + 28
+        assert int.from_bytes(header[at : at + 4], "little") == mask
+    for group in groups:
+        left, right = ints[group[0]] / 2.0**15, ints[group[-1]] / 2.0**15
+        mid = 0.25 * left + 0.125 * right
+        for channel in group:
+            assert np.abs(files["drums"][channel] - mid).max() <= 2.0**-23
+    assert_exact(files, ints / 2.0**15, float32=True)
+
+
 def test_a_mono_stem_is_its_mid_and_the_residual_takes_its_side(tmp_path: Path) -> None:
     ints = to_ints(make_music(30_000, 2, MODEL_HZ), 24)
     path = write_pcm(tmp_path / "x.wav", ints, MODEL_HZ, 24)
@@ -93,6 +131,57 @@ def test_a_mono_stem_is_its_mid_and_the_residual_takes_its_side(tmp_path: Path) 
     sides = sum(plain[name] - files[name] for name in ("vocals", "bass"))
     assert np.abs(files["residual"] - plain["residual"] - sides).max() <= 2.0**-22
     assert_exact(files, ints / 2.0**23, float32=True)
+
+
+class PeakSeparator(FakeSeparator):
+    """One sample of the drums is ``peak``, and two other stems take it back."""
+
+    def __init__(self, peak: float) -> None:
+        super().__init__()
+        self._peak = peak
+
+    def estimate(self, mixture: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        stems = np.zeros((4, *mixture.shape), np.float32)
+        stems[:3, 0, 40] = self._peak, -self._peak / 2, -self._peak / 2
+        return stems
+
+
+@pytest.mark.parametrize(
+    ("file_format", "peak", "fits"),
+    [
+        ("auto", -1.0, True),
+        ("auto", 1 - 2.0**-23, True),
+        ("auto", 1.0, False),
+        ("auto", -1 - 2.0**-23, False),
+        ("flac24", -1.0, True),
+        ("flac24", 1 - 2.0**-23, True),
+        ("flac24", 1.0, False),
+        ("wav16", -1.0, True),
+        ("wav16", 1 - 2.0**-15, True),
+        ("wav16", 1 - 2.0**-17, False),
+        ("aiff16", -1 - 2.0**-15, False),
+    ],
+)
+def test_integers_hold_all_of_their_range_and_nothing_beyond(
+    tmp_path: Path, file_format: str, peak: float, fits: bool
+) -> None:
+    ints = to_ints(make_noise(50, 2), 16)
+    path = write_pcm(tmp_path / "x.wav", ints, MODEL_HZ, 16)
+    result, _ = split_to_end(make_request(path, tmp_path / "out", format=file_format), PeakSeparator(peak))
+    manifest, files = read_set(result.folder)
+    width = "PCM_16" if file_format.endswith("16") else "PCM_24"
+    assert {entry.subtype for entry in manifest.stems} == {width if fits else "FLOAT"}
+    assert files["drums"][0, 40] == peak
+    assert_exact(files, ints / 2.0**15, float32=True)
+    said = [line for line in result.warnings if "written as" in line]
+    assert len(said) == (not fits and file_format != "auto")
+
+
+def test_the_peak_that_did_not_fit_is_named_whatever_its_sign(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(50, 2), 16), MODEL_HZ, 16)
+    request = make_request(path, tmp_path / "out", format="flac16")
+    result, _ = split_to_end(request, PeakSeparator(-1.5))
+    assert "flac16 does not hold a peak of +3.5 dBFS: written as 32-bit float WAV" in result.warnings
 
 
 class NarrowSeparator(FakeSeparator):
@@ -134,6 +223,33 @@ def test_mp3s_are_for_listening_begin_at_frame_0_and_change_nothing_else(tmp_pat
     assert check_result(result.folder).holds
     (Path(result.folder) / "mp3" / "x - drums.mp3").unlink()
     assert check_result(result.folder).holds, "no claim speaks of the MP3s"
+
+
+class SideSeparator(FakeSeparator):
+    """Bass whose side is ``side_db`` re its mid, of a mixture with as much side as mid."""
+
+    def __init__(self, side_db: float) -> None:
+        super().__init__()
+        self._gain = 10.0 ** (side_db / 20.0)
+
+    def estimate(self, mixture: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        stems = np.zeros((4, *mixture.shape), np.float32)
+        mid = mixture.mean(axis=0)
+        stems[1] = mid + self._gain * (mixture - mid)
+        return stems
+
+
+@pytest.mark.parametrize(
+    ("side_db", "mono", "found"), [(-39.9, (), ()), (-40.1, (), ("bass",)), (-60, "bass", ())]
+)
+def test_a_stem_is_near_mono_from_40_db_on_unless_it_is_silent_or_mono(
+    tmp_path: Path, side_db: float, mono: str | tuple[str, ...], found: tuple[str, ...]
+) -> None:
+    mid, side = make_noise(30_000, 1), make_noise(30_000, 1)[:, ::-1]
+    path = write_pcm(tmp_path / "x.wav", to_ints(np.vstack([mid + side, mid - side]), 24), MODEL_HZ, 24)
+    request = make_request(path, tmp_path / "out", mono=(mono,) if mono else ())
+    result, _ = split_to_end(request, SideSeparator(side_db))
+    assert read_set(result.folder)[0].near_mono == found
 
 
 def test_mp3s_of_more_channels_than_mp3_holds_are_refused(tmp_path: Path) -> None:
@@ -196,7 +312,7 @@ def test_a_stem_beyond_full_scale_takes_the_whole_set_to_floats(tmp_path: Path) 
     assert any("wav16 does not hold a peak of +" in line for line in result.warnings)
     auto, _ = split_to_end(make_request(path, tmp_path / "b"), Loud())
     assert {entry.subtype for entry in read_set(auto.folder)[0].stems} == {"FLOAT"}
-    assert not any("wav" in line for line in auto.warnings)
+    assert not any("written as" in line for line in auto.warnings)
     assert sorted(p.suffix for p in Path(auto.folder).iterdir()) == [".json"] + [".wav"] * 5
 
 
@@ -242,11 +358,9 @@ def test_a_region_moves_the_timestamp_of_every_stem_and_no_stem_of_another_file_
     bext = bytearray(602)
     bext[:5] = b"a mix"
     bext[338:346] = (3_600 * MODEL_HZ).to_bytes(8, "little")
-    data = plain.read_bytes()
-    chunk = b"bext" + len(bext).to_bytes(4, "little") + bext
-    size = (len(data) - 8 + len(chunk)).to_bytes(4, "little")
     stamped = tmp_path / "stamped.wav"
-    stamped.write_bytes(data[:4] + size + data[8:12] + chunk + data[12:])
+    stamped.write_bytes(plain.read_bytes())
+    with_chunks(stamped, (b"bext", bytes(bext)))
     region = Region(1_000, 20_000)
     for path, wanted in ((stamped, 3_600 * MODEL_HZ + 1_000), (plain, None)):
         result, _ = split_to_end(make_request(path, tmp_path / "out", region=region), FakeSeparator())
@@ -258,6 +372,98 @@ def test_a_region_moves_the_timestamp_of_every_stem_and_no_stem_of_another_file_
                 at = header.index(b"bext") + 8
                 assert int.from_bytes(header[at + 338 : at + 346], "little") == wanted
                 assert header[at : at + 5] == b"a mix"
+
+
+def with_chunks(path: Path, *chunks: tuple[bytes, bytes]) -> Path:
+    """Put chunks of even length before the first one of a WAV."""
+    data = path.read_bytes()
+    added = b"".join(name + len(content).to_bytes(4, "little") + content for name, content in chunks)
+    size = (len(data) - 8 + len(added)).to_bytes(4, "little")
+    path.write_bytes(data[:4] + size + data[8:12] + added + data[12:])
+    return path
+
+
+def find_chunks(path: Path) -> list[tuple[bytes, bytes]]:
+    """Return names and contents of all chunks of a WAV."""
+    data, at, found = path.read_bytes(), 12, []
+    while at < len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        found.append((data[at : at + 4], data[at + 8 : at + 8 + length]))
+        at += 8 + length + length % 2
+    return found
+
+
+def test_a_stem_has_one_title_and_the_cue_points_of_the_region(tmp_path: Path) -> None:
+    title = b"INFOINAM" + (12).to_bytes(4, "little") + b"Night Drive\0"
+    cues = [(1, 900), (2, 1_000), (3, 20_999), (4, 21_000)]
+    cue = len(cues).to_bytes(4, "little") + b"".join(
+        struct.pack("<II4sIII", name, frame, b"data", 0, 0, frame) for name, frame in cues
+    )
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(30_000, 2), 16), MODEL_HZ, 16)
+    with_chunks(path, (b"LIST", title), (b"cue ", cue))
+    request = make_request(path, tmp_path / "out", region=Region(1_000, 20_000))
+    result, _ = split_to_end(request, FakeSeparator())
+    for file in Path(result.folder).glob("*.wav"):
+        chunks = find_chunks(file)
+        assert len([True for name, data in chunks if name == b"LIST" and data[:4] == b"INFO"]) == 1
+        assert file.read_bytes().count(b"INAM") == 1 and file.read_bytes().count(b"Night Drive") == 1
+        points = dict(chunks)[b"cue "]
+        frames = [struct.unpack_from("<I", points, 4 + 24 * i + 20)[0] for i in range(len(points) // 24)]
+        assert frames == [0, 19_999]
+    assert check_result(result.folder).holds
+
+
+@pytest.mark.parametrize(("file_format", "container"), [("flac16", "FLAC"), ("aiff16", "AIFF")])
+def test_a_format_that_has_no_place_for_chunks_says_so_where_there_are_any(
+    tmp_path: Path, file_format: str, container: str
+) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(100, 2), 16), MODEL_HZ, 16)
+    words = f"{container} carries no RIFF chunks"
+    plain, _ = split_to_end(make_request(path, tmp_path / "a", format=file_format), FakeSeparator())
+    assert not any(words in line for line in plain.warnings)
+    with_chunks(path, (b"bext", bytes(602)))
+    result, _ = split_to_end(make_request(path, tmp_path / "b", format=file_format), FakeSeparator())
+    assert len([line for line in result.warnings if words in line]) == 1
+
+
+@pytest.mark.parametrize(("frames", "subtype"), [(1_000, "PCM_24"), (1_001, "FLOAT")])
+def test_aiff_is_left_where_it_could_not_count_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, subtype: str
+) -> None:
+    monkeypatch.setattr("stembridge.closing._MAX_AIFF_BYTES", 3 * 2 * 1_000)
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(frames, 2), 16), MODEL_HZ, 16)
+    result, _ = split_to_end(make_request(path, tmp_path / "out", format="aiff24"), FakeSeparator())
+    assert {entry.subtype for entry in read_set(result.folder)[0].stems} == {subtype}
+    said = "AIFF ends at 4 GiB: written as 32-bit float WAV" in result.warnings
+    assert said == (subtype == "FLOAT")
+
+
+def test_a_float_source_is_as_fine_as_its_finest_block(tmp_path: Path) -> None:
+    signal = np.rint(make_noise(100_000, 1) * 2**15) / 2**15
+    found = []
+    for bits, begin in ((15, 0), (23, 40_000), (30, 80_000)):
+        signal[:, begin:] += 2.0**-bits
+        path = write_float(tmp_path / f"{bits}.wav", signal, MODEL_HZ, "DOUBLE")
+        result, _ = split_to_end(make_request(path, tmp_path / "out", exact_float=True), FakeSeparator())
+        manifest, files = read_set(result.folder)
+        found.append((manifest.grid.residual_bits, manifest.stems[-1].subtype))
+        assert manifest.claims.exact_f64
+        assert_exact(files, signal, float32=bits < 30)
+    assert found == [(23, "FLOAT"), (23, "FLOAT"), (None, "DOUBLE")]
+
+
+def test_a_lossy_mixture_beyond_full_scale_is_delivered_as_it_was_decoded(tmp_path: Path) -> None:
+    """Every stem would fit, and the sum they are held against would not."""
+    path = write_float(tmp_path / "x.ogg", make_noise(20_000, 2, level=0.7), MODEL_HZ, "VORBIS", "OGG")
+    decoded = soundfile.read(path, always_2d=True)[0].T
+    assert 1.0 < np.abs(decoded).max() < 1.9
+    result, _ = split_to_end(make_request(path, tmp_path / "out", format="wav24"), FakeSeparator())
+    manifest, files = read_set(result.folder)
+    assert max(np.abs(stem).max() for stem in files.values()) < 1.0
+    assert {entry.subtype for entry in (*manifest.stems, manifest.mixture) if entry} == {"FLOAT"}
+    mixture, _ = read_wav(Path(result.folder) / "x - mixture.wav")
+    assert np.abs(mixture - decoded).max() <= 2.0**-24
+    assert_exact(files, mixture, float32=manifest.claims.exact_f32_any_order)
 
 
 @pytest.mark.parametrize(
@@ -314,3 +520,39 @@ def test_floats_that_ffmpeg_decodes_come_with_the_mixture_that_they_sum_to(
     assert report.holds and report.reference is Reference.MIXTURE
     error = np.abs(sum(files.values(), np.zeros_like(signal)) - signal.astype(np.float32)).max()
     assert error <= manifest.claims.max_error < 2.0**-25
+
+
+def test_a_cancel_while_ffmpeg_decodes_ends_it_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, programs = tmp_path / "in", tmp_path / "bin"
+    source.mkdir()
+    programs.mkdir()
+    plain = write_pcm(tmp_path / "plain.wav", to_ints(make_noise(30_000, 2), 16), 48_000, 16)
+    path = source / "x.m4a"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(plain), "-c:a", "alac", str(path)], check=True)
+    (programs / "ffprobe").symlink_to(str(shutil.which("ffprobe")))
+    # An ffmpeg that reports once and then never ends; its last argument is the file that it writes.
+    endless = programs / "ffmpeg"
+    endless.write_text(
+        f'#!/bin/sh\necho $$ > {tmp_path}/pid\nfor last; do :; done\necho > "${{last#file:}}"\n'
+        "echo out_time_us=N/A\necho out_time_us=500000\nexec /bin/sleep 1000\n"
+    )
+    endless.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    running = run_split("job", make_request(path, tmp_path / "deep" / "out"), FakeSeparator())
+    assert next(running).stage == "decode"
+    assert list((tmp_path / "deep").rglob("decoded.wav"))
+    running.close()
+    assert not (tmp_path / "deep").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_what_a_user_should_know_of_the_file_is_a_warning_of_the_result(tmp_path: Path) -> None:
+    path = tmp_path / "x.aac"
+    plain = write_pcm(tmp_path / "plain.wav", to_ints(make_noise(30_000, 2), 16), 48_000, 16)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(plain), "-f", "adts", str(path)], check=True)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
+    manifest, _ = read_set(result.folder)
+    assert "AAC without a container" in result.warnings[0] and result.warnings == manifest.warnings

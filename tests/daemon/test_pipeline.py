@@ -5,12 +5,16 @@ A residual closes any sum, so the stems themselves are held too: `assert_stems` 
 
 from __future__ import annotations
 
+import inspect
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,10 +23,11 @@ from numpy.typing import NDArray
 from fakes import FakeSeparator, IdentitySeparator, ZeroSeparator
 from signals import make_music, make_noise, to_ints, write_float, write_pcm
 from splits import assert_exact, make_request, read_set, split_to_end
+from stembridge import disk
 from stembridge.dsp.resample import count_frames, resample_blocks
 from stembridge.errors import ModelError, OutputError, RequestError, SourceError, StembridgeError
 from stembridge.null_test import check_result
-from stembridge.types import Region
+from stembridge.types import Region, ResidualPolicy
 from stembridge_daemon.failpoints import VARIABLE
 from stembridge_daemon.worker.pipeline import run_split
 from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan, Separator
@@ -265,7 +270,8 @@ def test_a_result_that_is_already_there_is_returned_and_not_made_again(tmp_path:
     first, _ = split_to_end(request, FakeSeparator())
     stamp = (Path(first.folder) / "stems.json").stat().st_mtime_ns
     second, told = split_to_end(request, FakeSeparator())
-    assert second.folder == first.folder and not told
+    assert not told and second == replace(first, separate_s=0.0, total_s=0.0)
+    assert second.warnings and second.residual_db is not None
     assert (Path(first.folder) / "stems.json").stat().st_mtime_ns == stamp
     (Path(first.folder) / "x - drums.wav").unlink()
     with pytest.raises(OutputError, match="was changed"):
@@ -412,6 +418,41 @@ def test_a_split_that_has_no_room_is_refused_before_it_starts(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+def measure_tree(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    ("subtype", "container", "fields"),
+    [
+        ("PCM_16", "WAV", {"format": "wav32f"}),
+        ("PCM_32", "WAV", {}),
+        ("FLOAT", "WAV", {"exact_float": True}),
+        ("VORBIS", "OGG", {}),
+        ("PCM_24", "WAV", {"residual": ResidualPolicy.EQUAL}),
+    ],
+)
+def test_a_disk_with_less_room_than_a_split_takes_is_refused_before_the_first_sample(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    subtype: str,
+    container: str,
+    fields: dict[str, str | bool | ResidualPolicy],
+) -> None:
+    path = write_float(tmp_path / "x", make_noise(200_000, 2), 48_000, subtype, container)
+    request = make_request(path, tmp_path / "out", **fields)
+    running = run_split("job", request, FakeSeparator())
+    taken = max(measure_tree(tmp_path / "out") for _ in running)
+    assert taken > 200_000 * 2 * 4 * 7
+    free = taken + disk.MARGIN_BYTES - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(OutputError, match="MB free, the split needs"):
+        next(run_split("another", request, FakeSeparator()))
+    # Nor is much more asked for than is taken.
+    free = taken * 3 // 2 + disk.MARGIN_BYTES
+    split_to_end(request, FakeSeparator(), job_id="third")
+
+
 def test_stems_that_the_model_does_not_know_are_refused(tmp_path: Path) -> None:
     path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(500, 2), 16), MODEL_HZ, 16)
     with pytest.raises(ModelError, match=r"knows no stem 'kazoo' .it knows drums, bass, other, vocals"):
@@ -537,3 +578,93 @@ def test_a_killed_split_runs_again_to_one_whole_result(tmp_path: Path, name: str
     assert bool(told) != is_published
     assert [p.name for p in out.iterdir()] == [Path(result.folder).name]
     assert check_result(result.folder).holds
+
+
+class KeptSeparator(FakeSeparator):
+    """Keeps hold of what it handed out, so that only a close can end it."""
+
+    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
+        self.running = super().separate(reader, plan)
+        return self.running
+
+
+def test_a_cancel_ends_the_separator(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(100_000, 2), 16), MODEL_HZ, 16)
+    separator = KeptSeparator()
+    running = run_split("job", make_request(path, tmp_path / "out"), separator)
+    assert any(progress.stage == "separate" for progress in running)
+    running.close()
+    assert inspect.getgeneratorstate(separator.running) == inspect.GEN_CLOSED  # type: ignore[arg-type]
+
+
+def test_a_separator_of_one_channel_refuses_pairs_and_splits_mono(tmp_path: Path) -> None:
+    separator = FakeSeparator()
+    separator.channels = 1
+    pair = write_pcm(tmp_path / "pair.wav", to_ints(make_noise(3_000, 2), 16), MODEL_HZ, 16)
+    with pytest.raises(SourceError, match=r"pair.wav' has pairs of channels, fake takes 1"):
+        split_to_end(make_request(pair, tmp_path / "out"), separator)
+    mono = write_pcm(tmp_path / "mono.wav", to_ints(make_noise(3_000, 1), 16), MODEL_HZ, 16)
+    assert check_result(split_to_end(make_request(mono, tmp_path / "out"), separator)[0].folder).holds
+
+
+@pytest.mark.parametrize("is_deterministic", [True, False])
+def test_a_manifest_says_whether_another_run_gives_the_same_bytes(
+    tmp_path: Path, is_deterministic: bool
+) -> None:
+    separator = FakeSeparator()
+    separator.is_deterministic = is_deterministic
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(500, 1), 16), MODEL_HZ, 16)
+    manifest, _ = read_set(split_to_end(make_request(path, tmp_path / "out"), separator)[0].folder)
+    assert manifest.deterministic == is_deterministic
+
+
+def test_each_group_of_channels_is_scaled_by_its_own_moments_over_the_region_alone(tmp_path: Path) -> None:
+    class Moments(FakeSeparator):
+        def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
+            seen.append((reader.mean, reader.deviation, reader.read(-1_000, reader.frames + 2_000)))
+            return super().separate(reader, plan)
+
+    seen: list[tuple[float, float, NDArray[np.float32]]] = []
+    signal = make_noise(90_000, 5) * np.array([0.2, 0.4, 0.6, 0.8, 1.0])[:, None]
+    signal[:, :10_000] *= 0.1
+    signal[:, 50_000:] += 0.1 * np.arange(5)[:, None]
+    ints = to_ints(signal, 24)
+    path = write_pcm(tmp_path / "x.wav", ints, MODEL_HZ, 24, "WAVEX")
+    region = Region(10_000, 70_000)
+    separator = Moments(step_frames=50_000)
+    result, _ = split_to_end(make_request(path, tmp_path / "out", region=region), separator)
+    groups = read_set(result.folder)[0].source.groups
+    assert groups == ((0, 1), (2,), (3, 4)) and len(seen) == 3
+    for group, (mean, deviation, context) in zip(groups, seen, strict=True):
+        wanted = ints[list(group), 9_000:81_000] / 2.0**23
+        assert np.abs(context - wanted).max() <= 2.0**-24
+        average = wanted[:, 1_000:-1_000].mean(axis=0)
+        assert (mean, deviation) == pytest.approx((average.mean(), average.std(ddof=1)), rel=1e-6)
+
+
+def test_two_jobs_into_one_folder_do_not_touch_each_other(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(30_000, 2), 16), MODEL_HZ, 16)
+    out = tmp_path / "deep" / "out"
+    first, second, third = (run_split(name, make_request(path, out), FakeSeparator()) for name in "abc")
+    for running in (first, second, third):
+        next(running)
+    # The folder was made by the first, and is not taken away under the others.
+    first.close()
+    for _ in second:
+        third.send(None)
+    third.close()
+    (published,) = out.iterdir()
+    assert check_result(published).holds and read_set(published)[0].job == "b"
+
+
+def test_a_link_that_leads_nowhere_in_the_results_place_is_left_alone(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(3_000, 2), 16), MODEL_HZ, 16)
+    folder = Path(split_to_end(make_request(path, tmp_path / "other"), FakeSeparator())[0].folder)
+    running = run_split("job", make_request(path, tmp_path / "out"), FakeSeparator())
+    next(running)
+    taken = tmp_path / "out" / folder.name
+    taken.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match=r"fake__.*' exists"):
+        for _ in running:
+            pass
+    assert taken.is_symlink() and list((tmp_path / "out").iterdir()) == [taken]
