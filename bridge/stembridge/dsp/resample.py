@@ -44,6 +44,11 @@ def count_frames(frames: int, rate_in: int, rate_out: int) -> int:
     return -(-frames * rate_out // rate_in)
 
 
+def reach_frames(rate_in: int, rate_out: int) -> int:
+    """Return how many frames at ``rate_in`` beyond its ends a stream can use: 0 where nothing is resampled."""
+    return 0 if rate_in == rate_out else PAD_FRAMES * max(1, -(-rate_in // rate_out))
+
+
 class StreamResampler:
     """A stream that is pushed in at one rate and comes out at another, cropped to the frames asked for.
 
@@ -73,7 +78,7 @@ class StreamResampler:
             return
         common = gcd(rate_in, rate_out)
         step_in, step_out = rate_in // common, rate_out // common
-        self._pad = PAD_FRAMES * max(1, -(-rate_in // rate_out))
+        self._pad = reach_frames(rate_in, rate_out)
         # Input frame `origin` must fall on an output frame: lead + origin is a multiple of step_in.
         self._lead = -(-(self._pad + origin) // step_in) * step_in - origin
         self._skip = (self._lead + origin) // step_in * step_out + first

@@ -35,7 +35,7 @@ from stembridge.closing import (
 )
 from stembridge.delivery import check_delivery
 from stembridge.dsp import grid
-from stembridge.dsp.resample import StreamResampler, count_frames
+from stembridge.dsp.resample import StreamResampler, count_frames, reach_frames
 from stembridge.errors import ModelError, OutputError, RequestError, SourceError
 from stembridge.plane_file import PlaneFile
 from stembridge.stages import Stages
@@ -51,7 +51,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Mixture:
-    """Some channels of the mixture at the model's rate, as `MixtureReader` promises it."""
+    """Some channels of the mixture at the model's rate, as `MixtureReader` promises it.
+
+    ``lead`` frames before the region, and some behind it, are separated with it where the source has them: the
+    way back to the source's rate needs them to come out right at the region's ends.
+    """
 
     rows: tuple[int, ...]
     channels: int
@@ -60,9 +64,10 @@ class _Mixture:
     deviation: float
     samples: PlaneFile
     context: int
+    lead: int
 
     def read(self, start: int, frames: int) -> NDArray[np.float32]:
-        samples = self.samples.read(start + self.context, frames, self.rows)
+        samples = self.samples.read(start + self.context - self.lead, frames, self.rows)
         return samples if len(samples) == self.channels else np.repeat(samples, self.channels, axis=0)
 
 
@@ -335,8 +340,11 @@ def _read_source(
         yield _STAGES.at("read", (position + before) / total)
         failpoint("pipeline-read")
     lay_down(stream.finish())
+    edge = reach_frames(rate_out, rate_in)
+    lead = min(context, edge)
+    frames = lead + item + min(beyond, edge)
     mixtures = [
-        _Mixture(group, separator.channels, item, found.mean, found.deviation(), planes, context)
+        _Mixture(group, separator.channels, frames, found.mean, found.deviation(), planes, context, lead)
         for group, found in zip(info.groups, statistics, strict=True)
     ]
     return scan.finish(), mixtures
@@ -401,7 +409,11 @@ def _separate_group(
     info, separator, clock = task.plan.info, task.separator, task.clock
     order = [plan.sources.index(source) for source in task.plan.stems]
     stream = StreamResampler(
-        planes.planes, separator.sample_rate, info.sample_rate, frames=task.plan.region.frames
+        planes.planes,
+        separator.sample_rate,
+        info.sample_rate,
+        origin=mixture.lead,
+        frames=task.plan.region.frames,
     )
     is_native = separator.sample_rate == info.sample_rate
     position = 0
