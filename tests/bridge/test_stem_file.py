@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from signals import make_music, make_noise, read_wav
 from stembridge.audio_io import BLOCK_FRAMES
 from stembridge.errors import SourceError
-from stembridge.stem_file import StemReader, listening_copy, open_writer, read_stem, write_mp3
+from stembridge.stem_file import StemReader, hash_file, listening_copy, open_writer, read_stem, write_mp3
 from stembridge.types import DOUBLE_FORMAT, FILE_FORMATS, FileFormat
 
 Signal = NDArray[np.float64]
@@ -180,6 +180,12 @@ def test_a_writer_that_is_left_by_an_error_is_closed_and_one_can_close_twice(
     writer.close()
     writer.close()
     assert writer.sha256_file == hashlib.sha256((tmp_path / "y").read_bytes()).hexdigest()
+
+
+def test_a_file_is_hashed_from_its_first_byte_wherever_it_was_read_to() -> None:
+    file = io.BytesIO(b"0123456789")
+    file.seek(4)
+    assert hash_file(file) == hashlib.sha256(b"0123456789").hexdigest()
 
 
 def test_what_is_no_stem_is_refused_by_name(tmp_path: Path) -> None:

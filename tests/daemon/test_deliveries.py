@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fakes import SOURCES, FakeSeparator, IdentitySeparator
 from signals import make_music, make_noise, read_wav, to_ints, write_float, write_pcm
 from splits import assert_exact, make_request, read_set, split_to_end
-from stembridge.errors import RequestError, SourceError
+from stembridge.errors import OutputError, RequestError, SourceError
 from stembridge.null_test import Reference, check_result
 from stembridge.types import Region, ResidualPolicy
 from stembridge_daemon.worker.pipeline import run_split
@@ -522,9 +522,8 @@ def test_floats_that_ffmpeg_decodes_come_with_the_mixture_that_they_sum_to(
     assert error <= manifest.claims.max_error < 2.0**-25
 
 
-def test_a_cancel_while_ffmpeg_decodes_ends_it_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def put_ffmpeg_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """Return an M4A for which ``script`` stands in for ffmpeg; ``$last`` is the file that it is to write."""
     source, programs = tmp_path / "in", tmp_path / "bin"
     source.mkdir()
     programs.mkdir()
@@ -532,14 +531,21 @@ def test_a_cancel_while_ffmpeg_decodes_ends_it_and_leaves_nothing(
     path = source / "x.m4a"
     subprocess.run(["ffmpeg", "-v", "error", "-i", str(plain), "-c:a", "alac", str(path)], check=True)
     (programs / "ffprobe").symlink_to(str(shutil.which("ffprobe")))
-    # An ffmpeg that reports once and then never ends; its last argument is the file that it writes.
-    endless = programs / "ffmpeg"
-    endless.write_text(
-        f'#!/bin/sh\necho $$ > {tmp_path}/pid\nfor last; do :; done\necho > "${{last#file:}}"\n'
+    fake = programs / "ffmpeg"
+    fake.write_text(f'#!/bin/sh\nfor last; do :; done\nlast="${{last#file:}}"\n{script}')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+    return path
+
+
+def test_a_cancel_while_ffmpeg_decodes_ends_it_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = (
+        f'echo $$ > {tmp_path}/pid\necho > "$last"\n'
         "echo out_time_us=N/A\necho out_time_us=500000\nexec /bin/sleep 1000\n"
     )
-    endless.chmod(0o755)
-    monkeypatch.setenv("PATH", str(programs))
+    path = put_ffmpeg_on_path(tmp_path, monkeypatch, endless)
     running = run_split("job", make_request(path, tmp_path / "deep" / "out"), FakeSeparator())
     assert next(running).stage == "decode"
     assert list((tmp_path / "deep").rglob("decoded.wav"))
@@ -547,6 +553,16 @@ def test_a_cancel_while_ffmpeg_decodes_ends_it_and_leaves_nothing(
     assert not (tmp_path / "deep").exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_a_disk_that_fills_up_while_ffmpeg_decodes_gets_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = 'echo > "$last"\necho "av_interleaved_write_frame(): No space left on device" >&2\nexit 1\n'
+    path = put_ffmpeg_on_path(tmp_path, monkeypatch, full)
+    with pytest.raises(OutputError, match=r"cannot write into .*out': No space left on device"):
+        split_to_end(make_request(path, tmp_path / "deep" / "out"), FakeSeparator())
+    assert not (tmp_path / "deep").exists()
 
 
 def test_what_a_user_should_know_of_the_file_is_a_warning_of_the_result(tmp_path: Path) -> None:

@@ -332,6 +332,16 @@ def test_the_result_of_another_job_is_not_taken_for_ones_own(tmp_path: Path) -> 
         split_to_end(request, FakeSeparator())
 
 
+def test_the_result_of_another_source_of_that_name_is_not_taken_for_ones_own(tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "x.wav" for folder in ("a", "b")]
+    for path in paths:
+        path.parent.mkdir()
+        write_pcm(path, to_ints(make_noise(3_000, 2), 16), MODEL_HZ, 16)
+    split_to_end(make_request(paths[0], tmp_path / "out"), FakeSeparator())
+    with pytest.raises(OutputError, match="another job"):
+        split_to_end(make_request(paths[1], tmp_path / "out"), FakeSeparator())
+
+
 NAMES = (
     "with space.wav",
     "it's.wav",
