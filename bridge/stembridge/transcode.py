@@ -13,13 +13,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from stembridge.audio_io import LOSSY_BITS, MAX_CHANNELS, SourceInfo, probe
+from stembridge.disk import writing
 from stembridge.errors import SourceError
 from stembridge.headers.chunks import read_caf
 from stembridge.headers.header import truncation
@@ -80,12 +81,8 @@ def kind_of(path: str) -> str | None:
     SourceError : missing, no regular file, or unreadable
     """
     check_source_file(path)
-    try:
+    with _reading(path):
         kind = find_kind(path)
-    except OSError as error:
-        raise SourceError(
-            f"{path!r} cannot be read: {error.strerror}", "check the file and its rights"
-        ) from error
     return kind.name if kind and kind.name in FFMPEG_KINDS else None
 
 
@@ -98,6 +95,27 @@ def estimate(path: str) -> Estimate:
     """
     stream = _describe(path, _require_kind(path))
     return Estimate(stream.sample_rate, stream.channels, stream.seconds)
+
+
+def open_source(path: str, folder: Path) -> Generator[float, None, SourceInfo]:
+    """Return what is known of any file that can be split, decoded into ``folder`` where only ffmpeg reads it.
+
+    Yields the fraction that is decoded, and nothing where libsndfile reads the file.
+
+    Parameters
+    ----------
+    folder : made where something is decoded; it need not be there, nor need its parents
+
+    Raises
+    ------
+    SourceError : as `audio_io.probe` and `transcode`
+    OutputError : the disk is full or may not be written to
+    """
+    if kind_of(path) is None:
+        return probe(path)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return (yield from transcode(path, folder))
 
 
 def transcode(path: str, folder: Path) -> Generator[float, None, SourceInfo]:
@@ -114,7 +132,10 @@ def transcode(path: str, folder: Path) -> Generator[float, None, SourceInfo]:
     kind = _require_kind(path)
     stream = _describe(path, kind)
     decoded = folder / DECODED_NAME
-    presented = count_presented_samples(path, stream.sample_rate) if kind == "M4A" else None
+    presented = None
+    if kind == "M4A":
+        with _reading(path):
+            presented = count_presented_samples(path, stream.sample_rate)
     promised = _count_promised(kind, stream, presented)
     try:
         yield from _decode(path, kind, stream, presented, decoded)
@@ -122,6 +143,29 @@ def transcode(path: str, folder: Path) -> Generator[float, None, SourceInfo]:
     except BaseException:
         decoded.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turn what the system says about reading ``path`` into a `SourceError`."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(
+            f"{path!r} cannot be read: {error.strerror}", "check the file and its rights"
+        ) from error
+
+
+@contextmanager
+def _starting(name: str) -> Iterator[None]:
+    """Turn what the system says about starting a program into a `SourceError`."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(
+            f"{name} cannot be started: {error.strerror or error}",
+            "install ffmpeg again, or convert the file to WAV or FLAC",
+        ) from error
 
 
 def _require_kind(path: str) -> str:
@@ -132,7 +176,7 @@ def _require_kind(path: str) -> str:
         )
     if kind == "ALAC in CAF":
         # The other containers say in front how much is there, and ffmpeg misses it.
-        with Path(path).open("rb") as file:
+        with _reading(path), Path(path).open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             offset, promised = read_caf(file, size, repr(path)).audio or (0, 0)
         if offset + promised > size:
@@ -176,15 +220,16 @@ def _describe(path: str, kind: str) -> _Stream:
     ]
     _find_program("ffmpeg", path, kind)
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_PROBE_TIMEOUT_S,
-            check=False,
-            env=_environment(),
-            creationflags=_creation_flags(),
-        )
+        with _starting("ffprobe"):
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PROBE_TIMEOUT_S,
+                check=False,
+                env=_environment(),
+                creationflags=_creation_flags(),
+            )
     except subprocess.TimeoutExpired as error:
         raise SourceError(
             f"{path!r} is {kind}, and ffprobe did not understand it in {_PROBE_TIMEOUT_S} s",
@@ -263,14 +308,15 @@ def _decode(
         *("-progress", "pipe:1", "-nostats", f"file:{decoded.absolute()}"),
     ]
     with tempfile.TemporaryFile() as errors:
-        process: subprocess.Popen[bytes] = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=_environment(),
-            creationflags=_creation_flags(),
-        )
+        with _starting("ffmpeg"):
+            process: subprocess.Popen[bytes] = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=_environment(),
+                creationflags=_creation_flags(),
+            )
         assert process.stdout is not None
         try:
             yield from _read_progress(process.stdout, stream.seconds)

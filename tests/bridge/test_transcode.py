@@ -22,7 +22,7 @@ from signals import make_music, make_noise, to_ints, write_float, write_pcm
 from stembridge import audio_io, transcode
 from stembridge.audio_io import SourceInfo
 from stembridge.channel_layout import mask_of
-from stembridge.errors import SourceError
+from stembridge.errors import OutputError, SourceError
 from stembridge.types import Region
 
 RATE = 44_100
@@ -414,3 +414,73 @@ def test_the_decoded_file_carries_samples_and_texts(tmp_path: Path, folder: Path
     decode(path, folder)
     assert audio_io.read_tags(str(folder / "decoded.wav")) == {"title": "Night Drive"}
     assert soundfile.info(folder / "decoded.wav").subtype == "PCM_16"
+
+
+@pytest.mark.parametrize("broken", ["ffmpeg", "ffprobe"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x7fELF" + b"\1" * 200, errno.ENOEXEC),
+        (b"#!/etc\n", errno.EACCES),
+        (b"#!/no/such/shell\n", errno.ENOENT),
+    ],
+)
+def test_a_program_that_cannot_be_started_is_named_with_its_remedy(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    content: bytes,
+    reason: int,
+) -> None:
+    source = write_pcm(tmp_path / "x.wav", to_ints(make_noise(FRAMES, 1), 16), RATE, 16)
+    path = encode(source, tmp_path / "x.m4a", "-c:a", "alac")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("ffmpeg", "ffprobe"):
+        if name == broken:
+            (programs / name).write_bytes(content)
+            (programs / name).chmod(0o755)
+        else:
+            (programs / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(programs))
+    with pytest.raises(SourceError) as caught:
+        finish(transcode.open_source(str(path), folder))
+    assert caught.value.message == f"{broken} cannot be started: {os.strerror(reason)}"
+    assert "install ffmpeg" in caught.value.hint
+    assert list(folder.iterdir()) == []
+
+
+def test_what_libsndfile_reads_is_opened_at_once_and_no_folder_is_made(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(FRAMES, 2), 16), RATE, 16)
+    fractions, info = finish(transcode.open_source(str(path), tmp_path / "decoded"))
+    assert (fractions, info) == ([], audio_io.probe(str(path)))
+    assert not (tmp_path / "decoded").exists()
+    with pytest.raises(SourceError, match="does not exist"):
+        finish(transcode.open_source(str(tmp_path / "nothing"), tmp_path / "decoded"))
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_only_ffmpeg_reads_is_decoded_into_a_folder_that_is_made(tmp_path: Path, is_there: bool) -> None:
+    ints = to_ints(make_noise(FRAMES, 2), 16)
+    source = write_pcm(tmp_path / "x.wav", ints, RATE, 16)
+    path = encode(source, tmp_path / "x.m4a", "-c:a", "alac")
+    folder = tmp_path / "not there" / "decoded"
+    if is_there:
+        folder.mkdir(parents=True)
+    fractions, info = finish(transcode.open_source(str(path), folder))
+    assert fractions and info.read_path == str(folder / "decoded.wav")
+    blocks = list(audio_io.read_int_blocks(info, Region(0, FRAMES), 15))
+    assert np.array_equal(np.concatenate(blocks, axis=1), ints)
+
+
+def test_a_full_disk_or_a_folder_that_cannot_be_made_is_an_error_of_the_result(
+    tmp_path: Path, folder: Path
+) -> None:
+    source = write_pcm(tmp_path / "x.wav", to_ints(make_noise(FRAMES, 1), 16), RATE, 16)
+    path = encode(source, tmp_path / "x.m4a", "-c:a", "alac")
+    (folder / "decoded.wav").symlink_to("/dev/full")
+    for target, reason in ((folder, errno.ENOSPC), (source, errno.EEXIST), (source / "x", errno.ENOTDIR)):
+        with pytest.raises(OutputError) as caught:
+            finish(transcode.open_source(str(path), target))
+        assert caught.value.message == f"cannot write into {str(target)!r}: {os.strerror(reason)}"
