@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stembridge import __version__, audio_io, disk, manifest, metadata, null_test
+from stembridge.channel_layout import conventional_mask
 from stembridge.dsp import grid
 from stembridge.dsp.residual import route_residual
 from stembridge.errors import ExactnessError, OutputError, RequestError, SourceError
@@ -43,6 +44,7 @@ NEAR_MONO_DB = -40.0
 _FLOAT_FORMAT = FILE_FORMATS["wav32f"]
 _FLOAT_GRIDS = (grid.COARSEST_BITS, grid.STEM_BITS)
 _BITS_OF_SUBTYPE = {"PCM_16": 15, "PCM_24": 23}
+_MAX_FLAC_HZ = 655_350
 _MAX_AIFF_BYTES = 0xFFFFFFFF - (1 << 20)
 
 _log = logging.getLogger(__name__)
@@ -155,6 +157,7 @@ class WrittenSet:
     level_db: float | None
     near_mono: tuple[str, ...]
     remarks: tuple[str, ...]
+    tags: Mapping[str, str]
 
 
 @contextmanager
@@ -212,10 +215,10 @@ def write_set(
         try:
             found = yield from _write_files(plan, original, stems, work, attempt, carried)
             better = attempt.widened(plan, original, found)
-        except _DoesNotFit as error:
-            better = attempt.as_float(plan, error.peak)
+        except _DoesNotFit:
+            better = replace(attempt, stem_bits=grid.STEM_BITS, file_format=_FLOAT_FORMAT, is_outgrown=True)
         if better == attempt:
-            return _conclude(plan, original, attempt, found)
+            return _conclude(plan, original, attempt, found, carried)
         with disk.writing(plan.out):
             for file in _files(plan, work, attempt):
                 file.path.unlink()
@@ -269,19 +272,25 @@ def verify_set(work: Path, document: manifest.Manifest) -> Generator[float, None
 
 
 def add_listening_copies(
-    work: Path, document: manifest.Manifest
+    work: Path, document: manifest.Manifest, written: WrittenSet
 ) -> Generator[float, None, manifest.Manifest]:
     """Write an MP3 of each stem beside the verified set; return the manifest that lists them."""
     folder = work / manifest.LISTENING_FOLDER
-    entries = []
+    entries: list[manifest.ListeningEntry] = []
+    frames = document.source.region.frames
     with disk.writing(work.parent):
         folder.mkdir()
         for entry in document.stems:
             path = folder / f"{Path(entry.file).stem}.mp3"
+            tags = _tags_of(written.tags, entry.name)
             with StemReader(work / entry.file) as reader:
-                write_mp3(str(path), _read_all(reader), reader.channels, reader.sample_rate, reader.frames)
+                blocks = _read_all(reader)
+                rate = reader.sample_rate
+                done = 0
+                for _ in write_mp3(path, blocks, reader.channels, rate, frames, tags):
+                    done = min(frames, done + audio_io.BLOCK_FRAMES)
+                    yield (len(entries) + done / frames) / len(document.stems)
             entries.append(manifest.ListeningEntry(entry.name, f"{folder.name}/{path.name}"))
-            yield len(entries) / len(document.stems)
         disk.sync_folder(folder)
     return replace(document, listening=tuple(entries))
 
@@ -314,34 +323,26 @@ def storable(path: str) -> str:
 
 
 class _DoesNotFit(Exception):
-    """A sample of amplitude ``peak`` is beyond what the format of the files holds."""
-
-    def __init__(self, peak: float) -> None:
-        super().__init__(peak)
-        self.peak = peak
+    """A sample is beyond what the format of the files holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """How the files are written: grid of the stems, format of the files, which of them are 64-bit ones."""
+    """How the files are written: grid of the stems, format of the files, which of them are 64-bit ones.
+
+    ``remark`` says why it is not the format that was asked for; ``is_outgrown`` that a sample did not fit it.
+    """
 
     stem_bits: int
     file_format: FileFormat
     wide: frozenset[str]
     remark: str = ""
+    is_outgrown: bool = False
 
     def holds(self, values: Signal) -> bool:
         """Tell whether the format has room for these samples, which stand on its grid."""
         bits = _BITS_OF_SUBTYPE.get(self.file_format.subtype)
         return bits is None or (float(values.min()) >= -1.0 and float(values.max()) <= 1.0 - 2.0**-bits)
-
-    def as_float(self, plan: SetPlan, peak: float) -> _Attempt:
-        """Return the attempt after one whose integers did not hold a sample of amplitude ``peak``."""
-        remark = ""
-        if plan.format != AUTO_FORMAT:
-            peak_db = null_test.decibels(peak)
-            remark = f"{plan.format} does not hold a peak of {peak_db:+.1f} dBFS: written as 32-bit float WAV"
-        return _Attempt(grid.STEM_BITS, _FLOAT_FORMAT, self.wide, remark)
 
     def widened(self, plan: SetPlan, original: Original, found: _Found) -> _Attempt:
         """Return what carries all that was found: this attempt itself where it does."""
@@ -362,6 +363,7 @@ class _Found:
     remarks: tuple[str, ...] = ()
     near_mono: tuple[str, ...] = ()
     beyond_float32: frozenset[str] = frozenset()
+    peak: float = 0.0
     positive_max: float = 0.0
     negative_max: float = 0.0
     max_error: float = 0.0
@@ -370,6 +372,7 @@ class _Found:
     residual_energy: float = 0.0
 
     def add(self, plan: SetPlan, mixture: Signal, closed: grid.ClosedBlock) -> None:
+        self.peak = max(self.peak, float(np.abs(closed.files).max(initial=0.0)))
         self.positive_max = max(self.positive_max, closed.positive_max)
         self.negative_max = max(self.negative_max, closed.negative_max)
         self.max_error = max(self.max_error, closed.max_error)
@@ -397,6 +400,8 @@ def _first_attempt(plan: SetPlan, original: Original) -> _Attempt:
                 _FLOAT_FORMAT,
                 f"{plan.format} is coarser than the source: written as 32-bit float WAV",
             )
+        elif chosen.container == "FLAC" and info.sample_rate > _MAX_FLAC_HZ:
+            chosen, remark = _FLOAT_FORMAT, f"FLAC ends at {_MAX_FLAC_HZ} Hz: written as 32-bit float WAV"
         elif chosen.container == "AIFF" and 3 * info.channels * plan.region.frames > _MAX_AIFF_BYTES:
             chosen, remark = _FLOAT_FORMAT, "AIFF ends at 4 GiB: written as 32-bit float WAV"
     stem_bits = min(grid.STEM_BITS, _BITS_OF_SUBTYPE.get(chosen.subtype, grid.STEM_BITS))
@@ -448,6 +453,7 @@ def _write_files(
                     frames=region.frames,
                     channel_mask=info.channel_mask,
                     chunks=chunks,
+                    tags=_tags_of(carried.tags, file.name),
                 )
             writers.append(stack.enter_context(writer))
         position = 0
@@ -459,9 +465,8 @@ def _write_files(
                     ints, source_bits, routed, attempt.stem_bits, is_fold=plan.is_fold
                 )
             blocks = [*closed.files, mixture][: len(files)]
-            for values in blocks:
-                if not attempt.holds(values):
-                    raise _DoesNotFit(float(np.abs(values).max()))
+            if not all(attempt.holds(values) for values in blocks):
+                raise _DoesNotFit
             with disk.writing(plan.out):
                 for writer, values in zip(writers, blocks, strict=True):
                     writer.write(values)
@@ -488,23 +493,36 @@ def _write_files(
 
 @dataclass(frozen=True, slots=True)
 class _Carried:
-    """What the source carries beside its samples: RIFF chunks, or the texts of another kind of file."""
+    """What the source carries beside its samples: RIFF chunks, and texts by libsndfile's names."""
 
     chunks: metadata.Metadata
-    tags: dict[str, str]
+    tags: Mapping[str, str]
+
+    @property
+    def has_text_chunk(self) -> bool:
+        return any(map(_is_text_chunk, self.chunks.chunks))
+
+
+def _is_text_chunk(chunk: Chunk) -> bool:
+    return chunk.name == b"LIST" and chunk.data[:4] == b"INFO"
 
 
 def _read_carried(info: audio_io.SourceInfo) -> _Carried:
-    chunks = metadata.read_chunks(info.read_path)
-    has_texts = any(chunk.name == b"LIST" and chunk.data[:4] == b"INFO" for chunk in chunks.chunks)
-    return _Carried(chunks, {} if has_texts else audio_io.read_tags(info.read_path))
+    return _Carried(metadata.read_chunks(info.read_path), audio_io.read_tags(info.read_path))
+
+
+def _tags_of(tags: Mapping[str, str], stem: str) -> dict[str, str]:
+    """Return the texts that one stem's file carries: the source's, with the stem in the title."""
+    tags = dict(tags)
+    if tags.get("title"):
+        tags["title"] += f" - {stem}"
+    return tags
 
 
 def _carry(plan: SetPlan, file: _File, carried: _Carried) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
-    """Return the chunks that ``file`` carries, and what a user should know of those it does not."""
+    """Return the chunks that ``file`` carries, and what a user should know of what it does not carry."""
     if file.format.container != "WAV":
-        remark = f"{file.format.container} carries no RIFF chunks: bext, cue points and the like are left out"
-        return (), (remark,) if carried.chunks.chunks else ()
+        return (), tuple(_find_losses(plan.info, file.format.container, carried))
     chunks, remarks = metadata.carry(
         carried.chunks,
         region_start=plan.region.start,
@@ -515,9 +533,20 @@ def _carry(plan: SetPlan, file: _File, carried: _Carried) -> tuple[tuple[Chunk, 
         subtype=file.format.subtype,
         version=__version__,
     )
-    if carried.tags:
+    if carried.tags and not carried.has_text_chunk:
         chunks = (*chunks, metadata.info_chunk(carried.tags, file.name, __version__))
     return chunks, remarks
+
+
+def _find_losses(info: audio_io.SourceInfo, container: str, carried: _Carried) -> Iterator[str]:
+    """Yield what files that are no WAV leave out, one line each."""
+    names = dict.fromkeys(
+        chunk.name.decode("latin-1").strip() for chunk in carried.chunks.chunks if not _is_text_chunk(chunk)
+    )
+    if names:
+        yield f"{container} files carry texts alone: {', '.join(names)} of the source is left out"
+    if info.channels > 2 and info.channel_mask != conventional_mask(info.channels):
+        yield f"{container} files cannot say that the speakers of this source are not the usual ones"
 
 
 def _read_routed(
@@ -536,9 +565,6 @@ def _read_routed(
         for mixture, ints in _read_again(plan, original):
             stack = stems.read(position, mixture.shape[1]).astype(np.float64)
             position += mixture.shape[1]
-            for index in mono:
-                for pair in pairs:
-                    stack[index, pair] = stack[index, pair].mean(axis=0)
             leftover = grid.sum_squares(mixture - stack.sum(axis=0)) if plan.is_fold else 0.0
             waiting.append((mixture, ints, leftover))
             yield mixture, stack
@@ -548,7 +574,17 @@ def _read_routed(
     )
     for stack in routed:
         mixture, ints, leftover = waiting.popleft()
-        yield mixture, ints, stack, leftover
+        # Behind the routing, which gives each channel its own share.
+        yield mixture, ints, _take_mids(stack, mono, pairs) if mono else stack, leftover
+
+
+def _take_mids(stack: Signal, stems: list[int], pairs: list[list[int]]) -> Signal:
+    """Return a copy of (stems, channels, frames) in which both channels of a pair are their mean."""
+    out = stack.copy()
+    for index in stems:
+        for pair in pairs:
+            out[index, pair] = stack[index, pair].mean(axis=0)
+    return out
 
 
 def _read_again(plan: SetPlan, original: Original) -> Iterator[tuple[Signal, Ints | None]]:
@@ -591,10 +627,16 @@ class _Widths:
         )
 
 
-def _conclude(plan: SetPlan, original: Original, attempt: _Attempt, found: _Found) -> WrittenSet:
+def _conclude(
+    plan: SetPlan, original: Original, attempt: _Attempt, found: _Found, carried: _Carried
+) -> WrittenSet:
     source_bits = original.grid_bits
     bits = None if source_bits is None else max(source_bits, attempt.stem_bits)
     sum_files = len(plan.names)
+    remark = attempt.remark
+    if attempt.is_outgrown and plan.format != AUTO_FORMAT:
+        peak_db = null_test.decibels(found.peak)
+        remark = f"{plan.format} does not hold a peak of {peak_db:+.1f} dBFS: written as 32-bit float WAV"
     return WrittenSet(
         stems=found.entries[:sum_files],
         mixture=found.entries[sum_files] if plan.has_mixture else None,
@@ -617,7 +659,8 @@ def _conclude(plan: SetPlan, original: Original, attempt: _Attempt, found: _Foun
             None if plan.policy == COMPLEMENT else null_test.level_db(found.residual_energy, found.energy)
         ),
         near_mono=found.near_mono,
-        remarks=((attempt.remark,) if attempt.remark else ()) + found.remarks,
+        remarks=((remark,) if remark else ()) + found.remarks,
+        tags=carried.tags,
     )
 
 

@@ -193,7 +193,7 @@ def conform(
         )
         yield from _STAGES.tell("verify", verify_set(work, document))
         if plan.mp3:
-            document = yield from _STAGES.tell("mp3", add_listening_copies(work, document))
+            document = yield from _STAGES.tell("mp3", add_listening_copies(work, document, written))
         yield from _STAGES.tell("publish", publish_set(work, plan.final, document))
     return SplitResult(
         folder=str(plan.final),

@@ -278,6 +278,8 @@ def find_fault(manifest: Manifest) -> str:
         bits is not None and not manifest.grid.stem_bits <= bits <= 31
     ):
         return f"grid of {manifest.grid.stem_bits} and {bits} bits"
+    if not all(group and all(0 <= c < source.channels for c in group) for group in source.groups):
+        return f"groups {source.groups} of {source.channels} channels"
     if not _SHA256.fullmatch(source.sha256_pcm):
         return f"sha256_pcm {source.sha256_pcm!r}"
     return ""

@@ -240,6 +240,7 @@ class _Tally:
     reference_energy: float = 0.0
     residual_energy: float = 0.0
     off_grid: set[str] = field(default_factory=set)
+    not_mono: set[str] = field(default_factory=set)
     sum_hash: audio_io.PcmHash = field(default_factory=audio_io.PcmHash)
     reference_hash: audio_io.PcmHash = field(default_factory=audio_io.PcmHash)
 
@@ -261,6 +262,8 @@ class _Tally:
             for entry, value, value_bits in zip(entries, values, bits, strict=True):
                 if value_bits is not None and not grid.is_on_grid(value, value_bits):
                     self.off_grid.add(entry.file)
+                if entry.name in self.manifest.mono and not self._is_mono(value):
+                    self.not_mono.add(entry.file)
             total = grid.sum_in_order(values, range(len(values)))
             self.sum_hash.update(total)
             if reference is not None and reference.shape == total.shape:
@@ -275,6 +278,10 @@ class _Tally:
         self.reference_energy += grid.sum_squares(reference)
         self.residual_energy += grid.sum_squares(values[-1])
         self.frames += total.shape[1]
+
+    def _is_mono(self, value: Signal) -> bool:
+        groups = self.manifest.source.groups
+        return all(np.array_equal(value[group[0]], value[group[-1]]) for group in groups)
 
     def _add_claims(self, values: list[Signal], reference: Signal) -> None:
         positive, negative = grid.part_sums(values)
@@ -379,6 +386,7 @@ class _Tally:
         self.failures += [
             f"{file!r} is off the grid that the manifest states" for file in sorted(self.off_grid)
         ]
+        self.failures += [f"{file!r} is not mono as stated" for file in sorted(self.not_mono)]
         for name in Claims.__slots__:
             if getattr(claimed, name) != getattr(found, name):
                 self.failures.append(

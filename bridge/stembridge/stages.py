@@ -36,12 +36,14 @@ class Stages:
     ) -> Generator[Progress, None, Outcome]:
         """Run ``steps``, which yield the fraction that is done, tell their progress, return what they return.
 
-        Closing this generator closes ``steps``; ``after_each`` is called when it is resumed.
+        What is told never goes back, though ``steps`` may begin again. Closing this generator closes
+        ``steps``; ``after_each`` is called when it is resumed.
         """
+        done = 0.0
         with closing(steps):
             while True:
                 try:
-                    done = next(steps)
+                    done = max(done, next(steps))
                 except StopIteration as stop:
                     outcome: Outcome = stop.value
                     return outcome

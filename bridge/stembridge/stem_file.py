@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,9 @@ Signal = NDArray[np.float64]
 
 MP3_CHANNELS = 2
 """The most channels that MP3 holds."""
+
+TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright")
+"""Texts that AIFF, FLAC and MP3 files carry, by libsndfile's names."""
 
 _MP3_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 
@@ -70,10 +74,17 @@ def open_writer(
     frames: int,
     channel_mask: int = 0,
     chunks: Sequence[Chunk] = (),
+    tags: Mapping[str, str] | None = None,
 ) -> StemWriter:
-    """Return a writer of a file that does not exist yet; only WAV has ``channel_mask`` and ``chunks``."""
+    """Return a writer of a file that does not exist yet.
+
+    Parameters
+    ----------
+    channel_mask, chunks : for WAV, as in `stembridge.wavfile.encode_header`
+    tags : for the other formats, texts by libsndfile's names
+    """
     if file_format.container != "WAV":
-        return _LibraryWriter(path, file_format, sample_rate, channels)
+        return _LibraryWriter(path, file_format, sample_rate, channels, tags or {})
     return WavWriter(
         path,
         sample_rate=sample_rate,
@@ -88,20 +99,23 @@ def open_writer(
 class _LibraryWriter:
     """AIFF and FLAC as libsndfile writes them: exact, and the same bytes for the same samples."""
 
-    def __init__(self, path: Path, file_format: FileFormat, sample_rate: int, channels: int) -> None:
+    def __init__(
+        self, path: Path, file_format: FileFormat, sample_rate: int, channels: int, tags: Mapping[str, str]
+    ) -> None:
         self.path = path
         self.subtype = file_format.subtype
         self.sha256_file = ""
         self._hash = hashlib.sha256()
         with _system_errors():
             self._file = soundfile.SoundFile(
-                os.fspath(path),
+                _as_libsndfile_takes_it(path),
                 "x",
                 sample_rate,
                 channels,
                 subtype=file_format.subtype,
                 format=file_format.container,
             )
+            _set_tags(self._file, tags)
 
     @property
     def sha256(self) -> str:
@@ -133,6 +147,17 @@ class _LibraryWriter:
             self.close()
         else:
             self._file.close()
+
+
+def _as_libsndfile_takes_it(path: Path) -> str | bytes:
+    # As bytes, names that are not UTF-8 can be written too; Windows wants text.
+    return os.fspath(path) if sys.platform == "win32" else os.fsencode(path)
+
+
+def _set_tags(file: soundfile.SoundFile, tags: Mapping[str, str]) -> None:
+    for name in TAGS:
+        if tags.get(name):
+            setattr(file, name, tags[name])
 
 
 @contextmanager
@@ -209,22 +234,39 @@ def listening_copy(signal: Signal, sample_rate: int) -> bytes:
     """Return (channels, frames) as an MP3 for a browser's player: to listen to, not to sum."""
     memory = io.BytesIO()
     blocks = (signal[:, start : start + BLOCK_FRAMES] for start in range(0, signal.shape[1], BLOCK_FRAMES))
-    write_mp3(memory, blocks, signal.shape[0], sample_rate, signal.shape[1])
+    for _ in write_mp3(memory, blocks, signal.shape[0], sample_rate, signal.shape[1]):
+        pass
     return memory.getvalue()
 
 
 def write_mp3(
-    file: BinaryIO | str, blocks: Iterable[Signal], channels: int, sample_rate: int, frames: int
-) -> None:
+    file: BinaryIO | Path,
+    blocks: Iterable[Signal],
+    channels: int,
+    sample_rate: int,
+    frames: int,
+    tags: Mapping[str, str] | None = None,
+) -> Iterator[None]:
     """Write (channels, frames) blocks as an MP3 that decodes from frame 0 on, clipped at full scale.
 
-    A rate that MP3 does not have becomes 48 kHz. libsndfile's encoder writes the tag by which a decoder finds
-    the first frame and the length.
+    Yields after every block. A rate that MP3 does not have becomes 48 kHz. libsndfile's encoder writes the
+    tag by which a decoder finds the first frame and the length.
+
+    Parameters
+    ----------
+    tags : texts by libsndfile's names
+
+    Raises
+    ------
+    OSError : the disk does not take it
     """
     rate = sample_rate if sample_rate in _MP3_RATES_HZ else _MP3_RATES_HZ[-1]
     heard = resample_blocks(
         blocks, channels, sample_rate, rate, frames=count_frames(frames, sample_rate, rate)
     )
-    with soundfile.SoundFile(file, "w", rate, channels, format="MP3") as mp3:
+    target = _as_libsndfile_takes_it(file) if isinstance(file, Path) else file
+    with _system_errors(), soundfile.SoundFile(target, "w", rate, channels, format="MP3") as mp3:
+        _set_tags(mp3, tags or {})
         for block in heard:
             mp3.write(block.T.clip(-1, 1))
+            yield

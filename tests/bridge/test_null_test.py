@@ -189,7 +189,7 @@ CLAIMS: list[tuple[tuple[str, ...], Any]] = [
     (("residual", "level_db"), None),
     (("source", "sha256_pcm"), "0" * 64),
     (("source", "sample_rate"), 48_000),
-    (("source", "channels"), 1),
+    (("source", "channels"), 3),
     (("grid", "residual_bits"), None),
     (("stems", "0", "sha256"), "0" * 64),
     (("stems", "0", "sha256_file"), "0" * 64),

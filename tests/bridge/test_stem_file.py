@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -214,7 +216,8 @@ def test_an_mp3_begins_at_frame_0_and_has_the_length(rate: int, heard_rate: int,
     frames = rate // 2 + 1
     signal = make_music(frames, channels, rate, cutoff_hz=min(2_000, rate / 16))
     memory = io.BytesIO()
-    write_mp3(memory, np.array_split(signal, 3, axis=1), channels, rate, frames)
+    for _ in write_mp3(memory, np.array_split(signal, 3, axis=1), channels, rate, frames):
+        pass
     heard, found_rate = decode(memory.getvalue())
     assert found_rate == heard_rate
     assert heard.shape == (channels, -(-frames * heard_rate // rate))
@@ -238,3 +241,22 @@ def test_an_mp3_is_clipped_at_full_scale_and_not_below() -> None:
     assert listening_copy(hot, 44_100) == listening_copy(full, 44_100)
     assert listening_copy(full, 44_100) != listening_copy(0.999 * full, 44_100)
     assert listening_copy(full, 44_100) != listening_copy(np.clip(full, -0.98, 0.98), 44_100)
+
+
+def test_a_disk_that_takes_no_more_mp3_is_an_error_of_the_system() -> None:
+    with pytest.raises(OSError, match="could not write"):
+        for _ in write_mp3(Path("/dev/full"), [make_noise(50_000, 2)] * 20, 2, 48_000, 1_000_000):
+            pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows names are text")
+@pytest.mark.parametrize("name", ["flac24", "aiff24"])
+def test_names_that_are_no_utf_8_can_be_written(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / os.fsdecode(b"o\xff")
+    folder.mkdir()
+    path = folder / "x"
+    with open_writer(path, FILE_FORMATS[name], sample_rate=48_000, channels=1, frames=100) as writer:
+        writer.write(np.zeros((1, 100)))
+    for _ in write_mp3(folder / "x.mp3", [np.zeros((1, 100))], 1, 48_000, 100):
+        pass
+    assert path.stat().st_size and (folder / "x.mp3").stat().st_size

@@ -17,6 +17,7 @@ from fakes import SOURCES, FakeSeparator, IdentitySeparator
 from signals import make_music, make_noise, read_wav, to_ints, write_float, write_pcm
 from splits import assert_exact, make_request, read_set, split_to_end
 from stembridge.errors import OutputError, RequestError, SourceError
+from stembridge.manifest import seal_text
 from stembridge.null_test import Reference, check_result
 from stembridge.types import Region, ResidualPolicy
 from stembridge_daemon.worker.pipeline import run_split
@@ -184,6 +185,30 @@ def test_the_peak_that_did_not_fit_is_named_whatever_its_sign(tmp_path: Path) ->
     assert "flac16 does not hold a peak of +3.5 dBFS: written as 32-bit float WAV" in result.warnings
 
 
+@pytest.mark.parametrize("policy", [ResidualPolicy.OWN, ResidualPolicy.HF_ENVELOPE])
+@pytest.mark.parametrize("rate", [48_000, 96_000])
+def test_a_mono_stem_is_mono_whatever_becomes_of_the_residual(
+    tmp_path: Path, policy: ResidualPolicy, rate: int
+) -> None:
+    ints = to_ints(make_noise(30_000, 4), 24)
+    path = write_pcm(tmp_path / "x.wav", ints, rate, 24)
+    request = make_request(path, tmp_path / "out", mono=("vocals",), residual=policy)
+    result, _ = split_to_end(request, FakeSeparator())
+    _, files = read_set(result.folder)
+    vocals = files["vocals"]
+    assert vocals.any() and np.array_equal(vocals[0], vocals[1]) and np.array_equal(vocals[2], vocals[3])
+    assert not np.array_equal(vocals[0], vocals[2])
+    assert_exact(files, ints / 2.0**23, float32=False)
+
+
+def test_a_stem_that_is_not_mono_as_stated_is_found(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(3_000, 2), 24), MODEL_HZ, 24)
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
+    document = Path(result.folder) / "stems.json"
+    document.write_bytes(seal_text(document.read_bytes().replace(b'"mono": []', b'"mono": ["vocals"]')))
+    assert check_result(result.folder).failures == ("'x - vocals.wav' is not mono as stated",)
+
+
 class NarrowSeparator(FakeSeparator):
     """Bass all but mono, drums as wide as the mixture."""
 
@@ -309,7 +334,8 @@ def test_a_stem_beyond_full_scale_takes_the_whole_set_to_floats(tmp_path: Path) 
     result, _ = split_to_end(make_request(path, tmp_path / "a", format="wav16"), Loud())
     manifest, files = read_set(result.folder)
     assert {entry.subtype for entry in manifest.stems} == {"FLOAT"} and files["drums"].max() > 1
-    assert any("wav16 does not hold a peak of +" in line for line in result.warnings)
+    peak_db = 20 * np.log10(max(np.abs(stem).max() for stem in files.values()))
+    assert any(f"wav16 does not hold a peak of {peak_db:+.1f} dBFS" in line for line in result.warnings)
     auto, _ = split_to_end(make_request(path, tmp_path / "b"), Loud())
     assert {entry.subtype for entry in read_set(auto.folder)[0].stems} == {"FLOAT"}
     assert not any("written as" in line for line in auto.warnings)
@@ -418,7 +444,7 @@ def test_a_format_that_has_no_place_for_chunks_says_so_where_there_are_any(
     tmp_path: Path, file_format: str, container: str
 ) -> None:
     path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(100, 2), 16), MODEL_HZ, 16)
-    words = f"{container} carries no RIFF chunks"
+    words = f"{container} files carry texts alone: bext"
     plain, _ = split_to_end(make_request(path, tmp_path / "a", format=file_format), FakeSeparator())
     assert not any(words in line for line in plain.warnings)
     with_chunks(path, (b"bext", bytes(602)))
@@ -464,6 +490,33 @@ def test_a_lossy_mixture_beyond_full_scale_is_delivered_as_it_was_decoded(tmp_pa
     mixture, _ = read_wav(Path(result.folder) / "x - mixture.wav")
     assert np.abs(mixture - decoded).max() <= 2.0**-24
     assert_exact(files, mixture, float32=manifest.claims.exact_f32_any_order)
+
+
+@pytest.mark.parametrize("file_format", ["flac16", "aiff16"])
+def test_texts_are_in_stems_that_are_no_wave_and_in_mp3s_and_losses_are_named(
+    tmp_path: Path, file_format: str
+) -> None:
+    path = tmp_path / "x.wav"
+    with soundfile.SoundFile(path, "w", MODEL_HZ, 2, subtype="PCM_16") as file:
+        file.title, file.artist = "Night Drive", "The Band"
+        file.write(make_noise(3_000, 2).T)
+    request = make_request(path, tmp_path / "a", format=file_format, mp3=True)
+    result, _ = split_to_end(request, IdentitySeparator())
+    folder = Path(result.folder)
+    manifest, _ = read_set(folder)
+    assert manifest.warnings == ()
+    heard = [folder / entry.file for entry in (*manifest.stems, *manifest.listening)]
+    for entry, written in zip((*manifest.stems, *manifest.listening), heard, strict=True):
+        with soundfile.SoundFile(written) as stem:
+            assert (stem.title, stem.artist) == (f"Night Drive - {entry.name}", "The Band")
+    data = path.read_bytes()
+    extra = (
+        b"bext" + (602).to_bytes(4, "little") + bytes(602) + b"acid" + (24).to_bytes(4, "little") + bytes(24)
+    )
+    path.write_bytes(data[:4] + (len(data) - 8 + len(extra)).to_bytes(4, "little") + data[8:] + extra)
+    result, _ = split_to_end(make_request(path, tmp_path / "b", format=file_format), IdentitySeparator())
+    container = file_format[:4].upper()
+    assert result.warnings == (f"{container} files carry texts alone: bext, acid of the source is left out",)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def count_frames(frames: int, rate_in: int, rate_out: int) -> int:
 
 
 def reach_frames(rate_in: int, rate_out: int) -> int:
-    """Return how many frames at ``rate_in`` beyond its ends a stream can use: 0 where nothing is resampled."""
+    """Return how many frames at ``rate_in`` beyond its ends a stream uses: 0 where nothing is resampled."""
     return 0 if rate_in == rate_out else PAD_FRAMES * max(1, -(-rate_in // rate_out))
 
 

@@ -53,8 +53,8 @@ _log = logging.getLogger(__name__)
 class _Mixture:
     """Some channels of the mixture at the model's rate, as `MixtureReader` promises it.
 
-    ``lead`` frames before the region, and some behind it, are separated with it where the source has them: the
-    way back to the source's rate needs them to come out right at the region's ends.
+    ``lead`` frames before the region, and some behind it, are separated with it where the source has them:
+    the way back to the source's rate needs them to come out right at the region's ends.
     """
 
     rows: tuple[int, ...]
@@ -160,7 +160,7 @@ def run_split(
         document = describe_set(plan, original, written, manifest.timestamp(now()))
         yield from _STAGES.tell("verify", verify_set(work, document))
         if plan.mp3:
-            document = yield from _STAGES.tell("mp3", add_listening_copies(work, document))
+            document = yield from _STAGES.tell("mp3", add_listening_copies(work, document, written))
         places = iter(("pipeline-before-manifest", "pipeline-before-rename"))
         yield from _STAGES.tell(
             "publish",

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 class MixtureReader(Protocol):
     """The mixture at the model's sample rate, readable in any order.
 
-    ``frames`` counts what is to be separated, which starts at frame 0: the region that was asked for, and beside
-    it what resampling the stems will need. ``mean`` and ``deviation`` are those of the channel average over the
-    region alone (the deviation with N - 1 in the denominator, as torch.std has it), so that every model
-    normalises by the same numbers.
+    ``frames`` counts what is to be separated, which starts at frame 0: the region that was asked for, and
+    beside it what resampling the stems will need. ``mean`` and ``deviation`` are those of the channel average
+    over the region alone (the deviation with N - 1 in the denominator, as torch.std has it), so that every
+    model normalises by the same numbers.
     """
 
     channels: int
