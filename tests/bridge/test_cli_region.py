@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stembridge.cli.region import parse_frames, parse_region
-from stembridge.errors import RequestError
+from stembridge.errors import RequestError, SourceError
 from stembridge.types import Region
 
 
@@ -48,5 +48,14 @@ def test_a_region_ends_where_the_file_does_unless_told() -> None:
     assert parse_region("2", None, sample_rate=10, frames=100) == Region(20, 80)
     assert parse_region(None, "3", sample_rate=10, frames=100) == Region(0, 30)
     assert parse_region("20f", "5f", sample_rate=10, frames=100) == Region(20, 5)
-    with pytest.raises(RequestError, match=r"--start 10 is beyond the end .* 100 frames, 10\.000 s"):
-        parse_region("10", None, sample_rate=10, frames=100)
+    assert parse_region("9.9", None, sample_rate=10, frames=100) == Region(99, 1)
+    assert parse_region("5", "5", sample_rate=10, frames=100) == Region(50, 50)
+    for start, length, words in (
+        ("10", None, "--start 10"),
+        ("5", "5.1", "--start 5 with --length 5.1"),
+        (None, "11", "--start 0 with --length 11"),
+    ):
+        with pytest.raises(SourceError, match=f"{words} goes beyond the end .* 100 frames, 10.000 s"):
+            parse_region(start, length, sample_rate=10, frames=100)
+    with pytest.raises(RequestError, match="--length 0 is no audio"):
+        parse_region("5", "0", sample_rate=10, frames=100)

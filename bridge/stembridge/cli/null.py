@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
+from stembridge.errors import StembridgeError
+from stembridge.manifest import FILE_NAME
 from stembridge.text import one_line
 
 EXIT_NOT_EXACT = 1
@@ -16,8 +19,25 @@ EXIT_NOT_EXACT = 1
 @click.option("--all-orders", is_flag=True, help="Sum in every order of the files, not in six.")
 @click.option("--json", "as_json", is_flag=True, help="JSON lines.")
 def null(folders: tuple[Path, ...], all_orders: bool, as_json: bool) -> int:
-    """Re-read result folders and print the null per mixing width; exit 1 if a claim does not hold."""
-    return max(print_null(folder, all_orders=all_orders, as_json=as_json) for folder in folders)
+    """Re-read result folders and print the null per mixing width; exit 1 if a claim does not hold.
+
+    A folder of result folders stands for all of them.
+    """
+    codes = []
+    for folder in (found for given in folders for found in _result_folders(given)):
+        try:
+            codes.append(print_null(folder, all_orders=all_orders, as_json=as_json))
+        except StembridgeError as error:
+            print(f"stembridge: {one_line(str(error))}", file=sys.stderr)
+            codes.append(error.exit_code)
+    return max(codes)
+
+
+def _result_folders(folder: Path) -> list[Path]:
+    """Return ``folder`` itself, or the result folders in it where it is none."""
+    if (folder / FILE_NAME).exists():
+        return [folder]
+    return sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}")) or [folder]
 
 
 def print_null(folder: Path, *, all_orders: bool = False, as_json: bool = False) -> int:
@@ -38,6 +58,10 @@ def print_null(folder: Path, *, all_orders: bool = False, as_json: bool = False)
         Reference.HASH: "the original's hash",
     }
     print(one_line(str(folder)))
+    if report.claims is None:
+        for failure in report.failures:
+            print(f"fault: {one_line(failure)}")
+        return EXIT_NOT_EXACT
     print(
         f"{len(report.files)} files of {report.frames} frames in {report.channels} channels, "
         f"against {against[report.reference]}"
@@ -59,8 +83,7 @@ def print_null(folder: Path, *, all_orders: bool = False, as_json: bool = False)
 def _verdict(error: float | None) -> str:
     from stembridge.null_test import decibels
 
-    if error is None:
-        return "not summed"
+    assert error is not None, "summed, since there are claims"
     if error == 0.0:
         return "exactly 0, every sample"
     return f"largest error {decibels(error):.1f} dBFS"

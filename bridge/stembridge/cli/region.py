@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from stembridge.errors import RequestError
+from stembridge.errors import RequestError, SourceError
 from stembridge.types import Region
 
 _FRAMES = re.compile(r"(\d+)f")
@@ -23,17 +23,21 @@ def parse_region(start: str | None, length: str | None, *, sample_rate: int, fra
 
     Raises
     ------
-    RequestError : not understood, or beyond the end of the file
+    RequestError : not understood, or no audio
+    SourceError : beyond the end of the file
     """
     if start is None and length is None:
         return None
     first = 0 if start is None else parse_frames(start, "--start", sample_rate)
-    if first >= frames:
-        raise RequestError(
-            f"--start {start} is beyond the end of the file",
-            f"it has {frames} frames, {frames / sample_rate:.3f} s",
+    count = max(1, frames - first) if length is None else parse_frames(length, "--length", sample_rate)
+    if count < 1:
+        raise RequestError(f"--length {length} is no audio", "at least one frame: 1f")
+    if first + count > frames:
+        given = f"--start {start}" if length is None else f"--start {start or 0} with --length {length}"
+        raise SourceError(
+            f"{given} goes beyond the end of the file",
+            f"it has {frames} frames, {frames / sample_rate:.3f} s; without --length it goes to the end",
         )
-    count = frames - first if length is None else parse_frames(length, "--length", sample_rate)
     return Region(first, count)
 
 

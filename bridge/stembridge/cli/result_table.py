@@ -25,7 +25,7 @@ def print_result(folder: Path, warnings: Sequence[str] = ()) -> None:
     manifest, rows = measure_stems(folder)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     note = ": preview quality, no model" if manifest.model.name == "preview" else ""
-    print(f"{manifest.model.name}{note}")
+    print(f"{one_line(Path(manifest.source.path).name)}, {manifest.model.name}{note}")
     for line in format_rows(manifest, rows, width):
         print(line)
     print(claim_sentence(manifest))

@@ -15,7 +15,7 @@ from stembridge.catalog import ModelKind
 from stembridge.cli.completion import complete_models, complete_stems
 from stembridge.cli.job_line import job_json
 from stembridge.client import Client, new_job_id, raise_if_not_done
-from stembridge.errors import JobCancelled, ModelError, RequestError, StembridgeError
+from stembridge.errors import JobCancelled, ModelError, RequestError, SourceError, StembridgeError
 from stembridge.settings import Settings, load_settings
 from stembridge.text import clock, one_line
 from stembridge.types import AUTO_FORMAT, FILE_FORMATS, ResidualPolicy, SplitRequest
@@ -147,12 +147,16 @@ def split(
     )
     request = present_model(request, settings, is_named=model_name is not None, yes=yes, quiet=as_json)
     requests = [replace(request, source=str(path.absolute())) for path in files]
+    refused: list[StembridgeError] = []
     if start is not None or length is not None:
-        requests = [_with_region(request, start, length) for request in requests]
+        requests = _with_regions(requests, start, length, refused, as_json=as_json)
+    if not requests:
+        return refused[0].exit_code
     with Client(settings) as client:
         if not as_json:
             announce(requests, client)
-        return run_splits(client, requests, as_json=as_json).exit_code
+        code = run_splits(client, requests, as_json=as_json).exit_code
+    return EXIT_PARTLY if refused and not code else code
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +327,27 @@ def _glance(path: str) -> _Glance:
     groups = len(find_groups(found.channels, conventional_mask(found.channels)))
     frames = round(found.seconds * found.sample_rate)
     return _Glance(found.sample_rate, found.channels, groups, frames, False, True, False)
+
+
+def _with_regions(
+    requests: Sequence[SplitRequest],
+    start: str | None,
+    length: str | None,
+    refused: list[StembridgeError],
+    *,
+    as_json: bool,
+) -> list[SplitRequest]:
+    """Return the requests with their region; a file that has none is told of and does not stop the others."""
+    placed = []
+    for request in requests:
+        try:
+            placed.append(_with_region(request, start, length))
+        except SourceError as error:
+            refused.append(error)
+            _complain(request, error, as_json=as_json)
+        except RequestError as error:
+            raise click.UsageError(str(error)) from error
+    return placed
 
 
 def _with_region(request: SplitRequest, start: str | None, length: str | None) -> SplitRequest:

@@ -141,7 +141,7 @@ def run_split(
         temporary = work / "planes"
         with disk.writing(out):
             temporary.mkdir()
-        info = yield from _open_source(request.source, temporary)
+        info = yield from _STAGES.tell("decode", transcode.open_source(request.source, temporary))
         plan = _plan_set(job_id, request, separator, delivery, info)
         task = _Task(request, separator, plan, clock)
         _check_room(task)
@@ -206,15 +206,6 @@ def choose_stems(request: SplitRequest, separator: Separator) -> _Delivery:
     if request.two_stems is not None:
         return _Delivery(chosen, f"no_{request.two_stems}", COMPLEMENT)
     return _Delivery(chosen, None if request.residual.is_fold else manifest.RESIDUAL, request.residual.value)
-
-
-def _open_source(path: str, folder: Path) -> Generator[Progress, None, audio_io.SourceInfo]:
-    """Return what is known of the source, decoded into ``folder`` first where libsndfile cannot read it."""
-    if transcode.kind_of(path) is None:
-        return audio_io.probe(path)
-    with disk.writing(folder.parent.parent):
-        info = yield from _STAGES.tell("decode", transcode.transcode(path, folder))
-    return info
 
 
 def _plan_set(
