@@ -84,6 +84,17 @@ def test_full_precision_doubles_state_their_error(tmp_path: Path) -> None:
     assert f"exact but for {claims.inexact_samples} samples" in result.warnings[-1]
 
 
+@pytest.mark.parametrize("is_loud_first", [True, False])
+def test_the_error_that_is_stated_is_the_largest_wherever_it_is(tmp_path: Path, is_loud_first: bool) -> None:
+    levels = [1.0, 1e-3, 1e-6, 0.0]
+    signal = make_noise(80_000, 1) * np.repeat(levels if is_loud_first else levels[::-1], 20_000)
+    path = write_float(tmp_path / "x.wav", signal, MODEL_HZ, "DOUBLE")
+    result, _ = split_to_end(make_request(path, tmp_path / "out"), ZeroSeparator())
+    manifest, files = read_set(result.folder)
+    assert manifest.claims.max_error == np.abs(files["residual"] - signal).max() > 1e-9
+    assert manifest.claims.inexact_samples == np.count_nonzero(files["residual"] != signal)
+
+
 @pytest.mark.parametrize("bits", [16, 24])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_stems_at_the_models_rate_are_within_half_a_unit_at_their_sample(
