@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stembridge.errors import RequestError
-from stembridge.types import AUTO_FORMAT, FILE_FORMATS, ResidualPolicy
+from stembridge.types import AUTO_FORMAT, CATCH_ALL, FILE_FORMATS, ResidualPolicy
 
 
 def find_policy(name: str) -> ResidualPolicy:
@@ -47,6 +47,10 @@ def check_delivery(
         raise RequestError(
             f"residual {residual.value!r} with some of the stems",
             "what the other stems hold is in the residual: ask for all stems, or leave out residual",
+        )
+    if residual is ResidualPolicy.OTHER and CATCH_ALL not in stems:
+        raise RequestError(
+            f"residual {residual.value!r} without a stem named {CATCH_ALL!r}", f"there are {', '.join(stems)}"
         )
     if mono and residual.is_fold:
         raise RequestError(

@@ -28,6 +28,10 @@ class Region:
     frames: int
 
 
+CATCH_ALL = "other"
+"""The stem that takes the residual in under `ResidualPolicy.OTHER`."""
+
+
 class ResidualPolicy(StrEnum):
     """Where the part goes that the model gave to no stem; see `stembridge.dsp.residual`."""
 

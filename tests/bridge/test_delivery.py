@@ -27,7 +27,7 @@ GOOD: dict[str, Any] = {
         {"is_full": False},
         {"mono": ("bass",)},
         {"mono": ("bass",), "residual": ResidualPolicy.HF_ENVELOPE},
-        *({"residual": policy} for policy in ResidualPolicy),
+        *({"residual": policy, "stems": (*STEMS, "other")} for policy in ResidualPolicy),
         *({"file_format": name} for name in FILE_FORMATS),
     ],
 )
@@ -42,6 +42,7 @@ def test_what_can_be_is_let_through(change: dict[str, Any]) -> None:
         ({"mono": ("vocals",)}, "mono 'vocals' is no stem of this set .it has drums, bass"),
         ({"residual": ResidualPolicy.TF, "is_full": False}, "residual 'tf' with some of the stems"),
         ({"residual": ResidualPolicy.HF_ENVELOPE, "is_full": False}, "residual 'hf_envelope' with some"),
+        ({"residual": ResidualPolicy.OTHER}, "residual 'other' without a stem named 'other' .there are drums"),
         ({"residual": ResidualPolicy.EQUAL, "mono": ("bass",)}, "residual 'equal' with mono stems"),
     ],
 )

@@ -21,12 +21,9 @@ from scipy.signal import firwin, kaiser_beta, oaconvolve
 
 from stembridge.dsp.resample import PAD_FRAMES, StreamResampler, count_frames
 from stembridge.errors import RequestError
-from stembridge.types import ResidualPolicy
+from stembridge.types import CATCH_ALL, ResidualPolicy
 
 Signal = NDArray[np.float64]
-
-CATCH_ALL = "other"
-"""The stem that takes the residual under `ResidualPolicy.OTHER`."""
 
 _WINDOW_S = 2048 / 48_000
 """Length of a spectral window: 43 ms tell a bass note from its octave and end close to a drum stroke."""
