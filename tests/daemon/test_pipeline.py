@@ -112,7 +112,7 @@ def test_stems_at_the_models_rate_are_within_half_a_unit_at_their_sample(
     assert_stems(files, wanted, 0.5 * 2.0**-23 * (1 if channels == 2 else 1.25))
 
 
-@pytest.mark.parametrize("rate", [48_000, 88_200, 96_000, 192_000])
+@pytest.mark.parametrize("rate", [8_000, 22_050, 47_952, 48_000, 88_200, 96_000, 176_400, 192_000])
 def test_stems_at_other_rates_are_aligned_and_an_identity_model_leaves_almost_nothing(
     tmp_path: Path, rate: int
 ) -> None:
