@@ -130,6 +130,8 @@ def probe(path: str) -> SourceInfo:
         raise SourceError(f"{shown} claims {rate} Hz", f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are possible")
     if subtype in _WIDTH_OF_SUBTYPE:
         _check_promise(header, shown, frames, channels * _WIDTH_OF_SUBTYPE[subtype])
+    if header.most_frames is not None and frames > header.most_frames:
+        raise contradiction(shown, f"{frames} frames", f"at most {header.most_frames}")
     if header.frames is not None and header.kind == "MP3":
         frames = header.frames
     if frames <= 0:

@@ -139,6 +139,28 @@ def test_a_tag_that_counts_wrongly_is_refused(tmp_path: Path, tagged: bytes, cha
     assert f"header promises {claimed} MP3 frames, {there} are there" in refusal(path)
 
 
+def test_a_tag_that_cuts_more_off_than_there_is_makes_no_endless_file(
+    tmp_path: Path, tagged: bytes, music: NDArray[np.float64]
+) -> None:
+    path = write_float(tmp_path / "x.mp3", music[:, :2_000], RATE, "MPEG_LAYER_III", "MP3")
+    data = bytearray(path.read_bytes())
+    samples = 1152 * (count_frames(bytes(data)) - 1)
+    # Twelve bits of delay and twelve of padding (Mp3 Info Tag revision 1).
+    at = data.index(b"LAME") + 21
+    for delay in (0, 1, 529, 576, 2_000, 4_095):
+        for padding in (0, 1, 529, 1_152, 2_000, 4_095):
+            data[at : at + 3] = (delay << 12 | padding).to_bytes(3, "big")
+            path.write_bytes(data)
+            if delay + padding >= samples:
+                refusal(path)
+            elif delay <= 2_000:
+                info = audio_io.probe(str(path))
+                assert samples - delay - max(padding, 529) == info.frames == decode(path).shape[1]
+    data[at : at + 3] = (2_000 << 12 | 2_000).to_bytes(3, "big")
+    path.write_bytes(data)
+    assert f"at most {samples} are there" in refusal(path)
+
+
 def test_a_cut_off_file_is_refused_where_its_tag_tells_and_else_remarked(
     tmp_path: Path, tagged: bytes
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,10 @@ from numpy.typing import NDArray
 from signals import make_noise, to_ints, write_float, write_pcm
 from stembridge import audio_io
 from stembridge.errors import SourceError
+from stembridge.headers import streams
+from stembridge.headers.chunks import W64_RIFF, read_aiff, read_caf, read_riff, read_w64
+from stembridge.headers.kind import find_kind_of
+from stembridge.headers.streams import read_flac
 from stembridge.types import Region
 
 RATE = 44_100
@@ -158,7 +164,7 @@ def test_a_truncated_file_of_any_container_is_refused(
         shortened = bytearray(data[: int(len(data) * kept)])
         flac_total(0)(shortened)
         path.write_bytes(shortened)
-        assert "does not say its length, and its end is damaged or cut off" in refusal(path)
+        assert "is damaged or cut off at its end" in refusal(path)
 
 
 @pytest.mark.parametrize(
@@ -423,3 +429,169 @@ def test_no_bytes_bring_down_the_reader(
         assert "\n" not in str(error)
     else:
         assert read == info.frames
+
+
+def ape_tag(*, has_header: bool) -> bytes:
+    """Return an APEv2 tag of one item (footer as in the APEv2 specification), with or without its header."""
+    item = struct.pack("<II", 5, 0) + b"Title\0Night"
+    ends = struct.pack("<8sIII", b"APETAGEX", 2000, len(item) + 32, 1)
+    flags = 1 << 31 if has_header else 0
+    head = ends + struct.pack("<I8x", flags | 1 << 29) if has_header else b""
+    return head + item + ends + struct.pack("<I8x", flags)
+
+
+@pytest.mark.parametrize("total", [FRAMES, 0])
+@pytest.mark.parametrize("has_header", [False, True])
+@pytest.mark.parametrize("behind", [b"", b"TAG" + b"title".ljust(125)])
+def test_tags_at_the_end_of_a_flac_are_no_audio(
+    tmp_path: Path,
+    originals: dict[str, bytes],
+    ints: NDArray[np.int64],
+    total: int,
+    has_header: bool,
+    behind: bytes,
+) -> None:
+    data = bytearray(originals["FLAC"])
+    flac_total(total)(data)
+    path = tmp_path / "x.flac"
+    path.write_bytes(data + ape_tag(has_header=has_header) + behind)
+    assert np.array_equal(read_ints(path), ints)
+    path.write_bytes(data[:-1] + ape_tag(has_header=has_header) + behind)
+    assert "is damaged or cut off at its end" in refusal(path)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 100, 5_000])
+@pytest.mark.parametrize("total", [FRAMES, 0, 10**9, 7 * 10**10 % 2**36])
+def test_a_flac_without_its_end_is_refused_at_the_door(
+    tmp_path: Path, originals: dict[str, bytes], lost: int, total: int
+) -> None:
+    data = bytearray(originals["FLAC"][:-lost])
+    flac_total(total)(data)
+    path = tmp_path / "x.flac"
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match="is damaged or cut off at its end"):
+        audio_io.probe(str(path))
+
+
+def test_zeros_behind_a_flac_are_no_audio(
+    tmp_path: Path, originals: dict[str, bytes], ints: NDArray[np.int64]
+) -> None:
+    path = tmp_path / "x.flac"
+    path.write_bytes(originals["FLAC"] + bytes(70_001))
+    assert np.array_equal(read_ints(path), ints)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.binary(min_size=1, max_size=300), zeros=st.integers(0, 70_000))
+def test_a_frame_is_found_wherever_its_checksum_is_right(data: bytes, zeros: int) -> None:
+    frame = b"\xff\xf8" + data
+    frame += flac_crc(frame, 0x8005, 16)
+    for tail in (frame, b"\1\2" + frame, frame + bytes(zeros)):
+        assert tail.index(frame) in streams._find_flac_frames(tail)
+    broken = bytearray(frame)
+    broken[-3] ^= 0x10
+    assert 0 not in streams._find_flac_frames(bytes(broken))
+
+
+def test_a_frame_of_many_blocks_of_the_checksum_is_found() -> None:
+    body = b"\xff\xf9" + np.random.default_rng(1).integers(0, 255, 100_000, np.uint8).tobytes()
+    tail = bytes(9) + body + flac_crc(body, 0x8005, 16)
+    assert list(streams._find_flac_frames(tail))[-1] == 9
+
+
+def test_frames_that_are_forged_are_looked_at_a_few_times_only(
+    tmp_path: Path, originals: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    parse = streams._parse_flac_frame
+
+    def parse_counted(head: bytes, samples: int) -> int | None:
+        looked.append(head)
+        return parse(head, samples)
+
+    monkeypatch.setattr(streams, "_parse_flac_frame", parse_counted)
+    # A sync whose own checksum is 0 and whose header's is wrong, again and again.
+    body = b"\xff\xf8\x00\x00"
+    forged = body + flac_crc(body, 0x8005, 16)
+    path = tmp_path / "x.flac"
+    path.write_bytes(originals["FLAC"] + forged * 3_000)
+    assert "is damaged or cut off at its end" in refusal(path)
+    assert 0 < len(looked) <= 16
+
+
+class CountedFile(io.BytesIO):
+    """A file that knows how often it was read from."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+ZEROS = bytes(3_000_000)
+NAMES = struct.pack("<4sI", b"abcd", 0) * 300_000
+
+
+@pytest.mark.parametrize(
+    ("head", "rest", "most_reads"),
+    [
+        (b"RIFF\0\0\0\0WAVE", ZEROS, 20),
+        (b"FORM\0\0\0\0AIFF", ZEROS, 20),
+        (b"caff\0\1\0\0", ZEROS, 20),
+        (b"RIFF\0\0\0\0WAVE", NAMES, 100_010),
+        (W64_RIFF.ljust(40, b"\0"), ZEROS, 100_010),
+        (b"fLaC", bytes(38) + ZEROS, 10_020),
+        (b"ID3\x04\0\0\0\0\0\0" * 20, ZEROS, 20),
+    ],
+)
+def test_a_walk_over_nothing_ends_soon(head: bytes, rest: bytes, most_reads: int) -> None:
+    """What costs time is a read for each chunk, so the reads are counted."""
+    file = CountedFile(head + rest)
+    size = len(head) + len(rest)
+    kind = find_kind_of(file)
+    with suppress(SourceError):
+        match kind.name if kind else None:
+            case "WAV":
+                read_riff(file, size, "x")
+            case "AIFF":
+                read_aiff(file, size, "x")
+            case "CAF":
+                read_caf(file, size, "x")
+            case "W64":
+                read_w64(file, size)
+            case "FLAC":
+                read_flac(file, size, 0, "x")
+    assert 0 < file.reads <= most_reads
+
+
+@pytest.mark.parametrize("container", ["WAV", "AIFF", "CAF"])
+def test_a_file_without_a_chunk_of_audio_is_refused(
+    tmp_path: Path, originals: dict[str, bytes], container: str
+) -> None:
+    begin = 8 if container == "CAF" else 12
+    path = tmp_path / "x"
+    for rest in (b"", bytes(100_000), bytes(12) + originals[container][begin:]):
+        path.write_bytes(originals[container][:begin] + rest)
+        assert "it has no chunk of audio" in refusal(path)
+
+
+def test_zeros_behind_an_aiff_or_caf_do_not_matter(
+    tmp_path: Path, originals: dict[str, bytes], ints: NDArray[np.int64]
+) -> None:
+    for container in ("AIFF", "CAF"):
+        path = tmp_path / "x"
+        path.write_bytes(originals[container] + bytes(100_000))
+        assert np.array_equal(read_ints(path), ints)
+
+
+@pytest.mark.parametrize(("tags", "is_read"), [(1, True), (3, True), (16, True), (17, False)])
+def test_a_few_tags_may_stand_before_the_audio(
+    tmp_path: Path, originals: dict[str, bytes], tags: int, is_read: bool
+) -> None:
+    path = tmp_path / "x.flac"
+    path.write_bytes(b"ID3\x04\0\0\0\0\0\3abc" * tags + originals["FLAC"])
+    if is_read:
+        assert audio_io.probe(str(path)).frames == FRAMES
+    else:
+        assert "its first bytes are none of a known format" in refusal(path)

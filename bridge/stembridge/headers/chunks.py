@@ -21,6 +21,7 @@ _W64_HEAD_BYTES = 24
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _FORMAT_EXTENSIBLE = 0xFFFE
 _REST_BYTES = 1 << 20
+_MOST_CHUNKS = 100_000
 _RIFF_MAX = (1 << 32) + 8
 _CORE_AUDIO_BITMAP = 1 << 16
 _CORE_AUDIO_SPEAKERS = (1 << 18) - 1
@@ -31,7 +32,8 @@ def read_riff(file: BinaryIO, size: int, shown: str) -> Header:
 
     Raises
     ------
-    SourceError : more behind the audio than chunks, or a plain WAV above 4 GiB, whose lengths cannot be right
+    SourceError : no chunk of audio, more behind it than chunks, or a plain WAV above 4 GiB, whose lengths
+        cannot be right
     """
     magic = _read_at(file, 0, 4)
     order = ">" if magic == b"RIFX" else "<"
@@ -49,6 +51,8 @@ def read_riff(file: BinaryIO, size: int, shown: str) -> Header:
             elif wide is not None:
                 audio = (offset, wide)
             break
+    else:
+        raise _silence(shown)
     if magic in (b"RIFF", b"RIFX") and size > _RIFF_MAX:
         raise SourceError(
             f"{shown} has {size} bytes, more than a WAV header can count",
@@ -67,7 +71,9 @@ def read_w64(file: BinaryIO, size: int) -> Header:
     """
     mask = 0
     offset = 40
-    while offset + _W64_HEAD_BYTES <= size:
+    for _ in range(_MOST_CHUNKS):
+        if offset + _W64_HEAD_BYTES > size:
+            break
         guid, length = struct.unpack("<16sQ", _read_at(file, offset, _W64_HEAD_BYTES))
         body = offset + _W64_HEAD_BYTES
         if guid[:4] == b"data" and guid[4:] == _W64_TAIL:
@@ -89,7 +95,7 @@ def read_aiff(file: BinaryIO, size: int, shown: str) -> Header:
 
     Raises
     ------
-    SourceError : more behind the audio than chunks
+    SourceError : no chunk of audio, or more behind it than chunks
     """
     frames: int | None = None
     audio: tuple[int, int] | None = None
@@ -104,6 +110,8 @@ def read_aiff(file: BinaryIO, size: int, shown: str) -> Header:
             skipped = struct.unpack(">I", _read_at(file, offset, 4))[0]
             audio = (offset + 8 + skipped, max(0, length - 8 - skipped))
             _check_rest(file, size, audio, ">4sI", shown)
+    if audio is None:
+        raise _silence(shown)
     return Header("AIFF", audio, frames, mask, speakers)
 
 
@@ -114,7 +122,7 @@ def read_caf(file: BinaryIO, size: int, shown: str) -> Header:
 
     Raises
     ------
-    SourceError : more behind the audio than chunks
+    SourceError : no chunk of audio, or more behind it than chunks
     """
     audio: tuple[int, int] | None = None
     splice = None
@@ -131,6 +139,8 @@ def read_caf(file: BinaryIO, size: int, shown: str) -> Header:
             # The audio follows a count of edits.
             audio = (offset + 4, max(0, found - 4))
             _check_rest(file, size, audio, ">4sQ", shown)
+    if audio is None:
+        raise _silence(shown)
     return Header("CAF", audio, None, mask, speakers, splice)
 
 
@@ -140,15 +150,26 @@ def is_alac_caf(head: bytes) -> bool:
 
 
 def _walk_chunks(file: BinaryIO, size: int, offset: int, head: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, offset of the body, and promised length of each chunk."""
+    """Yield name, offset of the body, and promised length of each chunk, up to what cannot be one."""
     head_bytes = struct.calcsize(head)
     # CAF's chunks follow each other without a byte in between.
     even = head_bytes == 8
-    while offset + head_bytes <= size:
+    for _ in range(_MOST_CHUNKS):
+        if offset + head_bytes > size:
+            return
         name, length = struct.unpack(head, _read_at(file, offset, head_bytes))
+        if not _is_name(name):
+            return
         offset += head_bytes
         yield name, offset, length
         offset += length + (length % 2 if even else 0)
+
+
+def _silence(shown: str) -> SourceError:
+    # What libsndfile finds all the same, no promise could be held against.
+    return SourceError(
+        f"{shown} cannot be read as audio: it has no chunk of audio", "copy or export it again"
+    )
 
 
 def _check_rest(file: BinaryIO, size: int, audio: tuple[int, int], head: str, shown: str) -> None:
@@ -163,12 +184,15 @@ def _check_rest(file: BinaryIO, size: int, audio: tuple[int, int], head: str, sh
     # Not every writer puts the byte behind an odd length.
     for begin in (end + end % 2, end):
         name, length = struct.unpack(head, _read_at(file, begin, head_bytes))
-        is_name = all(0x20 <= octet <= 0x7E for octet in name)
-        if is_name and (begin + head_bytes + length <= size + 1 or name[:3] == b"TAG"):
+        if _is_name(name) and (begin + head_bytes + length <= size + 1 or name[:3] == b"TAG"):
             return
     if not _read_at(file, end, min(size - end, _REST_BYTES)).strip(b"\0"):
         return
     raise contradiction(shown, f"{audio[1]} bytes of audio", f"{size - end} more")
+
+
+def _is_name(name: bytes) -> bool:
+    return all(0x20 <= octet <= 0x7E for octet in name) and name != b"    "
 
 
 def _read_at(file: BinaryIO, offset: int, count: int) -> bytes:

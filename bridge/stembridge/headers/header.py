@@ -39,6 +39,7 @@ class Header:
     speakers : the speaker of each channel where the file may have them in another order than the mask's
     splice : how libsndfile must be shown the file; None as it is
     remarks : what a user should know of this file, one line each
+    most_frames : samples per channel that can be there at most, where libsndfile is to say how many there are
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Header:
     speakers: tuple[str, ...] = ()
     splice: Splice | None = None
     remarks: tuple[str, ...] = ()
+    most_frames: int | None = None
 
 
 class FileWindow:

@@ -22,6 +22,7 @@ anything of more than two channels.
 """
 
 _HEAD_BYTES = 40
+_MOST_TAGS = 16
 
 
 class AudioKind(NamedTuple):
@@ -45,13 +46,15 @@ def find_kind(path: str) -> AudioKind | None:
 def find_kind_of(file: BinaryIO) -> AudioKind | None:
     """Return the kind of an open file."""
     begin = 0
-    while True:
-        file.seek(begin)
-        head = file.read(_HEAD_BYTES)
+    file.seek(begin)
+    head = file.read(_HEAD_BYTES)
+    for _ in range(_MOST_TAGS):
         tag = skip_id3(head)
         if not tag:
             break
         begin += tag
+        file.seek(begin)
+        head = file.read(_HEAD_BYTES)
     name = _name_stream(head) if begin else _name_file(head) or _name_stream(head)
     return AudioKind(name, begin) if name else None
 

@@ -69,9 +69,9 @@ def is_mpeg_audio(head: bytes) -> bool:
 def read_mp3(file: BinaryIO, size: int, begin: int, shown: str) -> Header:
     """Return how many samples decode, from a walk over all frames.
 
-    With a LAME tag libsndfile cuts the encoder's delay and padding off. Without one all frames are audio, the
-    frame of a Xing or VBRI tag is hidden (it would decode as silence), and zeros are shown behind the end, so
-    that libsndfile's guess of the length cannot be too short.
+    With a LAME tag libsndfile cuts the encoder's delay and padding off, and only the most that can be left is
+    told here. Without one all frames are audio, the frame of a Xing or VBRI tag is hidden (it would decode as
+    silence), and zeros are shown behind the end, lest libsndfile's guess of the length be too short.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def read_mp3(file: BinaryIO, size: int, begin: int, shown: str) -> Header:
         raise truncation(shown, f"{promised} MP3 frames", str(frames - 1))
     if frames - 1 > promised:
         raise contradiction(shown, f"{promised} MP3 frames", str(frames - 1))
-    return Header("MP3")
+    return Header("MP3", most_frames=promised * first.samples)
 
 
 def _walk_frames(

@@ -13,33 +13,45 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _LARGEST_MOOV = 1 << 26
+_MOST_BOXES = 100_000
 _ITUNES_LENGTH = re.compile(
-    rb"iTunSMPB.{0,64}? [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{16})", re.DOTALL
+    rb"iTunSMPB.{0,64}? [0-9A-F]{8} ([0-9A-F]{8}) ([0-9A-F]{8}) ([0-9A-F]{16})", re.DOTALL
 )
 
 
 def count_presented_samples(path: str, sample_rate: int) -> int | None:
     """Return the samples per channel that the first sound track presents, None where the file does not say.
 
-    An edit list counts in units of the whole film, often milliseconds: it is taken only where these are as
-    fine as samples. Else the media's own duration is, less what the edit list skips, where its last packet is
-    shorter than the others: where it is not, nobody has thought of padding.
+    An iTunSMPB tag is taken where its delay, padding and length add up to the media's duration within one
+    packet: some programs keep it when they cut or encode again. An edit list counts in units of the whole
+    film, often milliseconds: it is taken only where these are as fine as samples. Else the media's own
+    duration is, less what the edit list skips, where its last packet is shorter than the others: where it is
+    not, nobody has thought of padding.
 
     Parameters
     ----------
     sample_rate : of the decoded audio, in Hz
     """
     moov = _read_moov(path)
-    itunes = _ITUNES_LENGTH.search(moov)
-    if itunes:
-        return int(itunes[1], 16) or None
     film_rate = 0
     for name, box in _walk_boxes(moov):
         if name == b"mvhd":
             film_rate = _read_durations(box)[0]
         if name == b"trak" and _find_box(box, b"mdia", b"hdlr")[8:12] == b"soun":
-            return _count_in_track(box, film_rate, sample_rate)
+            return _count_in_tag(moov, box, sample_rate) or _count_in_track(box, film_rate, sample_rate)
     return None
+
+
+def _count_in_tag(moov: bytes, track: bytes, sample_rate: int) -> int | None:
+    """Return the length that an iTunSMPB tag states, None where there is none that fits the track."""
+    tag = _ITUNES_LENGTH.search(moov)
+    media_rate, duration = _read_durations(_find_box(track, b"mdia", b"mdhd"))
+    if not tag or not media_rate or sample_rate % media_rate:
+        return None
+    scale = sample_rate // media_rate
+    delay, padding, length = (int(number, 16) for number in tag.groups())
+    packet = max(_read_packets(track), default=0)
+    return length if abs(delay + padding + length - duration * scale) <= packet * scale else None
 
 
 def _count_in_track(track: bytes, film_rate: int, sample_rate: int) -> int | None:
@@ -51,16 +63,17 @@ def _count_in_track(track: bytes, film_rate: int, sample_rate: int) -> int | Non
     presented, skipped = edits[0] if edits else (0, 0)
     if film_rate % media_rate == 0 and presented:
         return presented * sample_rate // film_rate
-    if skipped < 0 or not _is_last_packet_short(_find_box(track, b"mdia", b"minf", b"stbl", b"stts")):
+    packets = _read_packets(track)
+    if skipped < 0 or not packets or packets[-1] == max(packets):
         return None
     return max(0, duration - skipped) * scale
 
 
-def _is_last_packet_short(box: bytes) -> bool:
-    """Tell whether the last packet of an stts box is shorter than the longest."""
+def _read_packets(track: bytes) -> list[int]:
+    """Return the samples of one packet of each run of equal ones, in order, by a track's stts box."""
+    box = _find_box(track, b"mdia", b"minf", b"stbl", b"stts")
     count = min(struct.unpack_from(">I", box, 4)[0], (len(box) - 8) // 8) if len(box) >= 8 else 0
-    samples = [struct.unpack_from(">I", box, 12 + 8 * index)[0] for index in range(count)]
-    return bool(samples) and samples[-1] < max(samples)
+    return [struct.unpack_from(">I", box, 12 + 8 * index)[0] for index in range(count)]
 
 
 def _read_moov(path: str) -> bytes:
@@ -68,7 +81,9 @@ def _read_moov(path: str) -> bytes:
     with Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         offset = 0
-        while offset + 8 <= size:
+        for _ in range(_MOST_BOXES):
+            if offset + 8 > size:
+                break
             file.seek(offset)
             head = file.read(16).ljust(16, b"\0")
             length, name, wide = struct.unpack(">I4sQ", head)
@@ -83,7 +98,9 @@ def _read_moov(path: str) -> bytes:
 
 def _walk_boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     offset = 0
-    while offset + 8 <= len(data):
+    for _ in range(_MOST_BOXES):
+        if offset + 8 > len(data):
+            return
         length, name = struct.unpack_from(">I4s", data, offset)
         length = max(length, 8) if length else len(data) - offset
         yield name, data[offset + 8 : offset + length]

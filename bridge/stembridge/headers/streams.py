@@ -9,7 +9,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from functools import cache
+from itertools import islice
 from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stembridge.channel_layout import VORBIS_ORDERS
 from stembridge.errors import SourceError
@@ -19,11 +24,18 @@ _FLAC_TOTAL_AT = 18
 """Offset from 'fLaC' of the eight bytes whose last 36 bits are the number of samples."""
 _FLAC_TOTAL_MASK = (1 << 36) - 1
 _FLAC_FRAME_MAX = 1 << 21
+_FLAC_TRIES = 16
+"""Frame headers with a right checksum of their frame that are looked at; one in 65536 has it by chance."""
+_FLAC_BLOCKS_MAX = 10_000
+_CRC16_PERIOD = (1 << 15) - 1
+"""Powers of x modulo x^16 + x^15 + x^2 + 1 = (x + 1)(x^15 + x + 1) recur after so many."""
 _FLAC_BLOCK_SIZES = {1: 192, **{code: 144 << code for code in range(2, 6)}}
 _FLAC_BLOCK_SIZES |= {code: 1 << code for code in range(8, 16)}
 _FLAC_VORBIS_COMMENT = 4
 _FLAC_MASK = re.compile(rb"WAVEFORMATEXTENSIBLE_CHANNEL_MASK=0x([0-9a-fA-F]{1,8})", re.IGNORECASE)
 _ID3V1_BYTES = 128
+_APE_FOOTER = struct.Struct("<8sIIII8x")
+_APE_HAS_HEADER = 1 << 31
 
 _OGG_HEAD = struct.Struct("<4sBBqIIIB")
 _OGG_FIRST, _OGG_LAST = 2, 4
@@ -42,9 +54,8 @@ def _make_table(polynomial: int, width: int) -> tuple[int, ...]:
     return tuple(table)
 
 
-# RFC 9639, sections 9.1.8 and 9.3; RFC 3533, section 6.
+# RFC 9639, section 9.1.8; RFC 3533, section 6.
 _CRC8 = _make_table(0x07, 8)
-_CRC16 = _make_table(0x8005, 16)
 _CRC32 = _make_table(0x04C11DB7, 32)
 
 
@@ -52,13 +63,6 @@ def _crc8(data: bytes) -> int:
     crc = 0
     for octet in data:
         crc = _CRC8[crc ^ octet]
-    return crc
-
-
-def _crc16(data: bytes) -> int:
-    crc = 0
-    for octet in data:
-        crc = (crc << 8 & 0xFFFF) ^ _CRC16[crc >> 8 ^ octet]
     return crc
 
 
@@ -78,7 +82,7 @@ def read_flac(file: BinaryIO, size: int, begin: int, shown: str) -> Header:
 
     Raises
     ------
-    SourceError : another number of samples than the stream has, or an open number and no whole last frame
+    SourceError : another number of samples than the stream has, or no whole last frame
     """
     file.seek(begin)
     head = file.read(42)
@@ -88,23 +92,25 @@ def read_flac(file: BinaryIO, size: int, begin: int, shown: str) -> Header:
     promised = word & _FLAC_TOTAL_MASK
     found = _count_flac_samples(file, size, begin, struct.unpack_from(">H", head, 8)[0])
     mask = _find_flac_mask(file, size, begin + 4)
+    if found is None:
+        raise SourceError(
+            f"{shown} is damaged or cut off at its end: no whole FLAC frame is there",
+            "copy or export it again",
+        )
     if promised == 0:
-        if found is None:
-            raise SourceError(
-                f"{shown} does not say its length, and its end is damaged or cut off",
-                "copy or export it again",
-            )
         shown_word = struct.pack(">Q", word & ~_FLAC_TOTAL_MASK | found)
         splice = Splice(begin + _FLAC_TOTAL_AT, 8, shown_word)
         return Header("FLAC", frames=found, channel_mask=mask, splice=splice)
-    if found is not None and found != promised:
+    if found != promised:
         raise contradiction(shown, f"{promised} frames", str(found))
     return Header("FLAC", frames=promised, channel_mask=mask)
 
 
 def _find_flac_mask(file: BinaryIO, size: int, offset: int) -> int:
     """Return the speakers that a comment of a FLAC file names (RFC 9639, section 8.6.2)."""
-    while offset + 4 <= size:
+    for _ in range(_FLAC_BLOCKS_MAX):
+        if offset + 4 > size:
+            break
         file.seek(offset)
         kind, *length = file.read(4)
         count = int.from_bytes(bytes(length), "big")
@@ -124,18 +130,68 @@ def _count_flac_samples(file: BinaryIO, size: int, begin: int, block_samples: in
     ----------
     block_samples : samples per frame of a stream of frames of one size
     """
-    start = max(begin + 42, size - _FLAC_FRAME_MAX - _ID3V1_BYTES)
+    end = _skip_tags_at_end(file, size)
+    start = max(begin + 42, end - _FLAC_FRAME_MAX)
     file.seek(start)
-    tail = file.read()
-    if tail[-_ID3V1_BYTES : -_ID3V1_BYTES + 3] == b"TAG":
-        tail = tail[:-_ID3V1_BYTES]
-    at = len(tail)
-    while (at := tail.rfind(b"\xff", 0, at)) >= 0:
-        frame = _parse_flac_frame(tail[at : at + 16], block_samples)
-        # The checksum over a whole frame with its own checksum is 0.
-        if frame is not None and _crc16(tail[at:]) == 0:
-            return frame
+    tail = file.read(max(0, end - start))
+    for at in islice(_find_flac_frames(tail), _FLAC_TRIES):
+        samples = _parse_flac_frame(tail[at : at + 16], block_samples)
+        if samples is not None:
+            return samples
     return None
+
+
+def _skip_tags_at_end(file: BinaryIO, size: int) -> int:
+    """Return where a file ends without its ID3v1 tag and the APEv2 tag before that (APEv2, tag footer)."""
+    end = size
+    file.seek(max(0, end - _ID3V1_BYTES))
+    if file.read(3) == b"TAG":
+        end -= _ID3V1_BYTES
+    file.seek(max(0, end - _APE_FOOTER.size))
+    footer = file.read(_APE_FOOTER.size)
+    if len(footer) == _APE_FOOTER.size:
+        magic, _, length, _, flags = _APE_FOOTER.unpack(footer)
+        if magic == b"APETAGEX":
+            # The length counts the footer and not the header.
+            end -= length + (_APE_FOOTER.size if flags & _APE_HAS_HEADER else 0)
+    return end
+
+
+def _find_flac_frames(tail: bytes) -> Iterator[int]:
+    """Yield, the last one first, where a frame may begin whose checksum is right if it reaches to the end.
+
+    A whole frame with its CRC-16 (RFC 9639, section 9.3) has the checksum 0, and so it has with zeros behind.
+    The checksum is linear: bit i of the byte that has n bytes behind it adds x^(8 n + i), times x^16, which
+    changes no 0. So each byte is looked at once, however many frames seem to begin.
+    """
+    octets = np.frombuffer(tail, np.uint8)
+    powers = _crc16_powers()
+    carry = np.uint16(0)
+    for stop in range(len(octets), 0, -_CRC16_PERIOD):
+        start = max(0, stop - _CRC16_PERIOD)
+        block = octets[start:stop][::-1]
+        crc = np.zeros(len(block), np.uint16)
+        for bit in range(8):
+            crc ^= (block >> bit & 1) * powers[bit, : len(block)]
+        crc = np.bitwise_xor.accumulate(crc) ^ carry
+        carry = crc[-1]
+        for behind in np.flatnonzero((crc == 0) & (block == 0xFF)):
+            at = stop - 1 - int(behind)
+            if tail[at + 1 : at + 2] in (b"\xf8", b"\xf9"):
+                yield at
+
+
+@cache
+def _crc16_powers() -> NDArray[np.uint16]:
+    """Return x^(8 n + i) modulo the polynomial of CRC-16 at [i, n], for i < 8 and one period of n."""
+    powers = np.empty(_CRC16_PERIOD, np.uint16)
+    power = 1
+    for exponent in range(_CRC16_PERIOD):
+        powers[exponent] = power
+        power = power << 1 ^ (0x18005 if power & 0x8000 else 0)
+    exponents = 8 * np.arange(_CRC16_PERIOD) + np.arange(8)[:, np.newaxis]
+    table: NDArray[np.uint16] = powers[exponents % _CRC16_PERIOD]
+    return table
 
 
 def _parse_flac_frame(head: bytes, block_samples: int) -> int | None:
