@@ -12,14 +12,16 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from math import isfinite
+from itertools import combinations
+from math import isfinite, sqrt
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import oaconvolve
 
 from stembridge import audio_io, disk, manifest, transcode
 from stembridge.closing import (
@@ -35,7 +37,7 @@ from stembridge.closing import (
     write_set,
 )
 from stembridge.delivery import check_delivery
-from stembridge.dsp.align import Alignment, Decision, estimate_alignments
+from stembridge.dsp.align import REACH_FRAMES, Alignment, Decision, estimate_alignments
 from stembridge.dsp.delay_line import Reader, advance
 from stembridge.dsp.resample import StreamResampler, count_frames
 from stembridge.errors import AlignmentError, RequestError, SourceError
@@ -51,6 +53,7 @@ RESERVED_NAMES = (manifest.RESIDUAL, manifest.MIXTURE)
 
 # Where each stage begins on the way from 0 to 1.
 _STAGES = Stages(read=0.0, align=0.4, close=0.55, verify=0.8, mp3=0.9, publish=0.99)
+_SAME, _TWIN_FRAMES = 0.999, 1 << 16
 _SEPARATORS = " -_.,()[]"
 _PARENTHESES = re.compile(r"\(([^()]*)\)")
 
@@ -179,8 +182,7 @@ def conform(
             original, mixed, laid = yield from _STAGES.tell("read", _lay_down(plan, files, temporary, stack))
             found: dict[str, Alignment] = {}
             if not as_is:
-                yield _STAGES.at("align", 0.0)
-                found = _place(mixed, laid, info)
+                found = yield from _STAGES.tell("align", _place(mixed, laid, info))
             written = yield from _STAGES.tell("close", write_set(plan, original, _apply(laid, found), work))
             remarks = tuple(_tell_ends(laid, found, info))
         with disk.writing(out):
@@ -232,12 +234,28 @@ def _check_names(names: Mapping[str, Path]) -> None:
     if not names:
         raise RequestError("no stems to conform", "give their files after the mixture's")
     for name, path in names.items():
-        if name in RESERVED_NAMES:
-            raise RequestError(f"{str(path)!r} would be the stem {name!r}", "name it: NAME=FILE")
+        if name.casefold() in RESERVED_NAMES:
+            raise RequestError(
+                f"{str(path)!r} cannot be the stem {name!r}: the set itself uses that name",
+                _tell_reserved(path),
+            )
         if not name or name != manifest.sanitise_name(name, 32):
             raise RequestError(f"{name!r} cannot name a stem", "at most 32 bytes, no signs like / or :")
     if len({name.casefold() for name in names}) < len(names):
         raise RequestError(f"stems {', '.join(names)} differ in case alone", "name them otherwise: NAME=FILE")
+
+
+def _tell_reserved(path: Path) -> str:
+    """Return what to do about a file that would have a name which the set uses itself."""
+    otherwise = "name it otherwise: NAME=FILE"
+    contents = {
+        manifest.RESIDUAL: "is in the new residual again",
+        manifest.MIXTURE: "is what the stems sum to",
+    }
+    for name, content in contents.items():
+        if path.stem.endswith(f" - {name}"):
+            return f"leave it out where it comes from a set: what it holds {content}; else {otherwise}"
+    return otherwise
 
 
 def _check_request(mixture: Path, stems: Mapping[str, Path], delivery: Delivery) -> None:
@@ -362,8 +380,10 @@ def _lay_down(
 # --- where they lie -------------------------------------------------------------------------------------
 
 
-def _place(mixed: PlaneFile, laid: Mapping[str, _Laid], info: audio_io.SourceInfo) -> dict[str, Alignment]:
-    """Return where each stem lies.
+def _place(
+    mixed: PlaneFile, laid: Mapping[str, _Laid], info: audio_io.SourceInfo
+) -> Generator[float, None, dict[str, Alignment]]:
+    """Return where each stem lies; yield now and then the fraction that is done.
 
     Raises
     ------
@@ -373,16 +393,97 @@ def _place(mixed: PlaneFile, laid: Mapping[str, _Laid], info: audio_io.SourceInf
     def read(start: int, frames: int) -> NDArray[np.float64]:
         return mixed.read(start, frames).astype(np.float64)
 
-    found = estimate_alignments(read, [stem.read for stem in laid.values()], info.sample_rate, info.frames)
-    refused = [(name, one) for name, one in zip(laid, found, strict=True) if one.decision is Decision.REFUSED]
-    if refused:
-        name, one = refused[0]
-        others = f"; nor can {', '.join(name for name, _ in refused[1:])}" if refused[1:] else ""
-        raise AlignmentError(
-            f"{name} ({str(laid[name].path)!r}) cannot be placed: {one.reason}{others}",
-            "leave it out, export it again, or close the sum with the stems as they lie: --as-is",
+    def estimate(names: Collection[str]) -> dict[str, Alignment]:
+        stems = [laid[name].read for name in names]
+        return dict(zip(names, estimate_alignments(read, stems, info.sample_rate, info.frames), strict=True))
+
+    yield 0.0
+    found = estimate(laid)
+    if not _list_refused(found):
+        return found
+    yield 0.5
+    faults, culprits = yield from _find_culprits(laid, found, estimate)
+    if len(culprits) < len(laid):
+        faults.append("the others can be placed")
+    raise AlignmentError(
+        "; ".join(faults),
+        f"give all stems of the set, since without some the others are harder to place; leave out "
+        f"{', '.join(culprits)}; or close the sum with the stems as they lie: --as-is",
+    )
+
+
+def _list_refused(found: Mapping[str, Alignment]) -> list[str]:
+    return [name for name, one in found.items() if one.decision is Decision.REFUSED]
+
+
+def _find_culprits(
+    laid: Mapping[str, _Laid],
+    found: dict[str, Alignment],
+    estimate: Callable[[Collection[str]], dict[str, Alignment]],
+) -> Generator[float, None, tuple[list[str], list[str]]]:
+    """Return clauses that say what is wrong, and the stems without which all others can be placed.
+
+    Stems are placed together, so that one which is not in the mixture can spoil what is told of another.
+    Leaving out one at a time tells them apart: the one whose absence leaves the fewest refused goes, until
+    nobody's absence helps another; whoever is refused then is so on its own account.
+    """
+    faults: list[str] = []
+    culprits: list[str] = []
+    twins = _find_twins(laid, _list_refused(found))
+    for one, other in twins:
+        faults.append(
+            f"{one} ({str(laid[one].path)!r}) and {other} ({str(laid[other].path)!r}) hold the same thing"
         )
-    return dict(zip(laid, found, strict=True))
+        culprits.append(other)
+    if twins:
+        found = estimate([name for name in found if name not in culprits])
+    while refused := _list_refused(found):
+        without: dict[str, dict[str, Alignment]] = {}
+        for name in refused if len(refused) > 1 else ():
+            yield 0.5
+            without[name] = estimate([other for other in found if other != name])
+        left = {name: len(_list_refused(others)) for name, others in without.items()}
+        refused.sort(key=lambda name: left.get(name, 0))
+        is_helped = bool(left) and left[refused[0]] < len(refused) - 1
+        out = refused[:1] if is_helped else refused
+        for name in out:
+            faults.append(f"{name} ({str(laid[name].path)!r}) cannot be placed: {found[name].reason}")
+            culprits.append(name)
+        if not is_helped:
+            break
+        found = without[refused[0]]
+    return faults, culprits
+
+
+def _find_twins(laid: Mapping[str, _Laid], refused: Collection[str]) -> list[tuple[str, str]]:
+    """Return pairs, one of them in ``refused``, of which the second holds what the first does."""
+    out: dict[str, str] = {}
+    for one, other in combinations(laid, 2):
+        is_in_doubt = one in refused or other in refused
+        if is_in_doubt and one not in out and other not in out and _is_twin(laid[one], laid[other]):
+            out[other] = one
+    return [(one, other) for other, one in out.items()]
+
+
+def _is_twin(one: _Laid, other: _Laid) -> bool:
+    """Tell whether both correlate by more than `_SAME` at some lag within the reach, in either polarity."""
+    frames = max(one.planes.frames, other.planes.frames)
+    blocks = range(0, frames, _TWIN_FRAMES)
+    levels = [float(np.sum(one.read(start, _TWIN_FRAMES) ** 2)) for start in blocks]
+    if not any(levels):
+        return False
+    loudest = blocks[int(np.argmax(levels))]
+    piece = one.read(loudest, _TWIN_FRAMES)
+    around = other.read(loudest - REACH_FRAMES, _TWIN_FRAMES + 2 * REACH_FRAMES)
+    likeness = np.sum(oaconvolve(around, piece[:, ::-1], mode="valid", axes=1), axis=0)
+    lag = int(np.argmax(np.abs(likeness))) - REACH_FRAMES
+    cross = power = other_power = 0.0
+    for start in blocks:
+        left, right = one.read(start, _TWIN_FRAMES), other.read(start + lag, _TWIN_FRAMES)
+        cross += float(np.sum(left * right))
+        power += float(np.sum(left**2))
+        other_power += float(np.sum(right**2))
+    return abs(cross) > _SAME * sqrt(power * other_power)
 
 
 def _apply(laid: Mapping[str, _Laid], found: Mapping[str, Alignment]) -> _PlacedStems:
@@ -404,7 +505,7 @@ def _tell_ends(
         delay = one.delay_frames if one is not None and one.is_applied else 0.0
         head, tail = round(delay), stem.planes.frames - round(delay) - info.frames
         parts = [
-            f"{abs(count)} frames {verb} {place}"
+            f"{abs(count)} frame{'s' * (abs(count) > 1)} {verb} {place}"
             for count, place in ((head, "at its start"), (tail, "at its end"))
             for verb in ("cut off" if count > 0 else "of silence added",)
             if count

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from signals import write_float
 from stembridge.cli.conform import conform as conform_command
-from stembridge.cli.conform import read_names
+from stembridge.cli.conform import format_alignment, locate, read_names
 from stembridge.conform import Delivery, conform, name_stems
 from stembridge.dsp.delay_line import make_reader
 from stembridge.errors import AlignmentError, RequestError, SourceError, StembridgeError
@@ -28,6 +30,7 @@ from stembridge.types import ResidualPolicy, SplitResult
 Signal = NDArray[np.float64]
 
 RATE = 44_100
+SPOILT_SEED = 1
 
 
 @cache
@@ -172,7 +175,7 @@ def test_an_mp3_round_trip_without_its_tag(mixture: Path, tmp_path: Path) -> Non
     for name, stem in song().items():
         mp3 = tmp_path / f"{name}.mp3"
         with mp3.open("xb") as file:
-            write_mp3(file, [stem], 2, RATE, stem.shape[1])
+            deque(write_mp3(file, [stem], 2, RATE, stem.shape[1]), maxlen=0)
         decoded, _ = soundfile.read(mp3, always_2d=True)
         paths[name] = write_float(tmp_path / f"{name}.wav", late(decoded.T, 1_105), RATE)
     _, manifest = run(mixture, paths, tmp_path / "out")
@@ -188,7 +191,7 @@ def test_a_lossy_mixture_and_its_tagged_stems(tmp_path: Path) -> None:
     for name, signal in ({"song": mixture} | song()).items():
         paths[name] = tmp_path / f"{name}.mp3"
         with paths[name].open("xb") as file:
-            write_mp3(file, [signal], 2, RATE, signal.shape[1])
+            deque(write_mp3(file, [signal], 2, RATE, signal.shape[1]), maxlen=0)
     _, manifest = run(paths.pop("song"), paths, tmp_path / "out")
     assert manifest.mixture is not None
     assert {entry.decision for entry in manifest.alignment} == {"aligned"}
@@ -268,8 +271,59 @@ def test_a_stem_of_another_recording_is_refused_by_name_unless_taken_as_it_lies(
 def test_all_stems_that_cannot_be_placed_are_named(mixture: Path, tmp_path: Path) -> None:
     foreign = make_song(9, seconds=8.0, sample_rate=RATE).stems
     error = fail(mixture, write_stems(tmp_path, others=foreign), tmp_path / "out")
-    assert "drums" in error.message
-    assert "nor can bass, other, vocals" in error.message
+    for name in song():
+        assert f"{name} (" in error.message
+    assert error.message.count("cannot be placed: ") == 4
+    assert "the others" not in error.message
+
+
+def stretched(signal: Signal) -> Signal:
+    """Return ``signal`` slower by 0.2 %."""
+    return late(soxr.resample(signal.T, RATE, RATE * 1.002).T, 0, signal.shape[1])
+
+
+@pytest.mark.parametrize("culprit", ["drums", "vocals"])
+def test_a_stem_that_spoils_what_is_told_of_the_others_is_the_one_named(tmp_path: Path, culprit: str) -> None:
+    """The others lie in place, bit for bit."""
+    stems = dict(make_song(SPOILT_SEED, seconds=8.0, sample_rate=RATE).stems)
+    mixture = write_float(tmp_path / "my song.wav", np.sum(list(stems.values()), axis=0), RATE)
+    stems[culprit] = stretched(stems[culprit])
+    error = fail(mixture, write_stems(tmp_path, others=stems), tmp_path / "out")
+    assert isinstance(error, AlignmentError)
+    assert error.message.startswith(f"{culprit} (")
+    assert error.message.endswith("; the others can be placed")
+    assert [name for name in stems if f"{name} (" in error.message] == [culprit]
+    assert f"leave out {culprit};" in error.hint
+
+
+def test_two_stems_of_another_recording_are_named_and_no_other(mixture: Path, tmp_path: Path) -> None:
+    foreign = make_song(9, seconds=8.0, sample_rate=RATE).stems
+    others = {name: foreign[name] for name in ("bass", "vocals")}
+    error = fail(mixture, write_stems(tmp_path, others=others), tmp_path / "out")
+    assert [name for name in song() if f"{name} (" in error.message] == ["bass", "vocals"]
+    assert error.message.endswith("; the others can be placed")
+    assert "leave out bass, vocals;" in error.hint or "leave out vocals, bass;" in error.hint
+
+
+@pytest.mark.parametrize(("delay", "polarity"), [(0, 1.0), (250, -1.0)])
+def test_two_files_of_the_same_content_are_told(
+    mixture: Path, tmp_path: Path, delay: int, polarity: float
+) -> None:
+    twin = polarity * late(song()["vocals"], delay)
+    error = fail(mixture, write_stems(tmp_path, others={"lead": twin}), tmp_path / "out")
+    assert "hold the same thing" in error.message
+    assert "cannot be placed" not in error.message
+    assert error.message.endswith("; the others can be placed")
+    assert "drums" not in error.message
+    assert "vocals (" in error.message
+    assert "lead (" in error.message
+
+
+@pytest.mark.parametrize("delay", [88_200, -6_000])
+def test_stems_far_off_are_moved_back(mixture: Path, tmp_path: Path, delay: int) -> None:
+    _, manifest = run(mixture, write_stems(tmp_path, delay), tmp_path / "out")
+    for entry in manifest.alignment:
+        assert entry.delay_frames == delay, entry
 
 
 @pytest.mark.parametrize(("channels", "mix_channels"), [(2, 1), (3, 2), (1, 4), (2, 4)])
@@ -342,13 +396,53 @@ def test_names_are_what_the_files_do_not_share(song_name: str, files: list[str],
     [
         (["a/vocals.wav", "b/vocals.wav"], "both be the stem 'vocals'"),
         (["residual.wav"], "'residual'"),
-        (["song - mixture.wav", "song - drums.wav"], "'mixture'"),
+        (["song - mixture.wav", "song - drums.wav"], "the set itself uses that name"),
+        (["Mixture.wav"], "'mixture': the set itself uses that name"),
     ],
 )
 def test_names_that_cannot_be_are_refused_with_the_way_out(files: Sequence[str], wrong: str) -> None:
     with pytest.raises(RequestError, match="NAME=FILE") as caught:
         name_stems(Path("song.wav"), [Path(file) for file in files])
     assert wrong in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("file", "advice"),
+    [
+        (
+            "song - residual.wav",
+            "leave it out where it comes from a set: what it holds is in the new residual",
+        ),
+        (
+            "song - mixture.wav",
+            "leave it out where it comes from a set: what it holds is what the stems sum to",
+        ),
+        ("other.wav", "name it otherwise"),
+    ],
+)
+def test_a_name_of_the_set_itself_is_told_with_what_to_do(tmp_path: Path, file: str, advice: str) -> None:
+    for name in ("mixture", "Residual"):
+        with pytest.raises(RequestError) as caught:
+            next(conform(tmp_path / "song.wav", {name: tmp_path / file}, tmp_path / "out"))
+        assert f"cannot be the stem {name!r}: the set itself uses that name" in caught.value.message
+        assert caught.value.hint.startswith(advice)
+
+
+def test_paths_are_told_without_detours_and_links_keep_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "vocals.wav").symlink_to("take.wav")
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    here = tmp_path.resolve()
+    named = read_names(Path("song.wav"), ["../vocals.wav", "lead=../../x/../c.wav", "drums.wav"])
+    assert named == {
+        "lead": here / "c.wav",
+        "vocals": here / "a" / "vocals.wav",
+        "drums": here / "a" / "b" / "drums.wav",
+    }
+    assert locate(Path("..")) == here / "a"
+    assert locate(Path()) == here / "a" / "b"
 
 
 def test_a_name_can_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +469,7 @@ def test_the_command_prints_where_every_stem_was_and_the_set(mixture: Path, tmp_
     told = CliRunner().invoke(conform_command, [str(mixture), *map(str, paths.values()), "--out", str(out)])
     assert told.exit_code == 0, told.output
     lines = told.stdout.splitlines()
-    assert lines[0].split() == ["stem", "delay", "error", "polarity", "decision"]
+    assert re.split("  +", lines[0]) == ["stem", "delay (frames)", "error (frames)", "polarity", "decision"]
     assert [line.split()[:2] for line in lines[1:5]] == [
         [name, "512.00"] for name in ("drums", "bass", "other", "vocals")
     ]
@@ -394,3 +488,37 @@ def test_the_command_takes_stems_as_they_lie(mixture: Path, tmp_path: Path) -> N
     assert "polarity" not in told.stdout
     (folder,) = (tmp_path / "out").iterdir()
     assert [entry.name for entry in read_manifest(folder).stems] == ["Lead", "residual"]
+
+
+def test_the_command_makes_mono_stems_and_listening_copies(mixture: Path, tmp_path: Path) -> None:
+    paths = write_stems(tmp_path)
+    arguments = [str(mixture), *map(str, paths.values()), "--out", str(tmp_path / "out"), "--as-is", "--mp3"]
+    told = CliRunner().invoke(conform_command, [*arguments, "--mono", "bass, vocals"])
+    assert told.exit_code == 0, told.output
+    (folder,) = (tmp_path / "out").iterdir()
+    files = {entry.name: folder / entry.file for entry in read_manifest(folder).stems}
+    signals = {name: read_stem(path)[0] for name, path in files.items()}
+    assert [name for name, (left, right) in signals.items() if np.array_equal(left, right)] == [
+        "bass",
+        "vocals",
+    ]
+    assert len(list((folder / "mp3").iterdir())) >= 4
+    assert check_result(folder).holds
+
+
+def test_the_help_tells_the_reach() -> None:
+    told = CliRunner().invoke(conform_command, ["--help"])
+    assert "93 ms" in told.output
+    assert "30 s" in told.output
+
+
+def test_the_table_has_no_minus_nought() -> None:
+    entry = AlignmentEntry(
+        name="drums", delay_frames=-0.0001, delay_se=0.001, polarity=1, decision="aligned", reason=""
+    )
+    assert re.split("  +", format_alignment([entry])[1].strip())[1] == "0.00"
+
+
+def test_one_frame_is_told_as_one(mixture: Path, tmp_path: Path) -> None:
+    _, manifest = run(mixture, write_stems(tmp_path, 1), tmp_path / "out")
+    assert "drums: 1 frame cut off at its start, 1 frame of silence added at its end" in manifest.warnings

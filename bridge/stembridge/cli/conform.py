@@ -15,7 +15,7 @@ from stembridge.types import AUTO_FORMAT, FILE_FORMATS, Job, JobState, ResidualP
 if TYPE_CHECKING:
     from stembridge.manifest import AlignmentEntry
 
-HEADER = ("stem", "delay", "error", "polarity", "decision")
+HEADER = ("stem", "delay (frames)", "error (frames)", "polarity", "decision")
 
 
 @click.command()
@@ -45,6 +45,10 @@ HEADER = ("stem", "delay", "error", "polarity", "decision")
     show_default=True,
     help="Where the part goes that is in no stem: a file of its own, or into the stems.",
 )
+@click.option("--mono", metavar="STEMS", help="Only the mid of these, by comma.")
+@click.option(
+    "--mp3", is_flag=True, help="Add an MP3 of each stem to listen to; it takes no part in the sum."
+)
 def conform(
     mixture: Path,
     stems: tuple[str, ...],
@@ -53,11 +57,16 @@ def conform(
     file_format: str,
     exact_float: bool,
     residual: str,
+    mono: str | None,
+    mp3: bool,
 ) -> int:
     """Make stems of another program a set that sums back to MIX, sample for sample.
 
     Finds each stem's delay and polarity, applies them or says why not, brings it to the mixture's rate and
     length and closes the sum. Stems are named as their files are; NAME=STEM names one otherwise.
+
+    Found are stems up to 4096 frames late or early (93 ms at 44.1 kHz), and up to 30 s where no other place
+    fits nearly as well; music that repeats is refused there.
     """
     from stembridge.cli.result_table import print_result
     from stembridge.conform import Delivery
@@ -66,11 +75,11 @@ def conform(
     from stembridge.progress import progress_shown
 
     steps = run_conform(
-        mixture.absolute(),
+        locate(mixture),
         read_names(mixture, stems),
-        out.absolute(),
+        locate(out),
         as_is=as_is,
-        delivery=Delivery(file_format, exact_float, ResidualPolicy(residual)),
+        delivery=Delivery(file_format, exact_float, ResidualPolicy(residual), list_names(mono), mp3),
     )
     request = SplitRequest(source=str(mixture), out=str(out), model="conform")
     try:
@@ -91,6 +100,16 @@ def conform(
     return 0
 
 
+def locate(path: Path) -> Path:
+    """Return the absolute path without '..'; a link that names a file keeps its own name."""
+    return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
+
+
+def list_names(text: str | None) -> tuple[str, ...]:
+    """Return the names that stand in ``text`` by comma."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
 def read_names(mixture: Path, stems: Sequence[str]) -> dict[str, Path]:
     """Return absolute paths by stem name: as NAME=FILE says, else as the files' names tell.
 
@@ -107,11 +126,11 @@ def read_names(mixture: Path, stems: Sequence[str]) -> dict[str, Path]:
     for text in stems:
         name, sign, file = text.partition("=")
         if not sign or Path(text).exists():
-            bare.append(Path(text).absolute())
+            bare.append(locate(Path(text)))
         elif name in named:
             raise RequestError(f"stem {name!r} stands twice", "give each NAME once")
         else:
-            named[name] = Path(file).absolute()
+            named[name] = locate(Path(file))
     told = name_stems(mixture, bare) if bare else {}
     if twice := sorted(named.keys() & told.keys()):
         raise RequestError(
@@ -130,7 +149,7 @@ def format_alignment(entries: Sequence[AlignmentEntry]) -> list[str]:
         rows.append(
             (
                 one_line(entry.name),
-                f"{entry.delay_frames:.2f}",
+                f"{round(entry.delay_frames, 2) + 0.0:.2f}",
                 "-" if entry.delay_se is None else f"{entry.delay_se:.4f}",
                 "+" if entry.polarity > 0 else "-",
                 one_line(decision),

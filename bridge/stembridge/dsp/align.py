@@ -24,6 +24,8 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.ndimage import uniform_filter1d
+from scipy.signal import oaconvolve
 
 from stembridge.dsp.delay_line import Reader, advance
 
@@ -32,7 +34,13 @@ Complex = NDArray[np.complex128]
 Spectra = NDArray[np.complex64]
 
 REACH_FRAMES = 4096
-"""Delays up to this many frames to both sides are found, up to 66 kHz; twice as many per octave above."""
+"""Delays up to this many frames to both sides are found, up to 66 kHz; twice as many per octave above.
+
+93 ms at 44.1 kHz. Farther off a stem is placed only where one place stands out; see `FAR_S`.
+"""
+
+FAR_S = 30.0
+"""Delays up to this many seconds to both sides are found where the music does not repeat."""
 
 ALIGNED_FRAMES = 0.05
 """A delay below this is left alone; at 0.05 frames the error lies about 29 dB below the stem."""
@@ -60,6 +68,11 @@ _SPAN_FRAMES = 1.5
 _DRIFT_FRAMES = 0.015
 _HEIR_FRAMES = 0.1
 _DRIFTING = 20.0
+# The search beyond the reach: its rate, the width of bands made equally loud, the share of a stem's energy
+# that must lie within the mixture, how much higher the best place must be than any other, and how much of
+# the mixture, around its middle, is looked at.
+_FAR_HZ, _FAR_BAND_HZ, _FAR_SHARE, _FAR_CLEAR = 4_000, 40.0, 0.25, 1.5
+_FAR_BLOCK, _FAR_SPAN_S = 1 << 18, 600.0
 
 
 class Decision(StrEnum):
@@ -121,12 +134,16 @@ class _Fit:
 
 @dataclass(slots=True)
 class _Stem:
-    """One stem under way: it is read ``place`` frames late and seen to lie ``offset`` frames behind that."""
+    """One stem under way: it is read ``place`` frames late and seen to lie ``offset`` frames behind that.
+
+    ``base`` is the place around which it is searched for.
+    """
 
     index: int
     read: Reader
     as_given: Spectra
     spectra: Spectra
+    base: int
     place: float = 0.0
     offset: float = 0.0
     clarity: float = 0.0
@@ -145,6 +162,8 @@ def estimate_alignments(
 
     Stems that cannot be placed by themselves, such as a steady bass that looks the same one period later,
     inherit the delay of the others where those agree and the stem's own samples do not speak against it.
+    Stems that are not found within `REACH_FRAMES` are sought within `FAR_S` and, where one place stands out,
+    judged once more around it; what that does not place, too, is told as it was within the reach.
 
     Parameters
     ----------
@@ -152,7 +171,32 @@ def estimate_alignments(
     sample_rate : Hz
     frames : length of the mixture
     """
-    return _Aligner(mixture, stems, sample_rate, frames).decide()
+    near = _Aligner(mixture, stems, sample_rate, frames, [0] * len(stems))
+    found = near.decide()
+    lost = [
+        index
+        for index, one in enumerate(found)
+        if one.decision is Decision.REFUSED and index not in near.quiet
+    ]
+    if not near.strangers.intersection(lost):
+        return found
+    far = _find_far(mixture, [stems[index] for index in lost], sample_rate, frames)
+    known = {base for base in far if base is not None}
+    if not any(abs(base) > near.reach // 2 for base in known):
+        return found
+    # Those that are not found by themselves lie where the others do, if these agree.
+    known |= {round(one.delay_frames) for one in found if one.decision is not Decision.REFUSED}
+    shared = min(known) if max(known) - min(known) <= near.reach // 4 else 0
+    bases = [0] * len(stems)
+    for index, base in zip(lost, far, strict=True):
+        place = shared if base is None else base
+        bases[index] = place if abs(place) > near.reach // 2 else 0
+    again = _Aligner(mixture, stems, sample_rate, frames, bases).decide()
+    is_worse = any(
+        one.decision is Decision.REFUSED and before.decision is not Decision.REFUSED
+        for one, before in zip(again, found, strict=True)
+    )
+    return found if is_worse else again
 
 
 def choose_stretches(
@@ -198,10 +242,24 @@ def choose_stretches(
 class _Aligner:
     """One estimate under way. ``live`` are the stems that sound long enough to be measured."""
 
-    def __init__(self, mixture: Reader, stems: Sequence[Reader], sample_rate: int, frames: int) -> None:
+    def __init__(
+        self,
+        mixture: Reader,
+        stems: Sequence[Reader],
+        sample_rate: int,
+        frames: int,
+        bases: Sequence[int],
+    ) -> None:
+        self.sample_rate = sample_rate
         scale = 1 << max(0, round(np.log2(sample_rate / 48_000)))
         self.long, self.short, self.reach = _LONG * scale, _SHORT * scale, REACH_FRAMES * scale
-        self.stretches = choose_stretches(stems, frames, margin=self.reach, step=self.short // 2)
+        # Stems as long as the mixture lack here what they are late by at its end, and early by at its start.
+        first, last = max(0, -min(bases, default=0)), frames - max(0, max(bases, default=0))
+        if last - first < frames // 8:
+            first, last = 0, frames
+        near = [advance(read, first + base) for read, base in zip(stems, bases, strict=True)]
+        stretches = choose_stretches(near, last - first, margin=self.reach, step=self.short // 2)
+        self.stretches = [(first + start, length) for start, length in stretches]
         self.segment = max(1, round(_SEGMENT_S * sample_rate / (self.short // 2)))
         self.bins = int(min(_TOP_OF_RATE, _TOP_HZ / sample_rate) * self.short) + 1
         self.omega = 2 * np.pi * np.arange(self.bins) / self.short
@@ -211,9 +269,11 @@ class _Aligner:
         self.quiet: dict[int, str] = {}
         # Refused for nothing but an error too large to be applied.
         self.witnesses: set[int] = set()
+        # Refused since the mixture does not hold them within the reach.
+        self.strangers: set[int] = set()
         self.live: list[_Stem] = []
-        for index, read in enumerate(stems):
-            spectra = self._read(read, 0.0)
+        for index, (read, base) in enumerate(zip(stems, bases, strict=True)):
+            spectra = self._read(read, base)
             energy = _energy(spectra)
             if len(self.mix) < _LEAST_BLOCKS:
                 self.quiet[index] = "the item is too short to measure it"
@@ -224,7 +284,8 @@ class _Aligner:
             elif np.count_nonzero(energy > 1e-4 * energy.max()) < _LEAST_BLOCKS:
                 self.quiet[index] = "too little of it sounds to be measured"
             else:
-                self.live.append(_Stem(index, read, spectra, spectra))
+                as_given = self._read(read, 0.0) if base else spectra
+                self.live.append(_Stem(index, read, as_given, spectra, base, place=base))
 
     def decide(self) -> tuple[Alignment, ...]:
         found: dict[int, Alignment] = {}
@@ -276,7 +337,7 @@ class _Aligner:
                     for start, length in self.stretches
                 ]
             )
-            for read in [*(stem.read for stem in self.live), self.mixture]
+            for read in [*(advance(stem.read, stem.base) for stem in self.live), self.mixture]
         ]
         blocks = len(spectra[0])
         gram = _gram(spectra, 1)[0]
@@ -291,11 +352,14 @@ class _Aligner:
             lists.sort(key=_clarity, reverse=True)
             stem.clarity = _clarity(lists[0])
             stem.rivals = [
-                lag for peaks in lists for lag, height in peaks if height >= _RIVAL_HEIGHT * peaks[0][1]
+                stem.base + lag
+                for peaks in lists
+                for lag, height in peaks
+                if height >= _RIVAL_HEIGHT * peaks[0][1]
             ]
         clear = [stem.rivals[0] for stem in self.live if stem.clarity >= _CLEAR]
         for stem in self.live:
-            best = stem.rivals[0] if stem.rivals else 0
+            best = stem.rivals[0] if stem.rivals else stem.base
             if stem.clarity < _CLEAR and clear and max(clear) - min(clear) <= 2:
                 best = clear[0]
             stem.rivals = list(dict.fromkeys([*stem.rivals, *clear, 0]))
@@ -485,8 +549,12 @@ class _Aligner:
         decision, reason = Decision.REFUSED, ""
         is_aligned = fit.polarity == 1 and abs(fit.delay) < max(ALIGNED_FRAMES, 4 * fit.se)
         if fit.coherence < _COHERENT:
-            share = f"coherence {fit.coherence:.2f}"
-            reason = f"too little of it is in the mixture ({share}): another recording, or another speed"
+            self.strangers.add(stem.index)
+            reason = (
+                f"too little of it is in the mixture (coherence {fit.coherence:.2f}): another recording, "
+                f"another speed, more than {FAR_S:.0f} s off, or more than "
+                f"{1000 * self.reach / self.sample_rate:.0f} ms off where no one place stands out"
+            )
         elif fit.fault or stem.doubt:
             reason = fit.fault or stem.doubt
         elif not self._improves(stem, to_move=not is_aligned):
@@ -571,6 +639,67 @@ class _Aligner:
                 if here.sum() > 1.05 * there.sum():
                     return False
         return True
+
+
+def _find_far(mixture: Reader, stems: Sequence[Reader], sample_rate: int, frames: int) -> list[int | None]:
+    """Return about where each stem lies within `FAR_S`, in frames; None where no one place stands out.
+
+    The height of a place is the correlation coefficient of what overlaps there, both signals with all bands
+    equally loud, so that a bar of a loop that lies beyond an end does not count for the bar that does not.
+    """
+    step = max(1, sample_rate // _FAR_HZ)
+    rate = sample_rate / step
+    reach = round(FAR_S * rate)
+    length = -(-min(frames, round(_FAR_SPAN_S * sample_rate)) // step)
+    start = (frames // step - length) // 2
+    # A stem may hold what lies up to the reach before the mixture's start and after its end.
+    size = fft.next_fast_len(length + 3 * reach, real=True)
+    own = _whiten(_thin_out(mixture, step, start, length), rate, size)
+    spectrum, power = fft.rfft(own, size), fft.rfft(np.sum(own**2, axis=0), size)
+    lags = np.arange(-reach, reach + 1)
+    inside = fft.rfft(np.ones(length), size)
+    apart = max(1, round(REACH_FRAMES / 2 / 44_100 * rate))
+    found: list[int | None] = []
+    for read in stems:
+        stem = _whiten(_thin_out(read, step, start - reach, length + 2 * reach), rate, size)
+        turned = fft.rfft(stem, size)
+        cross = fft.irfft(np.sum(turned * spectrum.conj(), axis=0), size)[lags + reach]
+        level = np.sum(stem**2, axis=0)
+        sounding = fft.rfft(np.where(level > 0, 1.0, 0.0), size)
+        here = fft.irfft(fft.rfft(level, size) * inside.conj(), size)[lags + reach]
+        there = fft.irfft(sounding * power.conj(), size)[lags + reach]
+        enough = here >= max(_FAR_SHARE * float(level.sum()), 1e-300)
+        height = np.zeros(len(lags))
+        floor = 1e-6 * float(np.max(there, initial=0.0)) + 1e-300
+        height[enough] = np.abs(cross[enough]) / np.sqrt(here[enough] * np.maximum(there[enough], floor))
+        best = int(np.argmax(height))
+        other = np.where(np.abs(lags - lags[best]) > apart, height, 0.0)
+        is_clear = height[best] > 0 and height[best] >= _FAR_CLEAR * other.max(initial=0.0)
+        found.append(int(lags[best]) * step if is_clear else None)
+    return found
+
+
+def _thin_out(read: Reader, step: int, start: int, length: int) -> Values:
+    """Return ``length`` frames from frame ``start`` of what is left where each ``step``-th frame is kept."""
+    reach = 8 * step
+    taps = np.sinc(np.arange(-reach, reach + 1) / step) * np.hanning(2 * reach + 1) / step
+    parts = []
+    for begin in range(0, length, max(1, _FAR_BLOCK // step)):
+        count = min(max(1, _FAR_BLOCK // step), length - begin)
+        around = read((start + begin) * step - reach, (count - 1) * step + 2 * reach + 1)
+        parts.append(oaconvolve(around, taps[None], mode="valid", axes=1)[:, ::step])
+    return np.concatenate(parts, axis=1)
+
+
+def _whiten(signal: Values, rate: float, size: int) -> Values:
+    """Return ``signal`` with bands of `_FAR_BAND_HZ` equally loud, 0 where it was silent."""
+    spectrum = fft.rfft(signal, size)
+    power = np.sum(np.abs(spectrum) ** 2, axis=0)
+    width = max(1, round(_FAR_BAND_HZ * size / rate))
+    smooth = uniform_filter1d(power, width, mode="nearest")
+    white = fft.irfft(spectrum / np.sqrt(np.maximum(smooth, 1e-6 * smooth.max()) + 1e-300), size)
+    white = white[:, : signal.shape[1]]
+    return np.asarray(np.where(np.any(signal, axis=0), white, 0.0))
 
 
 def _inherit(place: float, se: float, polarity: int) -> Alignment:
