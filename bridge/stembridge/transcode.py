@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from stembridge.audio_io import LOSSY_BITS, MAX_CHANNELS, SourceInfo, probe
-from stembridge.disk import writing
 from stembridge.errors import SourceError
 from stembridge.headers.chunks import read_caf
 from stembridge.headers.header import truncation
@@ -109,13 +108,12 @@ def open_source(path: str, folder: Path) -> Generator[float, None, SourceInfo]:
     Raises
     ------
     SourceError : as `audio_io.probe` and `transcode`
-    OutputError : the disk is full or may not be written to
+    OSError : the disk is full or may not be written to
     """
     if kind_of(path) is None:
         return probe(path)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        return (yield from transcode(path, folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    return (yield from transcode(path, folder))
 
 
 def transcode(path: str, folder: Path) -> Generator[float, None, SourceInfo]:
@@ -237,7 +235,13 @@ def _describe(path: str, kind: str) -> _Stream:
         ) from error
     if done.returncode:
         raise _failure(path, kind, done.stderr)
-    report = json.loads(done.stdout)
+    try:
+        report = json.loads(done.stdout)
+    except ValueError as error:
+        raise SourceError(
+            "ffprobe gives an answer that is not its own: another program has its name",
+            "install ffmpeg, or convert the file to WAV or FLAC",
+        ) from error
     if not report.get("streams"):
         raise SourceError(f"{path!r} is {kind} and holds no audio", "export it again")
     return _parse_stream(path, kind, report["streams"][0], report.get("format", {}))

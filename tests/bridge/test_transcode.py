@@ -23,6 +23,7 @@ from stembridge import audio_io, transcode
 from stembridge.audio_io import SourceInfo
 from stembridge.channel_layout import mask_of
 from stembridge.errors import OutputError, SourceError
+from stembridge.headers.mp4 import count_presented_samples
 from stembridge.types import Region
 
 RATE = 44_100
@@ -485,3 +486,34 @@ def test_a_full_disk_or_a_folder_that_cannot_be_made_is_an_error_of_the_result(
         with pytest.raises(OutputError) as caught:
             finish(transcode.open_source(str(path), target))
         assert caught.value.message == f"cannot write into {str(target)!r}: {os.strerror(reason)}"
+
+
+def test_another_program_of_ffprobes_name_is_refused(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_pcm(tmp_path / "x.wav", to_ints(make_noise(FRAMES, 1), 16), RATE, 16)
+    path = encode(source, tmp_path / "x.m4a", "-c:a", "alac")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ffmpeg").symlink_to(str(shutil.which("ffmpeg")))
+    monkeypatch.setenv("PATH", str(programs))
+    for answer in ("", "echo hello", "printf '\\377'"):
+        (programs / "ffprobe").write_text(f"#!/bin/sh\n{answer}\n")
+        (programs / "ffprobe").chmod(0o755)
+        with pytest.raises(SourceError, match="ffprobe gives an answer that is not its own"):
+            finish(transcode.open_source(str(path), folder))
+
+
+@pytest.mark.parametrize(("boxes", "frames"), [(0, FRAMES), (1_000, FRAMES), (100_000, None)])
+def test_boxes_without_end_are_not_walked_through(tmp_path: Path, boxes: int, frames: int | None) -> None:
+    source = write_float(tmp_path / "x.wav", make_music(FRAMES, 2, RATE), RATE)
+    data = encode(source, tmp_path / "x.m4a", "-c:a", "aac").read_bytes()
+    path = tmp_path / "many.m4a"
+    at = data.index(b"moov") - 4
+    empty = struct.pack(">I4s", 8, b"free") * boxes
+    path.write_bytes(data[:at] + empty + data[at:])
+    assert count_presented_samples(str(path), RATE) == frames
+    length = struct.unpack_from(">I", data, at)[0]
+    inside = struct.pack(">I4s", length + len(empty), b"moov") + empty + data[at + 8 :]
+    path.write_bytes(data[:at] + inside)
+    assert count_presented_samples(str(path), RATE) == frames
