@@ -405,8 +405,12 @@ def _first_attempt(plan: SetPlan, original: Original) -> _Attempt:
         elif chosen.container == "AIFF" and 3 * info.channels * plan.region.frames > _MAX_AIFF_BYTES:
             chosen, remark = _FLOAT_FORMAT, "AIFF ends at 4 GiB: written as 32-bit float WAV"
     stem_bits = min(grid.STEM_BITS, _BITS_OF_SUBTYPE.get(chosen.subtype, grid.STEM_BITS))
-    is_wide = is_fine and (source_bits is not None or plan.exact_float)
-    return _Attempt(stem_bits, chosen, frozenset(plan.names[-1:] if is_wide else ()), remark)
+    wide = set()
+    if is_fine and (source_bits is not None or plan.exact_float):
+        wide.add(plan.names[-1])
+    if plan.has_mixture and info.subtype == "DOUBLE":
+        wide.add(manifest.MIXTURE)
+    return _Attempt(stem_bits, chosen, frozenset(wide), remark)
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,7 +463,8 @@ def _write_files(
         position = 0
         for mixture, ints, routed, leftover in _read_routed(plan, original, stems):
             if source_bits is None or ints is None:
-                closed = grid.close_floats(mixture, routed, is_wide=bool(attempt.wide), is_fold=plan.is_fold)
+                is_wide = plan.names[-1] in attempt.wide
+                closed = grid.close_floats(mixture, routed, is_wide=is_wide, is_fold=plan.is_fold)
             else:
                 closed = grid.close_integers(
                     ints, source_bits, routed, attempt.stem_bits, is_fold=plan.is_fold
@@ -648,7 +653,7 @@ def _conclude(
                 else grid.claims_float64(bits, found.positive_max, found.negative_max)
             ),
             exact_f32_any_order=bits is not None
-            and not attempt.wide
+            and attempt.wide.isdisjoint(plan.names)
             and grid.claims_float32(bits, found.positive_max, found.negative_max),
             positive_max=found.positive_max,
             negative_max=found.negative_max,

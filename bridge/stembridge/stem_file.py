@@ -105,6 +105,7 @@ class _LibraryWriter:
         self.path = path
         self.subtype = file_format.subtype
         self.sha256_file = ""
+        self._frames = 0
         self._hash = hashlib.sha256()
         with _system_errors():
             self._file = soundfile.SoundFile(
@@ -126,6 +127,7 @@ class _LibraryWriter:
         self._hash.update(pack_samples(words, self.subtype))
         with _system_errors():
             self._file.write(words)
+        self._frames += len(words)
 
     def close(self) -> None:
         """Flush the file to the disk; a second call does nothing."""
@@ -133,6 +135,10 @@ class _LibraryWriter:
             return
         with _system_errors():
             self._file.close()
+            found = soundfile.info(_as_libsndfile_takes_it(self.path)).frames
+        # Of FLAC's last block, written only now, libsndfile does not say whether the disk took it.
+        if found != self._frames:
+            raise OSError("the audio library could not write: short write")
         with self.path.open("rb+") as file:
             os.fsync(file.fileno())
             self.sha256_file = hash_file(file)
@@ -166,7 +172,7 @@ def _system_errors() -> Iterator[None]:
     try:
         yield
     except (soundfile.LibsndfileError, AssertionError) as error:
-        raise OSError(f"the audio library could not write: {error or 'short write'}") from error
+        raise OSError(f"the audio library could not write: {str(error) or 'short write'}") from error
 
 
 def hash_file(file: BinaryIO) -> str:

@@ -42,7 +42,10 @@ def test_what_can_be_is_let_through(change: dict[str, Any]) -> None:
         ({"mono": ("vocals",)}, "mono 'vocals' is no stem of this set .it has drums, bass"),
         ({"residual": ResidualPolicy.TF, "is_full": False}, "residual 'tf' with some of the stems"),
         ({"residual": ResidualPolicy.HF_ENVELOPE, "is_full": False}, "residual 'hf_envelope' with some"),
-        ({"residual": ResidualPolicy.OTHER}, "residual 'other' without a stem named 'other' .there are drums"),
+        (
+            {"residual": ResidualPolicy.OTHER},
+            "residual 'other' without a stem named 'other' .there are drums",
+        ),
         ({"residual": ResidualPolicy.EQUAL, "mono": ("bass",)}, "residual 'equal' with mono stems"),
     ],
 )

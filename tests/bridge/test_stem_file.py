@@ -161,7 +161,7 @@ def test_a_short_write_is_an_error_of_the_system(
         raise AssertionError
 
     monkeypatch.setattr(soundfile.SoundFile, "write", write)
-    with pytest.raises(OSError, match="could not write"):
+    with pytest.raises(OSError, match="could not write: short write"):
         write_stem(tmp_path / "x", FILE_FORMATS[name], np.zeros((1, 10)))
 
 
@@ -260,3 +260,13 @@ def test_names_that_are_no_utf_8_can_be_written(tmp_path: Path, name: str) -> No
     for _ in write_mp3(folder / "x.mp3", [np.zeros((1, 100))], 1, 48_000, 100):
         pass
     assert path.stat().st_size and (folder / "x.mp3").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["flac16", "flac24"])
+def test_a_last_block_that_the_disk_does_not_take_is_an_error_of_the_system(
+    tmp_path: Path, name: str
+) -> None:
+    writer = open_writer(tmp_path / "x", FILE_FORMATS[name], sample_rate=48_000, channels=1, frames=500)
+    writer.write(np.rint(make_noise(500, 1) * 2**15) / 2**15)
+    with pytest.raises(OSError, match="could not write"), room_for(100):
+        writer.close()

@@ -618,7 +618,7 @@ def test_a_disk_that_fills_up_while_ffmpeg_decodes_gets_one_line_and_leaves_noth
 ) -> None:
     full = 'echo > "$last"\necho "av_interleaved_write_frame(): No space left on device" >&2\nexit 1\n'
     path = put_ffmpeg_on_path(tmp_path, monkeypatch, full)
-    with pytest.raises(OutputError, match=r"cannot write into .*out.*: No space left on device"):
+    with pytest.raises(OutputError, match=r"cannot write into '[^']*/out': No space left on device"):
         split_to_end(make_request(path, tmp_path / "deep" / "out"), FakeSeparator())
     assert not (tmp_path / "deep").exists()
 
@@ -630,3 +630,23 @@ def test_what_a_user_should_know_of_the_file_is_a_warning_of_the_result(tmp_path
     result, _ = split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
     manifest, _ = read_set(result.folder)
     assert "AAC without a container" in result.warnings[0] and result.warnings == manifest.warnings
+
+
+@pytest.mark.parametrize("exact_float", [False, True])
+def test_doubles_that_ffmpeg_decodes_come_with_a_mixture_of_doubles(
+    tmp_path: Path, exact_float: bool
+) -> None:
+    signal = make_noise(5_000, 2)
+    plain, path = tmp_path / "plain.wav", tmp_path / "x.mov"
+    write_float(plain, signal, MODEL_HZ, "DOUBLE")
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(plain), "-c:a", "pcm_f64le", str(path)], check=True)
+    request = make_request(path, tmp_path / "out", exact_float=exact_float)
+    result, _ = split_to_end(request, FakeSeparator())
+    manifest, _ = read_set(result.folder)
+    assert [entry.subtype for entry in manifest.stems] == ["FLOAT"] * 4 + [
+        "DOUBLE" if exact_float else "FLOAT"
+    ]
+    assert manifest.mixture and manifest.mixture.subtype == "DOUBLE"
+    assert np.array_equal(read_wav(Path(result.folder) / "x - mixture.wav")[0], signal)
+    report = check_result(result.folder)
+    assert report.holds and report.reference is Reference.MIXTURE

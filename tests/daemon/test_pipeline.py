@@ -703,3 +703,29 @@ def test_a_link_that_leads_nowhere_in_the_results_place_is_left_alone(tmp_path: 
         for _ in running:
             pass
     assert taken.is_symlink() and list((tmp_path / "out").iterdir()) == [taken]
+
+
+@pytest.mark.parametrize(
+    ("stage", "size", "fields"),
+    [
+        ("separate", 1_000, {"format": "flac24"}),
+        *(("verify", size, {"mp3": True}) for size in (0, 100, 5_000)),
+    ],
+)
+def test_a_disk_that_is_full_when_a_compressed_file_ends_gets_one_line(
+    tmp_path: Path, stage: str, size: int, fields: dict[str, str | bool]
+) -> None:
+    """What FLAC and MP3 hold back is written at the end, or at any other time of the library's choice."""
+    frames = 100_000 if stage == "verify" else 1_000
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(frames, 1), 24), MODEL_HZ, 24)
+    running = run_split("job", make_request(path, tmp_path / "out", **fields), FakeSeparator())
+    assert any(progress.stage == stage for progress in running)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        with pytest.raises(OutputError, match="cannot write into"):
+            for _ in running:
+                pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "out").exists()

@@ -141,7 +141,8 @@ def run_split(
         temporary = work / "planes"
         with disk.writing(out):
             temporary.mkdir()
-        info = yield from _STAGES.tell("decode", transcode.open_source(request.source, temporary))
+        with disk.writing(out):
+            info = yield from _STAGES.tell("decode", transcode.open_source(request.source, temporary))
         plan = _plan_set(job_id, request, separator, delivery, info)
         task = _Task(request, separator, plan, clock)
         _check_room(task)
