@@ -37,7 +37,7 @@ from stembridge.closing import (
     write_set,
 )
 from stembridge.delivery import check_delivery
-from stembridge.dsp.align import REACH_FRAMES, Alignment, Decision, estimate_alignments
+from stembridge.dsp.align import NOT_IN_MIXTURE, REACH_FRAMES, Alignment, Decision, estimate_alignments
 from stembridge.dsp.delay_line import Reader, advance
 from stembridge.dsp.resample import StreamResampler, count_frames
 from stembridge.errors import AlignmentError, RequestError, SourceError
@@ -403,7 +403,7 @@ def _place(
         return found
     yield 0.5
     faults, culprits = yield from _find_culprits(laid, found, estimate)
-    if len(culprits) < len(laid):
+    if set(_list_refused(found)) | set(culprits) < set(laid):
         faults.append("the others can be placed")
     raise AlignmentError(
         "; ".join(faults),
@@ -446,9 +446,14 @@ def _find_culprits(
         refused.sort(key=lambda name: left.get(name, 0))
         is_helped = bool(left) and left[refused[0]] < len(refused) - 1
         out = refused[:1] if is_helped else refused
-        for name in out:
+        # What is not in the mixture may make another's place uncertain even by its absence.
+        strangers = [name for name in out if found[name].reason.startswith(NOT_IN_MIXTURE)]
+        unsure = [name for name in out if strangers and name not in strangers]
+        for name in strangers or out:
             faults.append(f"{name} ({str(laid[name].path)!r}) cannot be placed: {found[name].reason}")
             culprits.append(name)
+        if unsure:
+            faults.append(f"{', '.join(unsure)} cannot be judged before that")
         if not is_helped:
             break
         found = without[refused[0]]

@@ -48,6 +48,9 @@ ALIGNED_FRAMES = 0.05
 SURE_FRAMES = 0.0025
 """The largest standard error of a delay that is applied: four of them are the 0.01 frames promised."""
 
+NOT_IN_MIXTURE = "too little of it is in the mixture"
+"""How the reason begins where the mixture does not hold the stem at any place."""
+
 # Sizes of spectra up to 66 kHz; they double per octave above, so that the windows keep their seconds.
 _LONG, _SHORT = 16_384, 4_096
 # Above, nothing is to be trusted: lossy coding ends there, and the interpolator of `advance` does.
@@ -551,7 +554,7 @@ class _Aligner:
         if fit.coherence < _COHERENT:
             self.strangers.add(stem.index)
             reason = (
-                f"too little of it is in the mixture (coherence {fit.coherence:.2f}): another recording, "
+                f"{NOT_IN_MIXTURE} (coherence {fit.coherence:.2f}): another recording, "
                 f"another speed, more than {FAR_S:.0f} s off, or more than "
                 f"{1000 * self.reach / self.sample_rate:.0f} ms off where no one place stands out"
             )
