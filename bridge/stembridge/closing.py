@@ -1,8 +1,8 @@
 """The end of every split: close the sum, write the files, read them back, publish the folder.
 
 Whoever has stems of a source, at the source's own rate and length, comes here: `write_set` closes and writes
-them, `describe_set` says what was made, `verify_set` holds every claim against the files, `publish_set`
-makes the folder visible by one rename. All work lies in the hidden `work_folder` until then.
+them, `describe_set` says what was made, `finish_set` holds every claim against the files and makes the folder
+visible by one rename. All work lies in the hidden `work_folder` until then.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +25,17 @@ from stembridge.channel_layout import conventional_mask
 from stembridge.dsp import grid
 from stembridge.dsp.residual import route_residual
 from stembridge.errors import ExactnessError, OutputError, RequestError, SourceError
+from stembridge.stages import Stages
 from stembridge.stem_file import MP3_CHANNELS, StemReader, open_writer, write_mp3
-from stembridge.types import AUTO_FORMAT, DOUBLE_FORMAT, FILE_FORMATS, FileFormat, Region, ResidualPolicy
+from stembridge.types import (
+    AUTO_FORMAT,
+    DOUBLE_FORMAT,
+    FILE_FORMATS,
+    FileFormat,
+    Progress,
+    Region,
+    ResidualPolicy,
+)
 from stembridge.wavfile import Chunk
 
 Signal = NDArray[np.float64]
@@ -255,7 +264,48 @@ def describe_set(plan: SetPlan, original: Original, written: WrittenSet, created
     )
 
 
-def verify_set(work: Path, document: manifest.Manifest) -> Generator[float, None, None]:
+def finish_set(
+    plan: SetPlan,
+    written: WrittenSet,
+    document: manifest.Manifest,
+    work: Path,
+    stages: Stages,
+    *,
+    before_each: Callable[[str], None] = lambda step: None,
+) -> Generator[Progress, None, manifest.Manifest]:
+    """Verify a written set, add what was asked for beside it, publish it; return its manifest.
+
+    Parameters
+    ----------
+    document : as `describe_set` gives it
+    stages : has 'verify', 'mp3' and 'publish'
+    before_each : called with 'manifest' and with 'rename' just before that is done
+
+    Raises
+    ------
+    ExactnessError : a claim does not hold
+    OutputError : something of that name is there already, or the disk does not take it
+    """
+    yield from stages.tell("verify", _verify_set(work, document))
+    if plan.mp3:
+        document = yield from stages.tell("mp3", _add_listening_copies(work, document, written))
+    yield stages.at("publish", 0.0)
+    before_each("manifest")
+    with disk.writing(plan.out):
+        manifest.write_manifest(work, document)
+        disk.sync_folder(work)
+        before_each("rename")
+        # rename would silently replace an empty folder of that name.
+        if os.path.lexists(plan.final):
+            raise OutputError(
+                f"{str(plan.final)!r} exists", "move it away or choose another folder with --out"
+            )
+        work.rename(plan.final)
+        disk.sync_folder(plan.out)
+    return document
+
+
+def _verify_set(work: Path, document: manifest.Manifest) -> Generator[float, None, None]:
     """Read the written files back and hold every claim against them; yield the fraction that is done.
 
     Raises
@@ -271,7 +321,7 @@ def verify_set(work: Path, document: manifest.Manifest) -> Generator[float, None
         )
 
 
-def add_listening_copies(
+def _add_listening_copies(
     work: Path, document: manifest.Manifest, written: WrittenSet
 ) -> Generator[float, None, manifest.Manifest]:
     """Write an MP3 of each stem beside the verified set; return the manifest that lists them."""
@@ -293,28 +343,6 @@ def add_listening_copies(
             entries.append(manifest.ListeningEntry(entry.name, f"{folder.name}/{path.name}"))
         disk.sync_folder(folder)
     return replace(document, listening=tuple(entries))
-
-
-def publish_set(work: Path, final: Path, document: manifest.Manifest) -> Generator[float, None, None]:
-    """Write the manifest of a verified set and make the set visible under its own name, by one rename.
-
-    Yields once before the manifest is written and once before the rename.
-
-    Raises
-    ------
-    OutputError : something of that name is there already, or the disk does not take it
-    """
-    yield 0.0
-    with disk.writing(final.parent):
-        manifest.write_manifest(work, document)
-        disk.sync_folder(work)
-    yield 0.5
-    with disk.writing(final.parent):
-        # rename would silently replace an empty folder of that name.
-        if os.path.lexists(final):
-            raise OutputError(f"{str(final)!r} exists", "move it away or choose another folder with --out")
-        work.rename(final)
-        disk.sync_folder(final.parent)
 
 
 def storable(path: str) -> str:

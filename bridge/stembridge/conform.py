@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isfinite, sqrt
@@ -28,11 +28,9 @@ from stembridge.closing import (
     Original,
     OriginalScan,
     SetPlan,
-    add_listening_copies,
     check_plan,
     describe_set,
-    publish_set,
-    verify_set,
+    finish_set,
     work_folder,
     write_set,
 )
@@ -51,8 +49,9 @@ MODEL_NAME = "conform"
 RESERVED_NAMES = (manifest.RESIDUAL, manifest.MIXTURE)
 """Names that no stem may have: the set itself uses them."""
 
-# Where each stage begins on the way from 0 to 1.
-_STAGES = Stages(read=0.0, align=0.4, close=0.55, verify=0.8, mp3=0.9, publish=0.99)
+# Where each stage begins on the way from 0 to 1. Before everything is decoded, nobody knows how much there is
+# to read: decoding counts for nothing.
+_STAGES = Stages(decode=0.0, read=0.0, align=0.4, close=0.55, verify=0.8, mp3=0.9, publish=0.99)
 _SAME, _TWIN_FRAMES = 0.999, 1 << 16
 _SEPARATORS = " -_.,()[]"
 _PARENTHESES = re.compile(r"\(([^()]*)\)")
@@ -170,10 +169,10 @@ def conform(
         temporary = work / "planes"
         with disk.writing(out):
             temporary.mkdir()
-        info = yield from _open_file(mixture, temporary / "mixture")
+        info = yield from _open_source(mixture, temporary / "decoded-mixture", out)
         files: dict[str, audio_io.SourceInfo] = {}
         for name in manifest.order_stems(tuple(stems)):
-            files[name] = yield from _open_file(stems[name], temporary / f"stem-{len(files)}")
+            files[name] = yield from _open_source(stems[name], temporary / f"decoded-{len(files)}", out)
             _check_channels(files[name], info)
         plan = _plan_set(job_id, out, mixture, info, files, delivery)
         check_plan(plan)
@@ -193,10 +192,7 @@ def conform(
             warnings=(*remarks, *document.warnings),
             alignment=tuple(_entry(name, one) for name, one in found.items()),
         )
-        yield from _STAGES.tell("verify", verify_set(work, document))
-        if plan.mp3:
-            document = yield from _STAGES.tell("mp3", add_listening_copies(work, document, written))
-        yield from _STAGES.tell("publish", publish_set(work, plan.final, document))
+        yield from finish_set(plan, written, document, work, _STAGES)
     return SplitResult(
         folder=str(plan.final),
         audio_s=info.frames / info.sample_rate,
@@ -277,22 +273,10 @@ def _check_request(mixture: Path, stems: Mapping[str, Path], delivery: Delivery)
 # --- files in -------------------------------------------------------------------------------------------
 
 
-def _open_file(path: Path, folder: Path) -> Generator[Progress, None, audio_io.SourceInfo]:
-    """Return what is known of a file, decoded into ``folder`` first where libsndfile cannot read it."""
-    if transcode.kind_of(str(path)) is None:
-        return audio_io.probe(str(path))
-    with disk.writing(folder.parent):
-        folder.mkdir()
-    # Decoding comes before it is known how much there is to read: it counts for nothing.
-    steps = transcode.transcode(str(path), folder)
-    with closing(steps):
-        while True:
-            try:
-                next(steps)
-            except StopIteration as stop:
-                info: audio_io.SourceInfo = stop.value
-                return info
-            yield Progress("decode", 0.0)
+def _open_source(path: Path, folder: Path, out: Path) -> Generator[Progress, None, audio_io.SourceInfo]:
+    with disk.writing(out):
+        info = yield from _STAGES.tell("decode", transcode.open_source(str(path), folder))
+    return info
 
 
 def _check_channels(stem: audio_io.SourceInfo, mixture: audio_io.SourceInfo) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
@@ -15,6 +18,7 @@ import soxr
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from daemon_harness import wait_until
 from signals import write_float
 from stembridge.cli.conform import conform as conform_command
 from stembridge.cli.conform import format_alignment, locate, read_names
@@ -187,10 +191,10 @@ def test_an_mp3_round_trip_without_its_tag(mixture: Path, tmp_path: Path) -> Non
 def test_a_lossy_mixture_and_its_tagged_stems(tmp_path: Path) -> None:
     mixture = np.sum(list(song().values()), axis=0)
     paths = {}
-    for name, signal in ({"song": mixture} | song()).items():
+    for name, samples in ({"song": mixture} | song()).items():
         paths[name] = tmp_path / f"{name}.mp3"
         with paths[name].open("xb") as file:
-            deque(write_mp3(file, [signal], 2, RATE, signal.shape[1]), maxlen=0)
+            deque(write_mp3(file, [samples], 2, RATE, samples.shape[1]), maxlen=0)
     _, manifest = run(paths.pop("song"), paths, tmp_path / "out")
     assert manifest.mixture is not None
     assert {entry.decision for entry in manifest.alignment} == {"aligned"}
@@ -523,3 +527,19 @@ def test_the_table_has_no_minus_nought() -> None:
 def test_one_frame_is_told_as_one(mixture: Path, tmp_path: Path) -> None:
     _, manifest = run(mixture, write_stems(tmp_path, 1), tmp_path / "out")
     assert "drums: 1 frame cut off at its start, 1 frame of silence added at its end" in manifest.warnings
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it")
+@pytest.mark.parametrize("ending", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_however_the_command_is_ended_nothing_stays_behind(
+    mixture: Path, tmp_path: Path, ending: str
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["conform", str(mixture), *map(str, write_stems(tmp_path, 100).values()), "--out", str(out)]
+    program = f"import sys; from stembridge.cli import main; sys.exit(main({arguments!r}))"
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
+    wait_until(lambda: any(out.glob(".stembridge-*/planes/*")), "the stems to be laid down")
+    process.send_signal(signal.Signals[ending])
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130 and told.endswith(b"cancelled\n")
+    assert not out.exists()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +85,7 @@ def conform(
     )
     request = SplitRequest(source=str(mixture), out=str(out), model="conform")
     try:
-        with progress_shown() as show:
+        with _ended_like_ctrl_c(), progress_shown() as show:
             while True:
                 try:
                     progress = next(steps)
@@ -108,6 +110,18 @@ def locate(path: Path) -> Path:
 def list_names(text: str | None) -> tuple[str, ...]:
     """Return the names that stand in ``text`` by comma."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let a closed terminal and SIGTERM end the work as Ctrl-C does: nothing half-written stays behind."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), signal.default_int_handler) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
 
 
 def read_names(mixture: Path, stems: Sequence[str]) -> dict[str, Path]:

@@ -24,12 +24,10 @@ from stembridge.closing import (
     Original,
     OriginalScan,
     SetPlan,
-    add_listening_copies,
     check_plan,
     describe_set,
-    publish_set,
+    finish_set,
     storable,
-    verify_set,
     work_folder,
     write_set,
 )
@@ -159,14 +157,13 @@ def run_split(
         with disk.writing(out):
             shutil.rmtree(temporary)
         document = describe_set(plan, original, written, manifest.timestamp(now()))
-        yield from _STAGES.tell("verify", verify_set(work, document))
-        if plan.mp3:
-            document = yield from _STAGES.tell("mp3", add_listening_copies(work, document, written))
-        places = iter(("pipeline-before-manifest", "pipeline-before-rename"))
-        yield from _STAGES.tell(
-            "publish",
-            publish_set(work, plan.final, document),
-            after_each=lambda: failpoint(next(places)),
+        yield from finish_set(
+            plan,
+            written,
+            document,
+            work,
+            _STAGES,
+            before_each=lambda step: failpoint(f"pipeline-before-{step}"),
         )
         failpoint("pipeline-after-rename")
     _log.info("published %s", plan.final)
