@@ -26,7 +26,6 @@ from stembridge_daemon.worker.separators.base import Separator
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from fakes import FakeSeparator
-from model_files import official_htdemucs, write_safetensors
 
 SEED = 5
 RATE = 48_000
@@ -53,6 +52,9 @@ def main() -> None:
 
 def measure(place: Path, minutes: list[int], rounds: int) -> dict[str, object]:
     """Return the figures of the report; see the module's docstring."""
+    # Here alone: the processes that are measured do not load torch for it.
+    from model_files import official_htdemucs, write_safetensors
+
     write_safetensors(official_htdemucs(), place, "955717e8")
     figures: dict[str, object] = {}
     memory = []
