@@ -344,6 +344,29 @@ def test_a_delay_that_is_not_known_to_a_hundredth_is_refused(seed: int, stem: in
     assert "is known to" in refused(one)
 
 
+@pytest.mark.parametrize("delay", [0.06, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, -0.12, -0.7])
+def test_a_stem_of_which_little_is_known_is_not_called_aligned(delay: float) -> None:
+    """Each of four stems against all others: aligned is said up to 0.05 frames and four errors of 0.05."""
+    for seed in range(4):
+        mixture = np.sum(song(seed), axis=0)
+        for stem in song(seed):
+            (one,) = estimate(mixture, [displace(stem, delay)])
+            if one.decision is Decision.ALIGNED:
+                assert abs(delay) <= 0.05 + 4 * 0.05, one
+                assert abs(one.delay_frames - delay) <= max(PROMISED_FRAMES, 4 * one.delay_se)
+                assert one.delay_se <= 0.05
+            elif one.is_applied:
+                assert abs(one.delay_frames - delay) <= PROMISED_FRAMES, one
+
+
+@pytest.mark.parametrize(("seed", "stem", "delay"), [(2, 1, 0.8), (1, 1, 0.3), (3, 2, 0.3)])
+def test_a_delay_that_may_be_none_is_refused_by_its_error(seed: int, stem: int, delay: float) -> None:
+    true = tuple(make_song(seed, seconds=6.0, sample_rate=RATE).stems.values())
+    (one,) = estimate(np.sum(true, axis=0), [displace(true[stem], delay)])
+    assert one.delay_se > 0.05
+    assert "its delay is known to" in refused(one)
+
+
 @pytest.mark.parametrize("speed", [1e-5, 3e-6])
 def test_a_drifting_stem_inherits_nothing_from_stems_that_do_not_drift(speed: float) -> None:
     true = song(1)
@@ -387,6 +410,60 @@ def test_a_loop_far_off_is_refused_rather_than_placed_a_turn_off(delay: float, t
     for one in estimate(np.sum(loops, axis=0), [displace(loop, delay) for loop in loops]):
         assert not one.is_applied or abs(one.delay_frames - delay) < PROMISED_FRAMES, one
         assert turns == 2 or not one.is_applied, one
+
+
+PERIOD = 11_025
+
+
+@cache
+def drum_loop(frames: int, period: int = PERIOD) -> Signal:
+    """Return one hit over and over, none in the first and the last second."""
+    beat = np.zeros((2, period))
+    decay = 0.3 * np.exp(-np.arange(4_000) / 800)
+    beat[:, :4_000] = decay * np.random.default_rng(0).standard_normal((2, 4_000))
+    first = -(-RATE // period)
+    turns = frames // period - 2 * first
+    loop = np.zeros((2, frames))
+    loop[:, first * period : (first + turns) * period] = np.tile(beat, (1, turns))
+    return loop
+
+
+@pytest.mark.parametrize("delay", [10_000.0, -9_000.0, -9_000.4, 30.0])
+@pytest.mark.parametrize("period", [PERIOD, 11_023])
+def test_a_loop_is_not_moved_to_another_turn(delay: float, period: int) -> None:
+    """Alone, noisy, turned over, or beside vocals in their place: nothing tells the turn."""
+    vocals = far_song()[3]
+    loop = drum_loop(vocals.shape[1], period)
+    mixture, late = vocals + loop, displace(loop, delay)
+    draw = np.random.default_rng(0)
+    for given in ([late], noisy(draw, [late]), [-late], [late, vocals], [vocals, -late]):
+        found = estimate(mixture, given)
+        assert not any(one.is_applied for one in found), found
+        told = [one for one in found if "it repeats about every" in one.reason]
+        assert len(told) == 1, found
+        said = int(refused(told[0]).split()[4])
+        assert abs(said - round(said / period) * period) <= 2 < said
+        assert told[0].reason.endswith("frames: which turn it belongs to is not sure")
+
+
+@pytest.mark.parametrize("delay", [10_000.0, -9_000.0, 300.0])
+def test_a_loop_goes_where_a_stem_that_does_not_repeat_goes(delay: float) -> None:
+    """Beside vocals as late as it is; where a third stem repeats, the two bear each other's place out."""
+    vocals = far_song()[3]
+    loop, other = drum_loop(vocals.shape[1]), drum_loop(vocals.shape[1], 14_000)[::-1]
+    for true in ((loop, vocals), (loop, vocals, other)):
+        found = estimate(np.sum(true, axis=0), [displace(stem, delay) for stem in true])
+        decisions = [Decision.INHERITED, Decision.CORRECTED, Decision.INHERITED]
+        assert [one.decision for one in found] == decisions[: len(true)], found
+        assert {one.delay_frames for one in found} == {delay}
+
+
+def test_a_loop_in_its_place_is_left_there() -> None:
+    vocals = far_song()[3]
+    loop = drum_loop(vocals.shape[1])
+    for given in ([loop], [loop, vocals], noisy(np.random.default_rng(0), [loop, vocals])):
+        for one in estimate(vocals + loop, given):
+            assert one.decision is Decision.ALIGNED, one
 
 
 def test_a_steady_bass_does_not_follow_one_stem_that_is_far_off() -> None:

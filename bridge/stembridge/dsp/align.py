@@ -16,7 +16,7 @@ without the other stems and against the next best place is refused.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import inf
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import uniform_filter1d
-from scipy.signal import oaconvolve
+from scipy.signal import oaconvolve, resample_poly
 
 from stembridge.dsp.delay_line import Reader, advance
 
@@ -47,6 +47,9 @@ ALIGNED_FRAMES = 0.05
 
 SURE_FRAMES = 0.0025
 """The largest standard error of a delay that is applied: four of them are the 0.01 frames promised."""
+
+KNOWN_FRAMES = 0.05
+"""The largest standard error of a delay of which it can be said that it is none."""
 
 NOT_IN_MIXTURE = "too little of it is in the mixture"
 """How the reason begins where the mixture does not hold the stem at any place."""
@@ -76,6 +79,10 @@ _DRIFTING = 20.0
 # the mixture, around its middle, is looked at.
 _FAR_HZ, _FAR_BAND_HZ, _FAR_SHARE, _FAR_CLEAR = 4_000, 40.0, 0.25, 1.5
 _FAR_BLOCK, _FAR_SPAN_S = 1 << 18, 600.0
+# Correlations are read this many times as densely: a peak between two lags loses 3 % at most, not 36 %.
+_FAR_FINE = 4
+# A stem repeats where another place is at least this share as high as the one where it was found.
+_REPEATS = 0.85
 
 
 class Decision(StrEnum):
@@ -167,6 +174,7 @@ def estimate_alignments(
     inherit the delay of the others where those agree and the stem's own samples do not speak against it.
     Stems that are not found within `REACH_FRAMES` are sought within `FAR_S` and, where one place stands out,
     judged once more around it; what that does not place, too, is told as it was within the reach.
+    A stem that fits about as well anywhere else within `FAR_S`, as a loop does, is not moved by itself.
 
     Parameters
     ----------
@@ -253,7 +261,7 @@ class _Aligner:
         frames: int,
         bases: Sequence[int],
     ) -> None:
-        self.sample_rate = sample_rate
+        self.sample_rate, self.frames = sample_rate, frames
         scale = 1 << max(0, round(np.log2(sample_rate / 48_000)))
         self.long, self.short, self.reach = _LONG * scale, _SHORT * scale, REACH_FRAMES * scale
         # Stems as long as the mixture lack here what they are late by at its end, and early by at its start.
@@ -270,7 +278,7 @@ class _Aligner:
         self.mix = self._read(mixture, 0.0)
         loudness = float(_energy(self.mix).sum())
         self.quiet: dict[int, str] = {}
-        # Refused for nothing but an error too large to be applied.
+        # Refused for nothing but an error too large to be applied, or other turns that fit as well.
         self.witnesses: set[int] = set()
         # Refused since the mixture does not hold them within the reach.
         self.strangers: set[int] = set()
@@ -298,6 +306,7 @@ class _Aligner:
             self._weigh_rivals()
             self._approach(self.live)
             found = self._judge()
+            found |= self._doubt_turns(found)
             found |= self._hand_over(found)
         place = self._find_shared(found)
         for index, reason in self.quiet.items():
@@ -562,7 +571,7 @@ class _Aligner:
             reason = fit.fault or stem.doubt
         elif not self._improves(stem, to_move=not is_aligned):
             reason = "the mixture less the other stems is no nearer to it there"
-        elif is_aligned:
+        elif is_aligned and fit.se <= KNOWN_FRAMES:
             decision = Decision.ALIGNED
         elif fit.se > SURE_FRAMES:
             reason = f"its delay is known to {fit.se:.2g} frames only"
@@ -570,6 +579,25 @@ class _Aligner:
         else:
             decision = Decision.CORRECTED
         return Alignment(fit.delay, fit.se, fit.polarity, decision, reason)
+
+    def _doubt_turns(self, found: Mapping[int, Alignment]) -> dict[int, Alignment]:
+        """Return, refused, the stems to be moved that fit about as well at a place outside of the reach.
+
+        A loop is the same one turn later, and only the turns within the reach are weighed by
+        `_weigh_rivals`.
+        """
+        moved = [stem for stem in self.live if found[stem.index].is_applied]
+        if not moved:
+            return {}
+        heights = _correlate_far(self.mixture, [stem.read for stem in moved], self.sample_rate, self.frames)
+        out = {}
+        for stem, (lags, height) in zip(moved, heights, strict=True):
+            period = _find_turn(lags, height, stem.delay, self.sample_rate)
+            if period:
+                stem.doubt = f"it repeats about every {period} frames: which turn it belongs to is not sure"
+                out[stem.index] = replace(found[stem.index], decision=Decision.REFUSED, reason=stem.doubt)
+                self.witnesses.add(stem.index)
+        return out
 
     def _improves(self, stem: _Stem, *, to_move: bool) -> bool:
         """Tell whether the stem where it was found leaves less of the mixture than none or one not moved."""
@@ -619,7 +647,8 @@ class _Aligner:
         place = float(np.sum(weights * delays) / np.sum(weights))
         for index in self.witnesses:
             one = found[index]
-            if one.decision is Decision.REFUSED and abs(one.delay_frames - place) <= 4 * one.delay_se < 0.5:
+            tolerance = max(4 * SURE_FRAMES, 4 * one.delay_se)
+            if one.decision is Decision.REFUSED and abs(one.delay_frames - place) <= tolerance < 0.5:
                 placed.append(one)
         if len(placed) < min(2, len(found) - 1):
             return None
@@ -645,10 +674,48 @@ class _Aligner:
 
 
 def _find_far(mixture: Reader, stems: Sequence[Reader], sample_rate: int, frames: int) -> list[int | None]:
-    """Return about where each stem lies within `FAR_S`, in frames; None where no one place stands out.
+    """Return about where each stem lies within `FAR_S`, in frames; None where no one place stands out."""
+    found: list[int | None] = []
+    for lags, height in _correlate_far(mixture, stems, sample_rate, frames):
+        best = int(np.argmax(height))
+        other = np.where(np.abs(lags - lags[best]) > _apart(sample_rate), height, 0.0)
+        is_clear = height[best] > 0 and height[best] >= _FAR_CLEAR * other.max(initial=0.0)
+        found.append(round(float(lags[best])) if is_clear else None)
+    return found
+
+
+def _find_turn(lags: Values, height: Values, delay: float, sample_rate: int) -> int:
+    """Return how many frames from ``delay`` the nearest place lies that is about as high, 0 if none is.
+
+    Parameters
+    ----------
+    lags, height : (lags,) as `_correlate_far` returns them
+    delay : where the stem was found, frames
+    """
+    spacing = float(lags[1] - lags[0])
+    away = np.abs(lags - delay)
+    here = float(np.max(height[away <= _FAR_FINE * spacing], initial=0.0))
+    rivals = (away > _apart(sample_rate)) & (height >= _REPEATS * here) & (height > 0)
+    if not rivals.any():
+        return 0
+    nearest = float(away[rivals].min())
+    peak = rivals & (away <= nearest + _FAR_FINE * spacing)
+    return round(float(away[np.argmax(np.where(peak, height, 0.0))]))
+
+
+def _apart(sample_rate: int) -> float:
+    """Return how many frames two peaks of a far correlation must be apart to be two places."""
+    return max(sample_rate / _FAR_HZ, REACH_FRAMES / 2 / 44_100 * sample_rate)
+
+
+def _correlate_far(
+    mixture: Reader, stems: Sequence[Reader], sample_rate: int, frames: int
+) -> Iterator[tuple[Values, Values]]:
+    """Yield for each stem the places within `FAR_S`, in frames, and the height of its correlation there.
 
     The height of a place is the correlation coefficient of what overlaps there, both signals with all bands
     equally loud, so that a bar of a loop that lies beyond an end does not count for the bar that does not.
+    It is 0 where less than `_FAR_SHARE` of the stem overlaps.
     """
     step = max(1, sample_rate // _FAR_HZ)
     rate = sample_rate / step
@@ -661,8 +728,6 @@ def _find_far(mixture: Reader, stems: Sequence[Reader], sample_rate: int, frames
     spectrum, power = fft.rfft(own, size), fft.rfft(np.sum(own**2, axis=0), size)
     lags = np.arange(-reach, reach + 1)
     inside = fft.rfft(np.ones(length), size)
-    apart = max(1, round(REACH_FRAMES / 2 / 44_100 * rate))
-    found: list[int | None] = []
     for read in stems:
         stem = _whiten(_thin_out(read, step, start - reach, length + 2 * reach), rate, size)
         turned = fft.rfft(stem, size)
@@ -672,14 +737,12 @@ def _find_far(mixture: Reader, stems: Sequence[Reader], sample_rate: int, frames
         here = fft.irfft(fft.rfft(level, size) * inside.conj(), size)[lags + reach]
         there = fft.irfft(sounding * power.conj(), size)[lags + reach]
         enough = here >= max(_FAR_SHARE * float(level.sum()), 1e-300)
-        height = np.zeros(len(lags))
         floor = 1e-6 * float(np.max(there, initial=0.0)) + 1e-300
-        height[enough] = np.abs(cross[enough]) / np.sqrt(here[enough] * np.maximum(there[enough], floor))
-        best = int(np.argmax(height))
-        other = np.where(np.abs(lags - lags[best]) > apart, height, 0.0)
-        is_clear = height[best] > 0 and height[best] >= _FAR_CLEAR * other.max(initial=0.0)
-        found.append(int(lags[best]) * step if is_clear else None)
-    return found
+        scale = np.zeros(len(lags))
+        scale[enough] = 1.0 / np.sqrt(here[enough] * np.maximum(there[enough], floor))
+        fine = np.asarray(resample_poly(cross, _FAR_FINE, 1), np.float64)
+        places = np.arange(len(fine), dtype=np.float64) * (step / _FAR_FINE) - reach * step
+        yield places, np.abs(fine) * np.repeat(scale, _FAR_FINE)
 
 
 def _thin_out(read: Reader, step: int, start: int, length: int) -> Values:
