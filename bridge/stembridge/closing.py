@@ -367,10 +367,10 @@ class _Attempt:
     remark: str = ""
     is_outgrown: bool = False
 
-    def holds(self, values: Signal) -> bool:
-        """Tell whether the format has room for these samples, which stand on its grid."""
+    def holds(self, lowest: float, highest: float) -> bool:
+        """Tell whether the format has room for samples of that range, which stand on its grid."""
         bits = _BITS_OF_SUBTYPE.get(self.file_format.subtype)
-        return bits is None or (float(values.min()) >= -1.0 and float(values.max()) <= 1.0 - 2.0**-bits)
+        return bits is None or (lowest >= -1.0 and highest <= 1.0 - 2.0**-bits)
 
     def widened(self, plan: SetPlan, original: Original, found: _Found) -> _Attempt:
         """Return what carries all that was found: this attempt itself where it does."""
@@ -399,13 +399,18 @@ class _Found:
     energy: float = 0.0
     residual_energy: float = 0.0
 
-    def add(self, plan: SetPlan, mixture: Signal, closed: grid.ClosedBlock) -> None:
-        self.peak = max(self.peak, float(np.abs(closed.files).max(initial=0.0)))
+    def add(
+        self, plan: SetPlan, attempt: _Attempt, mixture: Signal, closed: grid.ClosedBlock, peak: float
+    ) -> None:
+        self.peak = max(self.peak, peak)
         self.positive_max = max(self.positive_max, closed.positive_max)
         self.negative_max = max(self.negative_max, closed.negative_max)
         self.max_error = max(self.max_error, closed.max_error)
         self.inexact_samples += closed.inexact_samples
         self.energy += grid.sum_squares(mixture)
+        if attempt.file_format.subtype != "FLOAT":
+            # What an integer format has room for, a float32 holds.
+            return
         self.beyond_float32 |= {
             name
             for name, values in zip(plan.names, closed.files, strict=True)
@@ -498,12 +503,14 @@ def _write_files(
                     ints, source_bits, routed, attempt.stem_bits, is_fold=plan.is_fold
                 )
             blocks = [*closed.files, mixture][: len(files)]
-            if not all(attempt.holds(values) for values in blocks):
+            lowest = min(float(values.min()) for values in blocks)
+            highest = max(float(values.max()) for values in blocks)
+            if not attempt.holds(lowest, highest):
                 raise _DoesNotFit
             with disk.writing(plan.out):
                 for writer, values in zip(writers, blocks, strict=True):
                     writer.write(values)
-            found.add(plan, mixture, closed)
+            found.add(plan, attempt, mixture, closed, max(-lowest, highest))
             found.residual_energy += leftover if plan.is_fold else grid.sum_squares(closed.files[-1])
             widths.add(mixture, closed.files)
             pcm_hash.update(mixture)
@@ -630,6 +637,13 @@ def _read_again(plan: SetPlan, original: Original) -> Iterator[tuple[Signal, Int
             yield ints.astype(np.float64) * 2.0**-original.grid_bits, ints
 
 
+def _widths(left: Signal, right: Signal) -> Signal:
+    """Return the energies of mid and side, times 4, of (stems, frames): (stems, 2)."""
+    ends = np.einsum("sf,sf->s", left, left) + np.einsum("sf,sf->s", right, right)
+    twice = 2.0 * np.einsum("sf,sf->s", left, right)
+    return np.stack([ends + twice, ends - twice], axis=1)
+
+
 class _Widths:
     """How much of each stem, and of the mixture, lies in the sides of its channel pairs."""
 
@@ -640,12 +654,10 @@ class _Widths:
         self._energies = np.zeros((len(plan.stems) + 1, 2))
 
     def add(self, mixture: Signal, files: Signal) -> None:
+        stems = len(self._plan.stems)
         for left, right in self._pairs:
-            for row, signal in zip(self._energies, (*files[: len(self._plan.stems)], mixture), strict=True):
-                row += [
-                    np.square(signal[left] + signal[right]).sum(),
-                    np.square(signal[left] - signal[right]).sum(),
-                ]
+            self._energies[:stems] += _widths(files[:stems, left], files[:stems, right])
+            self._energies[stems:] += _widths(mixture[left : left + 1], mixture[right : right + 1])
 
     def near_mono(self) -> tuple[str, ...]:
         """Return the stems that would lose next to nothing in mono; none where the mixture itself is so."""

@@ -117,12 +117,20 @@ def assert_inexact_as_claimed(
 
 
 def assert_format(
-    manifest: Manifest, result: SplitResult, files: dict[str, Signal], *, file_format: str, bits: int | None
+    manifest: Manifest,
+    result: SplitResult,
+    files: dict[str, Signal],
+    original: Signal,
+    *,
+    file_format: str,
+    bits: int | None,
 ) -> None:
     """The format that was asked for where every sample fits it, else floats and, where one was asked, why."""
     subtypes = {entry.subtype for entry in manifest.stems}
     lossless = manifest.mixture is None
-    low, high = min(x.min() for x in files.values()), max(x.max() for x in files.values())
+    # A mixture that is delivered has to fit as well.
+    written = [*files.values(), *([] if lossless else [original])]
+    low, high = min(x.min() for x in written), max(x.max() for x in written)
     if file_format == AUTO_FORMAT:
         fits = bits is not None and bits <= 24 and lossless and low >= -1 and high <= 1 - 2.0**-23
         assert subtypes == {"PCM_24"} if fits else subtypes <= {"FLOAT", "DOUBLE"}
@@ -220,6 +228,7 @@ def test_any_source_and_any_stems_null_as_claimed(
             manifest,
             result,
             files,
+            original,
             file_format=file_format,
             bits=bits if subtype != "ON_GRID" or file_format != AUTO_FORMAT else None,
         )
