@@ -1,14 +1,15 @@
 """What the exact sum costs: closing and verifying four stems, and the memory of a whole split by its length.
 
-Every length is split in a fresh process: 24-bit, 48 kHz, stereo, four stems and the residual. For times and
-memory the stems come from a generator that costs next to nothing; the time of a real separation is that of
-htdemucs at its official size with seeded random weights, on the shortest length.
+Every length is split in a fresh process with a worker's environment: 24-bit, 48 kHz, stereo, four stems and
+the residual. For times and memory the stems come from a generator that costs next to nothing; the time of a
+real separation is that of htdemucs at its official size with seeded random weights, on the shortest length.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from report import write_report
 from stembridge import catalog, model_store
 from stembridge.synthesis import make_song
 from stembridge.types import SplitRequest
+from stembridge_daemon.supervisor import tuned_environment
 from stembridge_daemon.worker.pipeline import run_split
 from stembridge_daemon.worker.separators.base import Separator
 
@@ -88,7 +90,8 @@ def write_source(path: Path, minutes: int) -> Path:
 def in_fresh_process(model: str, source: Path) -> dict[str, float]:
     """Return what `measure_split` finds in a process of its own."""
     command = [sys.executable, __file__, "--split", model, str(source)]
-    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    environment = tuned_environment(os.environ)
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return dict(json.loads(found.stdout.splitlines()[-1]))
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 Signal = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-BLOCK_FRAMES = 32_768
+BLOCK_FRAMES = 16_384
+"""Frames per block on every way in and out: a block of all files of a set stays in the cache."""
 LOSSY_BITS = 23
 """Decoded lossy audio is rounded to multiples of 2^-23; that rounded mixture is the original."""
 
