@@ -36,7 +36,7 @@ from stembridge.types import (
     Region,
     ResidualPolicy,
 )
-from stembridge.wavfile import Chunk
+from stembridge.wavfile import WIDTH_OF_SUBTYPE, Chunk
 
 Signal = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -52,7 +52,9 @@ NEAR_MONO_DB = -40.0
 
 _FLOAT_FORMAT = FILE_FORMATS["wav32f"]
 _FLOAT_GRIDS = (grid.COARSEST_BITS, grid.STEM_BITS)
-_BITS_OF_SUBTYPE = {"PCM_16": 15, "PCM_24": 23}
+_BITS_OF_SUBTYPE = {
+    subtype: 8 * width - 1 for subtype, width in WIDTH_OF_SUBTYPE.items() if subtype.startswith("PCM")
+}
 _MAX_FLAC_HZ = 655_350
 _MAX_AIFF_BYTES = 0xFFFFFFFF - (1 << 20)
 
@@ -313,8 +315,8 @@ def _verify_set(work: Path, document: manifest.Manifest) -> Generator[float, Non
     ExactnessError : a claim does not hold
     """
     # Where the sum is not exact, only the original itself can tell by how much.
-    check = null_test.check_files(work, document, use_original=not document.claims.exact_f64)
-    report = yield from check
+    use_original = not document.claims.exact_f64
+    report = yield from null_test.check_files(work, document, use_original=use_original)
     if not report.holds:
         raise ExactnessError(
             f"the written files do not hold what would be claimed: {report.failures[0]}", "run it again"
@@ -480,7 +482,8 @@ def _write_files(
     with ExitStack() as stack:
         writers = []
         for file in files:
-            chunks, found.remarks = _carry(plan, file, carried)
+            chunks, remarks = _carry(plan, file, carried)
+            found.remarks = tuple(dict.fromkeys((*found.remarks, *remarks)))
             with disk.writing(plan.out):
                 writer = open_writer(
                     file.path,

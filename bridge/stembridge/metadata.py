@@ -403,6 +403,18 @@ def _absolute(position: int, block_start: int, sample: int) -> int:
     return position if block_start and position else sample
 
 
+def _counted(
+    kept: bytes | bytearray, entries: memoryview, width: int, stem: _Stem, remark: str, lost: str
+) -> _Edited:
+    """Return the entries that a region has kept behind their number; a list that it emptied goes."""
+    held, left = len(entries) // width, len(kept) // width
+    if left < held:
+        remark = _join(remark, f"{held - left} of {held} {lost} outside of the region")
+    if not left and not stem.is_whole:
+        return None, remark
+    return struct.pack("<I", left) + kept, remark
+
+
 def _edit_cue(data: bytes, stem: _Stem) -> _Edited:
     if len(data) < 4:
         return None, "too short for a number of points; left out"
@@ -413,12 +425,7 @@ def _edit_cue(data: bytes, stem: _Stem) -> _Edited:
         moved = _absolute(position, block_start, sample) - stem.start
         if stem.is_whole or _is_inside(moved, kind, stem.frames):
             kept += struct.pack("<II4sIII", number, max(0, position - stem.start), kind, 0, 0, moved)
-    held, left = len(entries) // 24, len(kept) // 24
-    if left < held:
-        remark = _join(remark, f"{held - left} of {held} points lie outside of the region")
-    if not left and not stem.is_whole:
-        return None, remark
-    return struct.pack("<I", left) + kept, remark
+    return _counted(kept, entries, 24, stem, remark, "points lie")
 
 
 def _edit_plst(data: bytes, stem: _Stem) -> _Edited:
@@ -432,12 +439,7 @@ def _edit_plst(data: bytes, stem: _Stem) -> _Edited:
             kept += struct.pack("<III", number, length, loops)
         elif number in stem.points:
             kept += struct.pack("<III", number, min(length, stem.frames - stem.points[number]), loops)
-    held, left = len(entries) // 12, len(kept) // 12
-    if left < held:
-        remark = _join(remark, f"{held - left} of {held} segments begin outside of the region")
-    if not left and not stem.is_whole:
-        return None, remark
-    return struct.pack("<I", left) + kept, remark
+    return _counted(kept, entries, 12, stem, remark, "segments begin")
 
 
 def _edit_smpl(data: bytes, stem: _Stem) -> _Edited:

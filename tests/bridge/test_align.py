@@ -15,6 +15,7 @@ from scipy.signal import butter, lfilter
 from stembridge.dsp.align import Alignment, Decision, choose_stretches, estimate_alignments
 from stembridge.dsp.delay_line import Reader, make_reader
 from stembridge.synthesis import STEM_NAMES, make_song
+from stembridge_daemon.worker.separators.preview import split_segment
 
 Signal = NDArray[np.float64]
 
@@ -184,10 +185,9 @@ def test_stems_in_their_place_are_left_there(transport: Transport) -> None:
 
 def test_output_of_a_separator_is_left_there() -> None:
     """The one that needs no model, on songs at its own rate."""
-    preview = pytest.importorskip("stembridge_daemon.worker.separators.preview")
     for seed in (11, 12):
         mixture = make_song(seed, seconds=4.0, sample_rate=44_100).mixture
-        stems = preview.split_segment(mixture.astype(np.float32)).astype(np.float64)
+        stems = split_segment(mixture.astype(np.float32)).astype(np.float64)
         assert [one.decision for one in estimate(mixture, list(stems), 44_100)] == [Decision.ALIGNED] * 4
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stembridge.cli.delivery_options import delivery_options, list_names, out_option
 from stembridge.errors import RequestError
 from stembridge.text import one_line
-from stembridge.types import AUTO_FORMAT, FILE_FORMATS, Job, JobState, ResidualPolicy, SplitRequest
+from stembridge.types import Job, JobState, ResidualPolicy, SplitRequest
 
 if TYPE_CHECKING:
     from stembridge.manifest import AlignmentEntry
@@ -23,34 +24,9 @@ HEADER = ("stem", "delay (frames)", "error (frames)", "polarity", "decision")
 @click.command()
 @click.argument("mixture", type=click.Path(path_type=Path), metavar="MIX")
 @click.argument("stems", nargs=-1, required=True, metavar="[NAME=]STEM...")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("stems"),
-    show_default=True,
-    help="Folder that gets the result folder.",
-)
+@out_option("Folder that gets the result folder.")
 @click.option("--as-is", is_flag=True, help="Take the stems as they lie; only close the sum.")
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice([AUTO_FORMAT, *FILE_FORMATS]),
-    default=AUTO_FORMAT,
-    show_default=True,
-    help="Files of the stems; auto: 24-bit WAV where every sample fits, else 32-bit float WAV.",
-)
-@click.option("--exact-float", is_flag=True, help="Close full-precision float mixtures with a 64-bit file.")
-@click.option(
-    "--residual",
-    type=click.Choice([policy.value for policy in ResidualPolicy]),
-    default=ResidualPolicy.OWN.value,
-    show_default=True,
-    help="Where the part goes that is in no stem: a file of its own, or into the stems.",
-)
-@click.option("--mono", metavar="STEMS", help="Only the mid of these, by comma.")
-@click.option(
-    "--mp3", is_flag=True, help="Add an MP3 of each stem to listen to; it takes no part in the sum."
-)
+@delivery_options
 def conform(
     mixture: Path,
     stems: tuple[str, ...],
@@ -105,11 +81,6 @@ def conform(
 def locate(path: Path) -> Path:
     """Return the absolute path without '..'; a link that names a file keeps its own name."""
     return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
-
-
-def list_names(text: str | None) -> tuple[str, ...]:
-    """Return the names that stand in ``text`` by comma."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 @contextmanager

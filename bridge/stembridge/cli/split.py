@@ -13,12 +13,13 @@ import click
 from stembridge import catalog, model_store
 from stembridge.catalog import ModelKind
 from stembridge.cli.completion import complete_models, complete_stems
+from stembridge.cli.delivery_options import delivery_options, list_names, out_option
 from stembridge.cli.job_line import job_json
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.errors import JobCancelled, ModelError, RequestError, SourceError, StembridgeError
 from stembridge.settings import Settings, load_settings
 from stembridge.text import clock, one_line
-from stembridge.types import AUTO_FORMAT, FILE_FORMATS, ResidualPolicy, SplitRequest
+from stembridge.types import AUTO_FORMAT, ResidualPolicy, SplitRequest
 
 EXIT_PARTLY = 3
 
@@ -41,13 +42,7 @@ QUALITIES = {
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("stems"),
-    show_default=True,
-    help="Folder that gets one result folder per file.",
-)
+@out_option("Folder that gets one result folder per file.")
 @click.option(
     "--model",
     "model_name",
@@ -74,28 +69,7 @@ QUALITIES = {
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Folder with model files, searched first.")
 @click.option("--start", metavar="TIME", help="Where to begin: 12.5 (seconds), 1:02.5, or 48000f (frames).")
 @click.option("--length", metavar="TIME", help="How much from there; default: to the end.")
-@click.option(
-    "--format",
-    "file_format",
-    type=click.Choice([AUTO_FORMAT, *FILE_FORMATS]),
-    default=AUTO_FORMAT,
-    show_default=True,
-    help="Files of the stems; auto: 24-bit WAV where every sample fits, else 32-bit float WAV.",
-)
-@click.option("--exact-float", is_flag=True, help="Close full-precision float sources with a 64-bit file.")
-@click.option(
-    "--mp3", is_flag=True, help="Add an MP3 of each stem to listen to; it takes no part in the sum."
-)
-@click.option(
-    "--residual",
-    type=click.Choice([policy.value for policy in ResidualPolicy]),
-    default=ResidualPolicy.OWN.value,
-    show_default=True,
-    help="Where the part goes that the model gave to no stem: a file of its own, or into the stems.",
-)
-@click.option(
-    "--mono", metavar="STEMS", shell_complete=complete_stems, help="Only the mid of these, by comma."
-)
+@delivery_options
 @click.option("--yes", is_flag=True, help="Fetch a model that is not here without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
 def split(
@@ -133,7 +107,7 @@ def split(
         source="",
         out=str(out.absolute()),
         model=model_name or default_model,
-        stems=_names(stems),
+        stems=list_names(stems),
         two_stems=two_stems,
         overlap=chosen.overlap if overlap is None else overlap,
         shifts=chosen.shifts if shifts is None else shifts,
@@ -142,14 +116,14 @@ def split(
         format=file_format,
         exact_float=exact_float,
         residual=ResidualPolicy(residual),
-        mono=_names(mono),
+        mono=list_names(mono),
         mp3=mp3,
     )
     request = present_model(request, settings, is_named=model_name is not None, yes=yes, quiet=as_json)
     requests = [replace(request, source=str(path.absolute())) for path in files]
-    refused: list[StembridgeError] = []
+    refused: list[SourceError] = []
     if start is not None or length is not None:
-        requests = _with_regions(requests, start, length, refused, as_json=as_json)
+        requests, refused = _with_regions(requests, start, length, as_json=as_json)
     if not requests:
         return refused[0].exit_code
     with Client(settings) as client:
@@ -296,10 +270,6 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     )
 
 
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
-
-
 @dataclass(frozen=True, slots=True)
 class _Glance:
     """What can be known of a source without decoding it; without ``is_exact`` its length may be a bit off."""
@@ -333,12 +303,11 @@ def _with_regions(
     requests: Sequence[SplitRequest],
     start: str | None,
     length: str | None,
-    refused: list[StembridgeError],
     *,
     as_json: bool,
-) -> list[SplitRequest]:
-    """Return the requests with their region; a file that has none is told of and does not stop the others."""
-    placed = []
+) -> tuple[list[SplitRequest], list[SourceError]]:
+    """Return the requests with their region, and what was told of the files that have none."""
+    placed, refused = [], []
     for request in requests:
         try:
             placed.append(_with_region(request, start, length))
@@ -347,7 +316,7 @@ def _with_regions(
             _complain(request, error, as_json=as_json)
         except RequestError as error:
             raise click.UsageError(str(error)) from error
-    return placed
+    return placed, refused
 
 
 def _with_region(request: SplitRequest, start: str | None, length: str | None) -> SplitRequest:
