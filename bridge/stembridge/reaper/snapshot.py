@@ -9,7 +9,8 @@ import msgspec
 from stembridge.errors import RequestError
 
 ITEM_VALUES = (
-    "D_POSITION", "D_LENGTH", "D_SNAPOFFSET", "D_VOL", "B_MUTE", "B_MUTE_ACTUAL", "B_LOOPSRC", "B_ALLTAKESPLAY",
+    "D_POSITION", "D_LENGTH", "D_SNAPOFFSET", "D_VOL",
+    "B_MUTE", "B_MUTE_ACTUAL", "B_LOOPSRC", "B_ALLTAKESPLAY",
     "C_BEATATTACHMODE", "C_AUTOSTRETCH", "C_LOCK", "I_GROUPID", "I_CURTAKE", "I_CUSTOMCOLOR", "C_LANEPLAYS",
     "D_FADEINLEN", "D_FADEINLEN_AUTO", "D_FADEINDIR", "C_FADEINSHAPE",
     "D_FADEOUTLEN", "D_FADEOUTLEN_AUTO", "D_FADEOUTDIR", "C_FADEOUTSHAPE", "I_FADELPF",
@@ -27,8 +28,8 @@ TRACK_VALUES = (
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """What a take plays: a media file, or a section of one.
 
-    ``section`` is (offset, length, is_reversed) in seconds of the file; ``length`` that of what the take plays.
-    ``depth`` counts the wrappers around the file; ``chunk`` is the item's state chunk where there is one.
+    ``section`` is (offset, length, is_reversed) in seconds of the file; ``length`` is that of what the take
+    plays. ``depth`` counts the wrappers around the file; ``chunk`` is the item's state chunk where there is one.
     """
 
     type: str
