@@ -28,8 +28,9 @@ TRACK_VALUES = (
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """What a take plays: a media file, or a section of one.
 
-    ``section`` is (offset, length, is_reversed) in seconds of the file; ``length`` is that of what the take
-    plays. ``depth`` counts the wrappers around the file; ``chunk`` is the item's state chunk where there is one.
+    ``section`` is (offset, length, is_reversed) in seconds of the file, where the take plays a section of it.
+    ``length`` is what the take plays of, the section or the file; ``file_length`` that of the file.
+    ``depth`` counts the wrappers around the file; ``chunk`` is the item's state chunk where there is one.
     """
 
     type: str
@@ -38,6 +39,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     rate: int
     channels: int
     length: float
+    file_length: float
     length_in_beats: bool = False
     depth: int = 0
     section: tuple[float, float, bool] | None = None
