@@ -27,6 +27,7 @@ from stembridge.dsp.residual import route_residual
 from stembridge.errors import ExactnessError, OutputError, RequestError, SourceError
 from stembridge.stages import Stages
 from stembridge.stem_file import MP3_CHANNELS, StemReader, open_writer, write_mp3
+from stembridge.stem_tag import CHUNK_NAME, StemTag
 from stembridge.types import (
     AUTO_FORMAT,
     DOUBLE_FORMAT,
@@ -482,7 +483,7 @@ def _write_files(
     with ExitStack() as stack:
         writers = []
         for file in files:
-            chunks, remarks = _carry(plan, file, carried)
+            chunks, remarks = _carry(plan, original, file, carried)
             found.remarks = tuple(dict.fromkeys((*found.remarks, *remarks)))
             with disk.writing(plan.out):
                 writer = open_writer(
@@ -562,7 +563,9 @@ def _tags_of(tags: Mapping[str, str], stem: str) -> dict[str, str]:
     return tags
 
 
-def _carry(plan: SetPlan, file: _File, carried: _Carried) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
+def _carry(
+    plan: SetPlan, original: Original, file: _File, carried: _Carried
+) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
     """Return the chunks that ``file`` carries, and what a user should know of what it does not carry."""
     if file.format.container != "WAV":
         return (), tuple(_find_losses(plan.info, file.format.container, carried))
@@ -578,7 +581,16 @@ def _carry(plan: SetPlan, file: _File, carried: _Carried) -> tuple[tuple[Chunk, 
     )
     if carried.tags and not carried.has_text_chunk:
         chunks = (*chunks, metadata.info_chunk(carried.tags, file.name, __version__))
-    return chunks, remarks
+    tag = StemTag(
+        job=plan.job_id,
+        stem=file.name,
+        source=original.sha256_pcm,
+        start=plan.region.start,
+        frames=plan.region.frames,
+        rate=plan.info.sample_rate,
+    )
+    # First, where it is found at once however many chunks the source has.
+    return (Chunk(CHUNK_NAME, tag.encode()), *chunks), remarks
 
 
 def _find_losses(info: audio_io.SourceInfo, container: str, carried: _Carried) -> Iterator[str]:

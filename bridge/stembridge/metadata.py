@@ -34,7 +34,7 @@ MAX_REMARKS = 20
 
 SAMPLE_CHUNKS = frozenset(
     b"fmt |data|fact|slnt|wavl|PEAK|peak|levl|ovwf|elm1|JUNK|Junk|junk|FLLR|filr|PAD |ds64|_PMX|axml|bxml"
-    b"|sxml|chna|dbmd|mext|qlty|rgad|link|MD5 |RIFF|RIFX|RF64|BW64|WAVE".split(b"|")
+    b"|sxml|chna|dbmd|mext|qlty|rgad|link|MD5 |RIFF|RIFX|RF64|BW64|WAVE|stmb".split(b"|")
 )
 """Chunks that describe the samples or the layout of the file that they come from: no stem has them."""
 

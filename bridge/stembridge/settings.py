@@ -73,6 +73,11 @@ class Settings:
     def connection_file(self) -> Path:
         return self.runtime_dir / "connection.json"
 
+    @property
+    def reaper_work_dir(self) -> Path:
+        """Where REAPER's Lua scripts and `stembridge reaper run` leave notes and replies for each other."""
+        return self.state_dir / "reaper"
+
 
 _PLACES = ("home", "config_file", "state_dir", "runtime_dir")
 
