@@ -23,7 +23,15 @@ from typing import Any
 import msgspec
 import zmq
 
-from stembridge_daemon.worker_messages import JobProgress, Order, Ready, Report, encode_line, report_decoder
+from stembridge_daemon.worker_messages import (
+    Hold,
+    JobProgress,
+    Order,
+    Ready,
+    Report,
+    encode_line,
+    report_decoder,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +101,7 @@ class Supervisor:
         self._kill_reason = ""
         self._last_check = clock()
         self._last_moved = clock()
+        self._held_until = clock()
         self._longest_gap = 0.0
         self._steps = 0
         self._unborn: list[Died] = []
@@ -144,6 +153,16 @@ class Supervisor:
             self._process.stdin.write(encode_line(order))
             self._process.stdin.flush()
 
+    def hold(self, seconds: float) -> None:
+        """Let the worker begin no step for so many seconds, `LONGEST_HOLD_S` at most; 0 lets it go on.
+
+        A hold lasts longer only by being renewed. One that comes while no worker runs is told the next.
+        """
+        order = Hold.of(seconds)
+        self._held_until = self._clock() + order.seconds
+        if self.state in (WorkerState.IDLE, WorkerState.BUSY):
+            self.send(order)
+
     def set_idle(self) -> None:
         """Note that the worker has let go of its job."""
         if self.state is WorkerState.BUSY:
@@ -174,7 +193,7 @@ class Supervisor:
         limit = FIRST_STEP_LIMIT_S
         if self._steps >= 2:
             limit = max(LEAST_HANG_LIMIT_S, HANG_FACTOR * self._longest_gap)
-        if now - self._last_moved > limit:
+        if self._silence_s(now) > limit:
             self.kill(f"hung: no progress for {limit:.0f} s")
 
     def stop(self) -> None:
@@ -210,6 +229,10 @@ class Supervisor:
         self._longest_gap = 0.0
         self._steps = 0
 
+    def _silence_s(self, now: float) -> float:
+        """Return how long the worker has said nothing though nothing held it."""
+        return now - max(self._last_moved, min(now, self._held_until))
+
     def _understood(self, line: bytes) -> list[Report | Died]:
         now = self._clock()
         try:
@@ -220,10 +243,12 @@ class Supervisor:
         if isinstance(report, JobProgress) and report.progress.stage == "separate":
             self._steps += 1
         if self._steps >= 2:
-            self._longest_gap = max(self._longest_gap, now - self._last_moved)
+            self._longest_gap = max(self._longest_gap, self._silence_s(now))
         self._last_moved = now
         if isinstance(report, Ready) and self.state is WorkerState.STARTING:
             self.state = WorkerState.IDLE
+            if now < self._held_until:
+                self.hold(self._held_until - now)
         return [report]
 
     def _buried(self) -> Died:

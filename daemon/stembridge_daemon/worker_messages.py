@@ -9,6 +9,9 @@ import msgspec
 from stembridge.model_store import ModelFiles
 from stembridge.types import ErrorInfo, Progress, SplitRequest, SplitResult
 
+LONGEST_HOLD_S = 10.0
+"""A hold that nobody renews ends by itself, so that a client that died stalls no queue."""
+
 
 class _Line(msgspec.Struct, frozen=True, tag_field="t", tag=str.lower, omit_defaults=True):
     pass
@@ -56,7 +59,18 @@ class CancelJob(_Line, frozen=True):
     id: str
 
 
-Order = RunSplit | Load | CancelJob
+class Hold(_Line, frozen=True):
+    """Begin no step for so many seconds from now, or until the next `Hold` says otherwise; 0 lifts it."""
+
+    seconds: float
+
+    @classmethod
+    def of(cls, seconds: float) -> Hold:
+        """Return a hold of 0 to `LONGEST_HOLD_S` seconds."""
+        return cls(min(seconds, LONGEST_HOLD_S) if seconds > 0 else 0.0)
+
+
+Order = RunSplit | Load | CancelJob | Hold
 
 
 class Ready(_Line, frozen=True):

@@ -136,6 +136,42 @@ def test_a_machine_that_slept_does_not_make_the_worker_look_hung(bench: Bench) -
     assert supervisor.state is WorkerState.BUSY
 
 
+def test_a_worker_that_is_held_is_not_taken_for_hung(bench: Bench) -> None:
+    answers = "".join(f"sys.stdin.readline(); say({line!r})\n" for line in (STEP, STEP))
+    supervisor = bench.start(f"say({READY!r})\n{answers}sys.stdin.read()")
+    bench.wait_for(Ready)
+    supervisor.send(CancelJob("a"), is_job=True)
+    bench.wait_for(JobProgress)
+    bench.said.clear()
+    supervisor.send(CancelJob("a"))
+    bench.wait_for(JobProgress)
+    # A minute of silence is too long for a worker whose steps took no time, unless it is told to be silent.
+    for _ in range(40):
+        supervisor.hold(5.0)
+        bench.let_pass(5)
+    bench.let_pass(59)
+    assert supervisor.receive() == [] and supervisor.state is WorkerState.BUSY
+    bench.let_pass(2)
+    assert "hung: no progress for 60 s" in bench.wait_for(Died).reason
+
+
+def test_the_time_of_a_hold_is_no_measure_of_a_step(bench: Bench) -> None:
+    reads = "[sys.stdin.readline() for _ in range({})]; say({!r})\n".format
+    answers = reads(1, STEP) + reads(11, STEP)
+    supervisor = bench.start(f"say({READY!r})\n{answers}sys.stdin.read()")
+    bench.wait_for(Ready)
+    supervisor.send(CancelJob("a"), is_job=True)
+    bench.wait_for(JobProgress)
+    for _ in range(10):
+        supervisor.hold(10.0)
+        bench.let_pass(10)
+    bench.said.clear()
+    supervisor.send(CancelJob("a"))
+    bench.wait_for(JobProgress)
+    bench.let_pass(62)
+    assert "hung: no progress for 60 s" in bench.wait_for(Died).reason
+
+
 def test_stderr_goes_to_the_log_and_reports_come_in_order(bench: Bench) -> None:
     lines = [encode_line(Models((), 1, "cpu")), encode_line(JobStopped("a"))]
     bench.start(f"sys.stderr.write('a warning\\n'); say({READY!r}); say({lines[0]!r}); say({lines[1]!r})")

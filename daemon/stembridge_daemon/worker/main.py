@@ -11,7 +11,9 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from math import inf
 from typing import IO, Protocol
 
 import msgspec
@@ -26,6 +28,7 @@ from stembridge_daemon.worker.pipeline import run_split
 from stembridge_daemon.worker.separators.base import Separator
 from stembridge_daemon.worker_messages import (
     CancelJob,
+    Hold,
     JobDone,
     JobError,
     JobProgress,
@@ -113,6 +116,9 @@ class Worker:
         self._reports = reports
         self._queue: queue.SimpleQueue[RunSplit | Load] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
+        self._held_until = -inf
+        self._changed = threading.Condition()
+        """Guards the two above."""
 
     def run(self) -> None:
         """Say `Ready`, then work; returns never: the end of the orders ends the process."""
@@ -123,12 +129,12 @@ class Worker:
             self._do(self._queue.get())
 
     def _listen(self) -> None:
-        """Take orders as they come; a cancel reaches the running job between two of its steps."""
+        """Take orders as they come; cancel and hold reach the running job between two of its steps."""
         try:
             for line in self._orders:
                 order: Order = order_decoder.decode(line)
-                if isinstance(order, CancelJob):
-                    self._cancelled.add(order.id)
+                if isinstance(order, CancelJob | Hold):
+                    self._interrupt(order)
                 else:
                     self._queue.put(order)
         except msgspec.MsgspecError:
@@ -137,6 +143,21 @@ class Worker:
         # The front is gone or wants us gone. A native call may hold the main thread for seconds, so only
         # this ends the process at once; what the job had written lies in its hidden work folder.
         os._exit(0)
+
+    def _interrupt(self, order: CancelJob | Hold) -> None:
+        with self._changed:
+            if isinstance(order, CancelJob):
+                self._cancelled.add(order.id)
+            else:
+                self._held_until = time.monotonic() + order.seconds
+            self._changed.notify()
+
+    def _may_go_on(self, job_id: str) -> bool:
+        """Wait while a hold is in force; return whether the job is still wanted."""
+        with self._changed:
+            while job_id not in self._cancelled and (left_s := self._held_until - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+            return job_id not in self._cancelled
 
     def _do(self, order: RunSplit | Load) -> None:
         try:
@@ -153,20 +174,19 @@ class Worker:
     def _split(self, order: RunSplit) -> None:
         request = order.request
         self._report(JobProgress(order.id, Progress("load", 0.0)))
-        separator = self._separator(order.model.files(), request.asked)
-        steps = run_split(order.id, request, separator)
-        while True:
-            if order.id in self._cancelled:
-                steps.close()
-                self._cancelled.discard(order.id)
-                self._report(JobStopped(order.id))
-                return
-            try:
-                progress = next(steps)
-            except StopIteration as end:
-                self._report(JobDone(order.id, end.value))
-                return
-            self._report(JobProgress(order.id, progress))
+        if self._may_go_on(order.id):
+            separator = self._separator(order.model.files(), request.asked)
+            steps = run_split(order.id, request, separator)
+            while self._may_go_on(order.id):
+                try:
+                    progress = next(steps)
+                except StopIteration as end:
+                    self._report(JobDone(order.id, end.value))
+                    return
+                self._report(JobProgress(order.id, progress))
+            steps.close()
+        self._cancelled.discard(order.id)
+        self._report(JobStopped(order.id))
 
     def _separator(self, files: ModelFiles, stems: Sequence[str], *, warm_up: bool = False) -> Separator:
         before = self._separators.resident()
