@@ -26,6 +26,8 @@ ARGUMENTS = {
     "set_item_text": ("item", "parm", "text"),
     "set_take": ("take", "parm", "number"),
     "set_take_text": ("take", "parm", "text"),
+    "copy_item": ("item", "item", "parm", "number"),
+    "copy_take": ("take", "take", "parm", "number"),
     "mark_take": ("take", "number", "text", "int"),
     "activate": ("take",),
     "split_item": ("new", "item", "number"),
@@ -120,6 +122,16 @@ def set_take(take: str, parm: str, value: float) -> Operation:
 
 def set_take_text(take: str, parm: str, text: str) -> Operation:
     return ["set_take_text", take, parm, text]
+
+
+def copy_item(source: str, target: str, parm: str, add: float = 0.0) -> Operation:
+    """Set a value of ``target`` to that of ``source`` plus ``add``; either may be new."""
+    return ["copy_item", source, target, parm, add]
+
+
+def copy_take(source: str, target: str, parm: str, add: float = 0.0) -> Operation:
+    """Set a value of ``target`` to that of ``source`` plus ``add``."""
+    return ["copy_take", source, target, parm, add]
 
 
 def mark_take(take: str, at: float, name: str, color: int) -> Operation:

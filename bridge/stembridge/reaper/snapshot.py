@@ -21,7 +21,7 @@ TAKE_VALUES = (
 )  # fmt: skip
 TRACK_VALUES = (
     "IP_TRACKNUMBER", "I_FOLDERDEPTH", "I_NCHAN", "C_BEATATTACHMODE", "I_CUSTOMCOLOR",
-    "D_VOL", "D_PAN", "D_PANLAW", "B_MUTE", "I_SOLO", "B_PHASE", "B_MAINSEND", "I_RECARM",
+    "D_VOL", "D_PAN", "D_PANLAW", "B_MUTE", "I_SOLO", "B_PHASE", "B_MAINSEND", "I_RECARM", "I_FREEMODE",
 )  # fmt: skip
 
 
@@ -168,7 +168,8 @@ def read_snapshot(collected: Any) -> Snapshot:
 
 
 def _values(snapshot: Snapshot) -> list[tuple[str, dict[str, float], tuple[str, ...]]]:
-    found = [(f"track {track.name!r}", track.values, TRACK_VALUES) for track in snapshot.tracks]
+    found: list[tuple[str, dict[str, float], tuple[str, ...]]] = []
+    found += [(f"track {track.name!r}", track.values, TRACK_VALUES) for track in snapshot.tracks]
     for item in snapshot.items:
         found.append((f"{item.name!r}", item.values, ITEM_VALUES))
         if item.take is not None:

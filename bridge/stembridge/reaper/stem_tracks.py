@@ -1,0 +1,137 @@
+"""The tracks on which the stems of a track's items lie: children of that track, so that its effects, volume
+and sends go on working on their sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stembridge.manifest import RESIDUAL
+from stembridge.reaper import operations as do
+from stembridge.reaper.looks import Looks
+from stembridge.reaper.operations import TAG, Operation
+from stembridge.reaper.snapshot import Snapshot, Track
+from stembridge.reaper.tags import TrackTag, read_tag, write_tag
+
+RESIDUAL_HEIGHT = 24
+"""Pixels: the residual is there to be complete, not to be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class StemTracks:
+    """Where each stem goes (GUID, or the name of a track to be made) and what makes those that are missing."""
+
+    track_of: dict[str, str]
+    expectations: list[Operation]
+    operations: list[Operation]
+
+
+def find_children(snapshot: Snapshot, parent: Track) -> list[Track]:
+    """Return the tracks inside the folder that ``parent`` opens, in order; none where it opens none."""
+    if parent.depth < 1:
+        return []
+    found = []
+    level = parent.depth
+    for track in snapshot.tracks[snapshot.tracks.index(parent) + 1 :]:
+        found.append(track)
+        level += track.depth
+        if level <= 0:
+            break
+    return found
+
+
+def find_stem_tracks(snapshot: Snapshot, parent: Track) -> dict[str, Track]:
+    """Return the children of ``parent`` that we have made for its stems, by stem."""
+    found = {}
+    for track in find_children(snapshot, parent):
+        tag = read_tag(track.tag)
+        if isinstance(tag, TrackTag) and tag.of == parent.guid:
+            found.setdefault(tag.stem, track)
+    return found
+
+
+def plan_stem_tracks(
+    snapshot: Snapshot, parent: Track, stems: Sequence[str], looks: Looks, residual_db: float | None
+) -> StemTracks:
+    """Return the stem tracks of ``parent``, those that exist and those that have to be made.
+
+    New ones stand behind ours that exist, the residual last. Every other track keeps its parent: the child
+    that closed the folder hands its closing on to the one that is put behind it.
+    """
+    existing = find_stem_tracks(snapshot, parent)
+    track_of = {stem: existing[stem].guid for stem in stems if stem in existing}
+    missing = [stem for stem in stems if stem not in existing]
+    expectations = [do.expect_track(parent.guid, _place(parent))]
+    operations: list[Operation] = []
+    if residual_db is not None and RESIDUAL in track_of:
+        operations += _rename_residual(existing[RESIDUAL], looks, residual_db)
+    if not missing:
+        return StemTracks(track_of, expectations, operations)
+    anchor = _find_anchor(snapshot, parent, existing, missing)
+    if anchor is not parent:
+        expectations.append(do.expect_track(anchor.guid, _place(anchor)))
+    names = {stem: f"$track {stem}" for stem in missing}
+    for number, stem in enumerate(missing):
+        operations.append(do.insert_track(names[stem], anchor.guid, number))
+        operations += _dress(names[stem], stem, parent, looks, residual_db)
+    last = names[missing[-1]]
+    if anchor is parent and parent.depth < 1:
+        operations.append(do.set_track(parent.guid, "I_FOLDERDEPTH", 1))
+        operations.append(do.set_track(last, "I_FOLDERDEPTH", parent.depth - 1))
+    elif anchor is not parent and anchor.depth < 0:
+        operations.append(do.set_track(anchor.guid, "I_FOLDERDEPTH", 0))
+        operations.append(do.set_track(last, "I_FOLDERDEPTH", anchor.depth))
+    return StemTracks(track_of | names, expectations, operations)
+
+
+def _find_anchor(
+    snapshot: Snapshot, parent: Track, existing: dict[str, Track], missing: Sequence[str]
+) -> Track:
+    """Return the track behind which the missing ones are inserted."""
+    ours = [track for track in find_children(snapshot, parent) if track in existing.values()]
+    residual = existing.get(RESIDUAL)
+    if residual is not None and RESIDUAL not in missing:
+        before = snapshot.tracks[snapshot.tracks.index(residual) - 1]
+        # Behind a child that closes a folder of its own there is no place inside ours but after it.
+        if before is parent or before.depth == 0:
+            return before
+    return ours[-1] if ours else parent
+
+
+def _place(track: Track) -> dict[str, float]:
+    return {name: track.values[name] for name in ("IP_TRACKNUMBER", "I_FOLDERDEPTH", "I_NCHAN")}
+
+
+def _dress(name: str, stem: str, parent: Track, looks: Looks, residual_db: float | None) -> list[Operation]:
+    look = looks.of(stem, residual_db)
+    operations = [
+        do.set_track_text(name, "P_NAME", look.name),
+        do.color_track(name, look.color),
+        do.set_track_text(name, TAG, write_tag(TrackTag(stem, parent.guid))),
+        do.set_track(name, "I_NCHAN", parent.values["I_NCHAN"]),
+        do.set_track(name, "C_BEATATTACHMODE", parent.values["C_BEATATTACHMODE"]),
+        do.set_track(name, "D_VOL", 1),
+        do.set_track(name, "D_PAN", 0),
+        # A project's pan law other than 0 dB would attenuate a child once more.
+        do.set_track(name, "D_PANLAW", 1),
+        do.set_track(name, "B_PHASE", 0),
+        do.set_track(name, "B_MAINSEND", 1),
+    ]
+    if stem == RESIDUAL:
+        operations.append(do.set_track(name, "I_HEIGHTOVERRIDE", RESIDUAL_HEIGHT))
+    return operations
+
+
+def _rename_residual(track: Track, looks: Looks, residual_db: float) -> list[Operation]:
+    """Name the residual of several items by its loudest; a name of the user's own stays."""
+    plain, _, level = track.name.partition(" ")
+    if plain != "Residual":
+        return []
+    try:
+        before = float(level.removesuffix(" dB"))
+    except ValueError:
+        before = float("-inf")
+    if residual_db <= before:
+        return []
+    look = looks.of(RESIDUAL, residual_db)
+    return [do.set_track_text(track.guid, "P_NAME", look.name), do.color_track(track.guid, look.color)]
