@@ -946,6 +946,13 @@ def test_reapack_and_python_3_8_take_the_file() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+def test_a_python_without_sockets_says_so_at_the_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socket", None)
+    assert _spec is not None and _spec.loader is not None
+    with pytest.raises(ImportError, match="socket"):
+        _spec.loader.exec_module(importlib.util.module_from_spec(_spec))
+
+
 def test_only_the_standard_library_is_imported() -> None:
     imported = set()
     for node in ast.walk(ast.parse(SOURCE.read_text(encoding="utf-8"))):
