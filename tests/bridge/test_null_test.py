@@ -39,7 +39,7 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 def find_data(wav: bytes) -> slice:
     """Return from where to where the audio data are."""
-    begin = wav.index(b"data", 80) + 8
+    begin = wav.index(b"data", 60) + 8
     return slice(begin, begin + int.from_bytes(wav[begin - 4 : begin], "little"))
 
 
