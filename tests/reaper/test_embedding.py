@@ -18,6 +18,8 @@ import zmq
 
 from stembridge.transport import Connection, write_connection
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows: the scripts go by files there")
+
 HOST = Path(__file__).with_name("embedding_host.c")
 SCRIPTS = Path(__file__).parents[2] / "reaper_scripts" / "lib"
 RUNS = 3
