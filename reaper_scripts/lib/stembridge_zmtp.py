@@ -62,8 +62,8 @@ class _Lost(Exception):
 class Daemon:
     """The daemon that ``connection_file`` names, spoken to without ever waiting.
 
-    Call `poll` once a tick, whatever the state. Once lost it stays lost: make another one. The daemon hangs up
-    on a client that is not polled for 15 s (a dialog is open), so a loss is nothing to report by itself.
+    Call `poll` once a tick, whatever the state. Once lost it stays lost: make another one. The daemon hangs
+    up on a client that is not polled for 15 s and more (a dialog is open): a loss by itself is no news.
 
     Attributes
     ----------
