@@ -40,17 +40,23 @@ class FakeSeparator:
         """There is nothing to wait for."""
 
     def count_steps(self, frames: int, plan: SeparationPlan) -> int:
-        return -(-frames // self.segment_frames)
+        return len(self._starts(frames, plan))
 
     def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
         chosen = [self.sources.index(source) for source in plan.sources]
-        for start in range(0, reader.frames, self.segment_frames):
-            frames = min(self.segment_frames, reader.frames - start)
-            stems = self.estimate(reader.read(start, frames), start)
-            yield Block(start, np.ascontiguousarray(stems[chosen], dtype=np.float32))
+        for start in self._starts(reader.frames, plan):
+            end = min(start + self.segment_frames, reader.frames + plan.beyond)
+            stems = self.estimate(reader.read(start, end - start), start + plan.origin)
+            first, end = max(0, start), min(end, reader.frames)
+            inside = stems[chosen, :, first - start : end - start]
+            yield Block(first, np.ascontiguousarray(inside, dtype=np.float32))
+
+    def _starts(self, frames: int, plan: SeparationPlan) -> range:
+        """Return where the steps begin that touch the item, counted from its first frame."""
+        return range(-(plan.origin % self.segment_frames), frames, self.segment_frames)
 
     def estimate(self, mixture: NDArray[np.float32], start: int) -> NDArray[np.float32]:
-        """Return (sources, channels, frames) for a stretch of the mixture that begins at ``start``."""
+        """Return (sources, channels, frames) for a stretch of the mixture from ``start`` of its grid on."""
         draw = np.random.default_rng((self._seed, start))
         shares = np.linspace(1.0, 2.0, len(self.sources))
         shares /= shares.sum()

@@ -95,6 +95,9 @@ class SplitRequest:
     residual : where the residual goes; anything but its own file needs all stems
     mono : stems of which the mid alone is delivered; their side goes to the residual
     mp3 : add an MP3 of each stem to listen to, outside of every claim
+    on_source_grid : the segments lie on one grid from the source's first frame, and normalisation is the
+        whole source's, so that neighbouring and later regions of one source, and a split of all of it, give
+        the same stems sample for sample where they overlap; the region must start on a whole second
     """
 
     source: str
@@ -112,6 +115,7 @@ class SplitRequest:
     residual: ResidualPolicy = ResidualPolicy.OWN
     mono: tuple[str, ...] = ()
     mp3: bool = False
+    on_source_grid: bool = False
 
     @property
     def asked(self) -> tuple[str, ...]:

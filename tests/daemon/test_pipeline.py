@@ -444,12 +444,13 @@ def test_a_disk_that_fills_up_gets_one_line_and_leaves_nothing(tmp_path: Path, s
     assert not (tmp_path / "out").exists()
 
 
-def test_a_split_that_has_no_room_is_refused_before_it_starts(tmp_path: Path) -> None:
-    separator = FakeSeparator()
-    separator.segment_frames = 10**15
+def test_a_split_that_has_no_room_is_refused_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(500, 2), 16), MODEL_HZ, 16)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=disk.MARGIN_BYTES))
     with pytest.raises(OutputError, match="MB free, the split needs"):
-        split_to_end(make_request(path, tmp_path / "out"), separator)
+        split_to_end(make_request(path, tmp_path / "out"), FakeSeparator())
     assert not (tmp_path / "out").exists()
 
 

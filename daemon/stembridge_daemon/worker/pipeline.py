@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,13 @@ from stembridge.closing import (
 )
 from stembridge.delivery import check_delivery
 from stembridge.dsp import grid
-from stembridge.dsp.resample import StreamResampler, count_frames, reach_frames
+from stembridge.dsp.resample import count_frames
 from stembridge.errors import ModelError, OutputError, RequestError, SourceError
 from stembridge.plane_file import PlaneFile
 from stembridge.stages import Stages
 from stembridge.types import Progress, Region, SplitRequest, SplitResult
 from stembridge_daemon.failpoints import failpoint
+from stembridge_daemon.worker.layout import Layout, lay_out_alone, lay_out_on_source
 from stembridge_daemon.worker.separators.base import SeparationPlan, Separator
 
 # Where each stage begins on the way from 0 to 1. Separating takes nearly all of the time with any real model.
@@ -46,13 +48,14 @@ _STAGES = Stages(decode=0.0, read=0.005, separate=0.02, close=0.95, verify=0.98,
 
 _log = logging.getLogger(__name__)
 
+Width = TypeVar("Width", np.float32, np.float64)
+
 
 @dataclass(slots=True)
 class _Mixture:
     """Some channels of the mixture at the model's rate, as `MixtureReader` promises it.
 
-    ``lead`` frames before the region, and some behind it, are separated with it where the source has them:
-    the way back to the source's rate needs them to come out right at the region's ends.
+    Frame 0 is frame ``first`` of ``samples``.
     """
 
     rows: tuple[int, ...]
@@ -61,11 +64,10 @@ class _Mixture:
     mean: float
     deviation: float
     samples: PlaneFile
-    context: int
-    lead: int
+    first: int
 
     def read(self, start: int, frames: int) -> NDArray[np.float32]:
-        samples = self.samples.read(start + self.context - self.lead, frames, self.rows)
+        samples = self.samples.read(start + self.first, frames, self.rows)
         return samples if len(samples) == self.channels else np.repeat(samples, self.channels, axis=0)
 
 
@@ -85,6 +87,7 @@ class _Task:
     request: SplitRequest
     separator: Separator
     plan: SetPlan
+    layout: Layout
     clock: Callable[[], float]
 
 
@@ -142,7 +145,8 @@ def run_split(
         with disk.writing(out):
             info = yield from _STAGES.tell("decode", transcode.open_source(request.source, temporary))
         plan = _plan_set(job_id, request, separator, delivery, info)
-        task = _Task(request, separator, plan, clock)
+        lay_out = lay_out_on_source if request.on_source_grid else lay_out_alone
+        task = _Task(request, separator, plan, lay_out(info, plan.region, separator), clock)
         _check_room(task)
         with ExitStack() as stack:
             original, mixtures = yield from _read_source(task, temporary, stack)
@@ -248,15 +252,14 @@ def _plan_set(
 
 
 def _check_room(task: _Task) -> None:
-    info, region, separator = task.plan.info, task.plan.region, task.separator
+    info, region = task.plan.info, task.plan.region
     disk.check_free(
         task.plan.out,
         disk.estimate_disk(
             frames=region.frames,
             channels=info.channels,
             stems=len(task.plan.stems) + task.plan.has_mixture,
-            model_frames=count_frames(region.frames, info.sample_rate, separator.sample_rate)
-            + 2 * separator.segment_frames,
+            model_frames=task.layout.laid,
             double_residual=info.grid_bits is None or info.grid_bits > grid.STEM_BITS,
         ),
     )
@@ -290,53 +293,62 @@ def _find_published(job_id: str, request: SplitRequest) -> SplitResult | None:
 def _read_source(
     task: _Task, folder: Path, stack: ExitStack
 ) -> Generator[Progress, None, tuple[Original, list[_Mixture]]]:
-    """Decode the source once: hash it, find its grid, and lay down the mixture at the model's rate."""
-    info, region, separator = task.plan.info, task.plan.region, task.separator
-    rate_in, rate_out = info.sample_rate, separator.sample_rate
-    reach = count_frames(separator.segment_frames, rate_out, rate_in)
-    before = min(region.start, reach)
-    after = min(info.frames - region.start - region.frames, reach)
-    context = before * rate_out // rate_in
-    item = count_frames(region.frames, rate_in, rate_out)
-    beyond = max(0, (region.frames + after) * rate_out // rate_in - item)
-    stream = StreamResampler(
-        info.channels, rate_in, rate_out, origin=before, first=-context, frames=context + item + beyond
-    )
+    """Decode the source once: hash it, find its grid, and lay down the mixture at the model's rate.
+
+    Mean and deviation are those of the region at the model's rate; on the source's grid those of all the
+    source at its own, so that they are the same for every region and cost no resampling.
+    """
+    info, region, layout = task.plan.info, task.plan.region, task.layout
+    stream = layout.resample_mixture(info.channels)
     scan = OriginalScan(info)
     statistics = [_Statistics() for _ in info.groups]
     with disk.writing(task.plan.out):
         planes = stack.enter_context(PlaneFile(folder, "mixture", info.channels))
 
-    def lay_down(block: NDArray[np.float64]) -> None:
-        begin = planes.frames - context
-        samples = block.astype(np.float32)
-        inside = samples[:, max(0, -begin) : max(0, item - begin)]
-        if inside.size:
+    def measure(samples: NDArray[np.float32]) -> None:
+        if samples.size:
             for group, found in zip(info.groups, statistics, strict=True):
-                found.add(inside[list(group)].mean(axis=0, dtype=np.float64))
+                found.add(samples[list(group)].mean(axis=0, dtype=np.float64))
+
+    def lay_down(block: NDArray[np.float64]) -> None:
+        samples = block.astype(np.float32)
+        if not layout.is_on_source_grid:
+            item = count_frames(region.frames, layout.source_rate, layout.model_rate)
+            measure(_cut(samples, planes.frames, layout.context, item))
         with disk.writing(task.plan.out):
             planes.append(samples)
 
-    position = -before
-    total = before + region.frames + after
-    for block in audio_io.read_blocks(info, Region(region.start - before, total)):
-        end = position + block.shape[1]
-        inside = block[:, max(0, -position) : max(0, min(end, region.frames) - position)]
+    read = Region(0, info.frames) if layout.is_on_source_grid else layout.heard
+    position = read.start
+    for block in audio_io.read_blocks(info, read):
+        if layout.is_on_source_grid:
+            measure(block.astype(np.float32))
+        inside = _cut(block, position, region.start, region.frames)
         if inside.size:
             scan.add(inside)
-        position = end
-        lay_down(stream.push(block))
-        yield _STAGES.at("read", (position + before) / total)
+        lay_down(stream.push(_cut(block, position, layout.heard.start, layout.heard.frames)))
+        position += block.shape[1]
+        yield _STAGES.at("read", (position - read.start) / read.frames)
         failpoint("pipeline-read")
     lay_down(stream.finish())
-    edge = reach_frames(rate_out, rate_in)
-    lead = min(context, edge)
-    frames = lead + item + min(beyond, edge)
     mixtures = [
-        _Mixture(group, separator.channels, frames, found.mean, found.deviation(), planes, context, lead)
+        _Mixture(
+            group,
+            task.separator.channels,
+            layout.frames,
+            found.mean,
+            found.deviation(),
+            planes,
+            layout.context - layout.lead,
+        )
         for group, found in zip(info.groups, statistics, strict=True)
     ]
     return scan.finish(), mixtures
+
+
+def _cut(block: NDArray[Width], position: int, start: int, frames: int) -> NDArray[Width]:
+    """Return what of a block from frame ``position`` on lies in ``frames`` frames from ``start`` on."""
+    return block[:, max(0, start - position) : max(0, start + frames - position)]
 
 
 class _Statistics:
@@ -374,7 +386,14 @@ def _separate(
     """
     separator, request, sources = task.separator, task.request, task.plan.stems
     wanted = tuple(source for source in separator.sources if source in sources)
-    plan = SeparationPlan(wanted, request.overlap, request.shifts, request.seed)
+    plan = SeparationPlan(
+        wanted,
+        request.overlap,
+        request.shifts,
+        request.seed,
+        origin=task.layout.origin,
+        beyond=task.layout.beyond,
+    )
     steps = sum(separator.count_steps(mixture.frames, plan) for mixture in mixtures)
     durations: list[float] = []
     for mixture in mixtures:
@@ -397,13 +416,7 @@ def _separate_group(
     """Lay down the stems of one group, a step per yield, noting how long each took in the separator."""
     info, separator, clock = task.plan.info, task.separator, task.clock
     order = [plan.sources.index(source) for source in task.plan.stems]
-    stream = StreamResampler(
-        planes.planes,
-        separator.sample_rate,
-        info.sample_rate,
-        origin=mixture.lead,
-        frames=task.plan.region.frames,
-    )
+    stream = task.layout.resample_stems(planes.planes)
     is_native = separator.sample_rate == info.sample_rate
     position = 0
     blocks = separator.separate(mixture, plan)

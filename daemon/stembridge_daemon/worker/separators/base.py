@@ -15,8 +15,8 @@ class MixtureReader(Protocol):
 
     ``frames`` counts what is to be separated, which starts at frame 0: the region that was asked for, and
     beside it what resampling the stems will need. ``mean`` and ``deviation`` are those of the channel average
-    over the region alone (the deviation with N - 1 in the denominator, as torch.std has it), so that every
-    model normalises by the same numbers.
+    over the region alone, or over the whole source where the segments lie on its grid (the deviation with
+    N - 1 in the denominator, as torch.std has it), so that every model normalises by the same numbers.
     """
 
     channels: int
@@ -35,12 +35,23 @@ class MixtureReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SeparationPlan:
-    """What to separate and how; ``sources`` is a subset of the separator's, in the separator's order."""
+    """What to separate and how; ``sources`` is a subset of the separator's, in the separator's order.
+
+    Segments and shifts are those of a whole that begins ``origin`` frames before the reader's frame 0 and
+    ends ``beyond`` frames behind its last: of it only those run that touch the reader's frames, and they give
+    the very samples that a run over the whole gives there.
+    """
 
     sources: tuple[str, ...]
     overlap: float = 0.25
     shifts: int = 0
     seed: int = 0
+    origin: int = 0
+    beyond: int = 0
+
+    def whole_frames(self, frames: int) -> int:
+        """Return the length of the whole of which a reader has ``frames`` frames."""
+        return self.origin + frames + self.beyond
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,10 @@ def wanted_of(plan: SeparationPlan, sources: Sequence[str]) -> Wanted:
 
 @dataclass(slots=True)
 class _Lane:
-    """One member under one shift: a row of segments over item frames from ``start`` to the item's end.
+    """One member under one shift: a row of segments over the whole's frames from ``start`` to its end.
 
-    ``share`` is what the lane counts in the mean of each wanted source: (wanted, 1, 1).
+    ``share`` is what the lane counts in the mean of each wanted source: (wanted, 1, 1). The next segment is
+    that at ``offset``; from ``stop`` on they lie behind the item.
     """
 
     member: EngineMember
@@ -86,7 +87,8 @@ class _Lane:
     frames: int
     stride: int
     share: NDArray[np.float64]
-    offset: int = 0
+    offset: int
+    stop: int
 
     @property
     def position(self) -> int:
@@ -95,10 +97,10 @@ class _Lane:
 
     @property
     def is_done(self) -> bool:
-        return self.offset >= self.frames
+        return self.offset >= self.stop
 
     def count_segments(self) -> int:
-        return -(-self.frames // self.stride)
+        return -(-(self.stop - self.offset) // self.stride)
 
 
 def count_steps(members: Sequence[EngineMember], frames: int, sample_rate: int, wanted: Wanted) -> int:
@@ -128,7 +130,7 @@ def separate(
     # All lanes write into one buffer: the lane that lags most goes next, so that no segment ends further
     # than the longest segment behind the first frame that is not final.
     sums = np.zeros((len(wanted.indices), reader.channels, longest), dtype=np.float64)
-    mixture = _NormalMixture.of(reader)
+    mixture = _NormalMixture.of(reader, wanted.plan)
     final = 0
     while True:
         waiting = [lane for lane in lanes if not lane.is_done]
@@ -146,7 +148,7 @@ def separate(
 def _make_lanes(
     members: Sequence[EngineMember], frames: int, sample_rate: int, wanted: Wanted
 ) -> list[_Lane]:
-    """Return the lanes that count for the wanted sources.
+    """Return the lanes that count for the wanted sources, each at its first segment that touches the item.
 
     The shifts are drawn for every member in the bag's order, whether it runs or not, so that a stem does not
     depend on which others were asked for.
@@ -166,7 +168,20 @@ def _make_lanes(
         if stride < 1:
             raise RequestError(f"overlap {plan.overlap}", "too close to 1 for this model's segments")
         share = (row / totals / len(starts))[:, None, None]
-        lanes += [_Lane(member, start, frames - start, stride, share) for start in starts]
+        for start in starts:
+            before = plan.origin - start
+            skipped = max(0, (before - member.segment_frames) // stride + 1)
+            lanes.append(
+                _Lane(
+                    member,
+                    -before,
+                    plan.whole_frames(frames) - start,
+                    stride,
+                    share,
+                    offset=skipped * stride,
+                    stop=before + frames,
+                )
+            )
     return lanes
 
 
@@ -179,7 +194,7 @@ def _run_segment(
     surplus = member.input_frames(frames) - frames
     heard = mixture.read(lane.position - surplus // 2, frames + surplus)
     answer = member.forward(heard, indices)[..., surplus // 2 : surplus // 2 + frames]
-    # What lies before the item is only there for the shift's sake.
+    # What lies before the item is there for the shift's sake, or belongs to another region.
     unused = max(0, -lane.position)
     if unused >= frames:
         return
@@ -219,30 +234,36 @@ def _take(sums: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True)
 class _NormalMixture:
-    """The mixture as the models take it: (x - mean) / (deviation + 1e-8); `restore` is the way back."""
+    """The mixture as the models take it: (x - mean) / (deviation + 1e-8); `restore` is the way back.
+
+    The whole of which the reader's frames are a part lies from frame ``begin`` to ``end``.
+    """
 
     reader: MixtureReader
     mean: np.float32
     deviation: np.float32
+    begin: int
+    end: int
 
     @classmethod
-    def of(cls, reader: MixtureReader) -> _NormalMixture:
+    def of(cls, reader: MixtureReader, plan: SeparationPlan) -> _NormalMixture:
         # One frame has no deviation (torch.std gives nan, and stock demucs then nothing but nan).
         deviation = reader.deviation if isfinite(reader.deviation) else 0.0
-        return cls(reader, np.float32(reader.mean), np.float32(deviation + DEVIATION_FLOOR))
+        scale = np.float32(deviation + DEVIATION_FLOOR)
+        return cls(reader, np.float32(reader.mean), scale, -plan.origin, reader.frames + plan.beyond)
 
     def read(self, start: int, frames: int) -> NDArray[np.float32]:
-        """Return normalised samples; where the reader has no audio beyond the item they are 0, not -mean.
+        """Return normalised samples; where the reader has no audio beyond the whole they are 0, not -mean.
 
-        Beyond the item, zeros without a break up to the edge stand for 'no audio': stock demucs pads after
+        Beyond the whole, zeros without a break up to the edge stand for 'no audio': stock demucs pads after
         it has normalised.
         """
         samples = self.reader.read(start, frames)
         normal = (samples - self.mean) / self.deviation
         sounding = np.flatnonzero(samples.any(axis=0))
         first, last = (int(sounding[0]), int(sounding[-1]) + 1) if sounding.size else (frames, 0)
-        head = min(max(-start, 0), frames)
-        tail = min(max(self.reader.frames - start, 0), frames)
+        head = min(max(self.begin - start, 0), frames)
+        tail = min(max(self.end - start, 0), frames)
         normal[:, : min(first, head)] = 0
         normal[:, max(last, tail) :] = 0
         return normal

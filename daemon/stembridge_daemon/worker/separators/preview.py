@@ -106,7 +106,8 @@ class PreviewSeparator:
         """Yield one block per segment; the blocks cover the item once and in order.
 
         The four sources sum to the mixture to float32's accuracy. Segments overlap by ``plan.overlap`` of
-        their core and are blended with triangular weights; the last one is moved back to end with the item.
+        their core and are blended with triangular weights; the last one is moved back to end with the whole
+        that the plan speaks of.
         No read is longer than ``segment_frames``.
 
         Raises
@@ -118,23 +119,28 @@ class PreviewSeparator:
             raise RequestError(f"preview splits 2 channels, not {reader.channels}", "make it stereo first")
         if unknown := [source for source in plan.sources if source not in SOURCES]:
             raise ModelError(f"preview has no source {unknown[0]!r}", f"it has {', '.join(SOURCES)}")
-        return self._blocks(reader, self._starts(reader.frames, plan), plan.sources)
+        return self._blocks(reader, self._starts(reader.frames, plan), plan)
+
+    @property
+    def _core(self) -> int:
+        """What a segment gives stems for, in frames."""
+        return self.segment_frames - 2 * _CONTEXT
 
     def _starts(self, frames: int, plan: SeparationPlan) -> list[int]:
-        """Return the first frame of each segment's core."""
+        """Return the first frame of each segment's core that touches the item, counted from the item's."""
         if not 0 <= plan.overlap < 1:
             raise RequestError(f"overlap {plan.overlap}", "0 <= overlap < 1")
-        core = self.segment_frames - 2 * _CONTEXT
-        hop = max(1, round(core * (1.0 - plan.overlap)))
-        last = max(0, frames - core)
-        return [*range(0, last, hop), last] if frames > 0 else []
+        hop = max(1, round(self._core * (1.0 - plan.overlap)))
+        last = max(0, plan.whole_frames(frames) - self._core)
+        starts = [start - plan.origin for start in (*range(0, last, hop), last)]
+        return [start for start in starts if -self._core < start < frames] if frames > 0 else []
 
-    def _blocks(self, reader: MixtureReader, starts: list[int], sources: tuple[str, ...]) -> Iterator[Block]:
-        chosen = [SOURCES.index(source) for source in sources]
-        core = self.segment_frames - 2 * _CONTEXT
+    def _blocks(self, reader: MixtureReader, starts: list[int], plan: SeparationPlan) -> Iterator[Block]:
+        chosen = [SOURCES.index(source) for source in plan.sources]
+        end = reader.frames + plan.beyond
         held, held_weight = np.zeros((len(chosen), self.channels, 0)), np.zeros(0)
         for start, following in zip(starts, [*starts, reader.frames][1:], strict=True):
-            frames = min(core, reader.frames - start)
+            frames = min(self._core, end - start)
             stems = split_segment(reader.read(start - _CONTEXT, frames + 2 * _CONTEXT))
             ramp = np.arange(1.0, frames + 1)
             weight = np.minimum(ramp, ramp[::-1])
@@ -142,7 +148,10 @@ class PreviewSeparator:
             blend[..., : held_weight.size] += held
             weight[: held_weight.size] += held_weight
             final = following - start
-            yield Block(start, (blend[..., :final] / weight[:final]).astype(np.float32))
+            # What lies before the item belongs to another region.
+            first = min(max(0, -start), final)
+            done = blend[..., first:final] / weight[first:final]
+            yield Block(max(0, start), done.astype(np.float32))
             held, held_weight = blend[..., final:], weight[final:]
 
 
