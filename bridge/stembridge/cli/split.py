@@ -17,27 +17,12 @@ from stembridge.cli.delivery_options import delivery_options, list_names, out_op
 from stembridge.cli.job_line import job_json
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.errors import JobCancelled, ModelError, RequestError, SourceError, StembridgeError
+from stembridge.quality import QUALITIES
 from stembridge.settings import Settings, load_settings
 from stembridge.text import clock, one_line
 from stembridge.types import AUTO_FORMAT, ResidualPolicy, SplitRequest
 
 EXIT_PARTLY = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Quality:
-    """What one word of ``--quality`` stands for."""
-
-    model: str
-    overlap: float
-    shifts: int
-
-
-QUALITIES = {
-    "draft": Quality("htdemucs", overlap=0.1, shifts=0),
-    "good": Quality("htdemucs", overlap=0.25, shifts=0),
-    "best": Quality("htdemucs_ft", overlap=0.25, shifts=2),
-}
 
 
 @click.command()

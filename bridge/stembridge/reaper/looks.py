@@ -7,7 +7,7 @@ from math import isfinite
 
 from stembridge.manifest import RESIDUAL
 
-type Color = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 GREY: Color = (128, 128, 128)
 WARNING: Color = (230, 120, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from stembridge.reaper.item_chunk import REVERSED_WHOLE, SECTION, SectionForm, find_section_form
+from stembridge.reaper.item_chunk import REVERSED_WHOLE, SectionForm, find_section_form
 from stembridge.reaper.snapshot import Item, Source, Take
 
 EXACT_TYPES = frozenset({"WAVE", "AIFF", "FLAC"})
@@ -114,22 +114,10 @@ def find_form(item: Item) -> SectionForm | None:
     return find_section_form(take.source.chunk, take.index)
 
 
-def is_reversed_whole(item: Item) -> bool:
-    """Tell whether the item plays a whole file backwards."""
-    form = find_form(item)
-    return form is not None and form.mode == REVERSED_WHOLE
-
-
 def is_section(item: Item) -> bool:
     """Tell whether the item plays a part of its file that has a start and a length of its own."""
     form = find_form(item)
     return form is not None and form.mode != REVERSED_WHOLE
-
-
-def is_reversed(item: Item) -> bool:
-    """Tell whether the item's file is played backwards."""
-    form = find_form(item)
-    return form is not None and form.mode != SECTION
 
 
 def find_played(item: Item) -> Played | None:
@@ -163,10 +151,8 @@ def find_needed(item: Item) -> tuple[float, float] | None:
     played = find_played(item)
     if played is None:
         return None
-    take = item.take
-    assert take is not None
-    assert take.source is not None
-    if take.source.section is not None and is_section(item):
-        offset, length, _ = take.source.section
-        return max(offset, 0.0), min(offset + length, take.source.file_length)
+    media = item.active.media
+    if media.section is not None and is_section(item):
+        offset, length, _ = media.section
+        return max(offset, 0.0), min(offset + length, media.file_length)
     return played.first_s, played.last_s

@@ -60,6 +60,12 @@ class Take(msgspec.Struct, frozen=True, kw_only=True):
     stretch_markers: int = 0
     markers: tuple[tuple[float, str, int], ...] = ()
 
+    @property
+    def media(self) -> Source:
+        """The source, of a take that is known to have one."""
+        assert self.source is not None
+        return self.source
+
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """One media item; ``take`` is None for an empty one."""
@@ -72,6 +78,12 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     notes: str = ""
     tag: str = ""
     takes: int = 1
+
+    @property
+    def active(self) -> Take:
+        """The active take, of an item that is known to have one."""
+        assert self.take is not None
+        return self.take
 
     @property
     def position(self) -> float:

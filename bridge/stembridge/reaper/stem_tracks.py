@@ -19,7 +19,7 @@ RESIDUAL_HEIGHT = 24
 
 @dataclass(frozen=True, slots=True)
 class StemTracks:
-    """Where each stem goes (GUID, or the name of a track to be made) and what makes those that are missing."""
+    """Where each stem goes, by GUID or by the name of a track to be made, and what makes the missing ones."""
 
     track_of: dict[str, str]
     expectations: list[Operation]
@@ -42,7 +42,7 @@ def find_children(snapshot: Snapshot, parent: Track) -> list[Track]:
 
 def find_stem_tracks(snapshot: Snapshot, parent: Track) -> dict[str, Track]:
     """Return the children of ``parent`` that we have made for its stems, by stem."""
-    found = {}
+    found: dict[str, Track] = {}
     for track in find_children(snapshot, parent):
         tag = read_tag(track.tag)
         if isinstance(tag, TrackTag) and tag.of == parent.guid:
@@ -78,9 +78,9 @@ def plan_stem_tracks(
     if anchor is parent and parent.depth < 1:
         operations.append(do.set_track(parent.guid, "I_FOLDERDEPTH", 1))
         operations.append(do.set_track(last, "I_FOLDERDEPTH", parent.depth - 1))
-    elif anchor is not parent and anchor.depth < 0:
-        operations.append(do.set_track(anchor.guid, "I_FOLDERDEPTH", 0))
-        operations.append(do.set_track(last, "I_FOLDERDEPTH", anchor.depth))
+    elif (level := _level_behind(snapshot, parent, anchor)) < 1:
+        operations.append(do.set_track(anchor.guid, "I_FOLDERDEPTH", anchor.depth + 1 - level))
+        operations.append(do.set_track(last, "I_FOLDERDEPTH", level - 1))
     return StemTracks(track_of | names, expectations, operations)
 
 
@@ -88,14 +88,19 @@ def _find_anchor(
     snapshot: Snapshot, parent: Track, existing: dict[str, Track], missing: Sequence[str]
 ) -> Track:
     """Return the track behind which the missing ones are inserted."""
-    ours = [track for track in find_children(snapshot, parent) if track in existing.values()]
     residual = existing.get(RESIDUAL)
     if residual is not None and RESIDUAL not in missing:
-        before = snapshot.tracks[snapshot.tracks.index(residual) - 1]
-        # Behind a child that closes a folder of its own there is no place inside ours but after it.
-        if before is parent or before.depth == 0:
-            return before
-    return ours[-1] if ours else parent
+        return snapshot.tracks[snapshot.tracks.index(residual) - 1]
+    ours = [track for track in find_children(snapshot, parent) if track in existing.values()]
+    if not ours:
+        return parent
+    return (find_children(snapshot, ours[-1]) or ours)[-1]
+
+
+def _level_behind(snapshot: Snapshot, parent: Track, anchor: Track) -> int:
+    """Return how deep the track behind ``anchor`` lies: 1 in the folder of ``parent``, 0 beside it."""
+    first, last = snapshot.tracks.index(parent), snapshot.tracks.index(anchor)
+    return sum(track.depth for track in snapshot.tracks[first : last + 1])
 
 
 def _place(track: Track) -> dict[str, float]:

@@ -21,7 +21,7 @@ class StemTag(msgspec.Struct, frozen=True, tag_field="is", tag="stem", omit_defa
     of : GUID of the original item
     source : sha256 of the original's audio as the result's manifest has it
     folder : result folder at the time, for what the file alone does not tell
-    before_s, behind_s : whole seconds of the source that the stem's file lacks at either end
+    before_s, behind_s : seconds of the source that the stem's file lacks at either end
     placed : position, length, start offset, play rate and volume that the item was given
     is_approximate : placed with effects that do not sum
     """
@@ -32,8 +32,8 @@ class StemTag(msgspec.Struct, frozen=True, tag_field="is", tag="stem", omit_defa
     of: str
     source: str
     folder: str
-    before_s: int = 0
-    behind_s: int = 0
+    before_s: float = 0.0
+    behind_s: float = 0.0
     placed: tuple[float, ...] = ()
     is_approximate: bool = False
 

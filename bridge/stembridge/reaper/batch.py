@@ -1,0 +1,575 @@
+"""Splitting the selection: what has to be known first, the jobs, and the stems as they come, item by item.
+
+Nothing is kept here between two notes: the `Batch` travels with every order. It goes from step to step: the
+selection is collected, `prepare` asks and measures until nothing is missing, `_submit` makes the jobs, and
+`look` comes back until every entry is final, having each one placed as it is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from stembridge import catalog
+from stembridge.errors import StembridgeError
+from stembridge.reaper import operations as do
+from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, place
+from stembridge.reaper.playing import Way, judge
+from stembridge.reaper.regions import Extent, plan_regions
+from stembridge.reaper.requests import Options, Wanted, choose_model, find_job_id, form_requests
+from stembridge.reaper.snapshot import Host, Item, read_snapshot
+from stembridge.reaper.stem_set import read_stem_set
+from stembridge.reaper.tags import OriginalTag, read_tag
+from stembridge.reaper.turn import Turn
+from stembridge.text import clock
+from stembridge.types import Job, JobState
+
+LOOK_S = 0.25
+MAX_TRIES = 5
+RECORDING = 4
+HEARD_S = 0.5
+"""How much of a lossy file is compared with what REAPER hears of it."""
+
+
+class RowState(StrEnum):
+    """How an item stands, as the panel shows it."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PLACING = "placing"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def is_final(self) -> bool:
+        return self not in (RowState.WAITING, RowState.RUNNING, RowState.PLACING)
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One item of a batch that is on its way, and how it stands; of an orphan the stems alone are placed."""
+
+    ticket: Ticket
+    state: RowState = RowState.WAITING
+    text: str = ""
+    tries: int = 0
+    is_orphan: bool = False
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One run of an action that splits.
+
+    Parameters
+    ----------
+    items : what can be split of the selection
+    approximate : GUIDs of items whose effects go onto each stem
+    skipped : name and reason of what cannot be split
+    answers : what the user said, by question
+    baked : file that stands for an item, by GUID
+    lengths : frames of a lossy file, by path; 0 where REAPER hears another thing than we decode
+    errand : id of what is being waited for
+    subject : path or GUID that the errand or order is about
+    entries : what has a job
+    current : number of the entry that is being placed
+    span : seconds of the source that the current entry plays beyond what was separated
+    """
+
+    options: Options
+    media_dir: str = ""
+    items: tuple[Item, ...] = ()
+    windows: tuple[tuple[float, float] | None, ...] = ()
+    approximate: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    answers: dict[str, str] = {}
+    baked: dict[str, str] = {}
+    lengths: dict[str, int] = {}
+    errand: str = ""
+    subject: str = ""
+    entries: tuple[Entry, ...] = ()
+    span: tuple[float, float] = (0.0, 0.0)
+    current: int = -1
+
+
+def start(turn: Turn, options: Options) -> None:
+    """Begin a batch with what is selected."""
+    turn.collect("selection", "batch.selected", Batch(options=options))
+
+
+def take_selection(turn: Turn, batch: Batch, result: Any) -> None:
+    """Sort the selection into what can be split and what cannot, and go on with what can."""
+    snapshot = read_snapshot(result)
+    items: list[Item] = []
+    windows: list[tuple[float, float] | None] = []
+    skipped: list[tuple[str, str]] = []
+    approximate: list[str] = []
+    for item in snapshot.items:
+        if not item.is_selected:
+            continue
+        window = _find_window(batch.options, snapshot.host, item)
+        reason = _find_refusal(turn, item)
+        if window is not None and window[0] >= window[1]:
+            reason = reason or "it lies outside of the time selection"
+        if reason:
+            skipped.append((item.name, reason))
+            continue
+        if judge(item).way is Way.BAKED and turn.preferences.effects == "keep":
+            approximate.append(item.guid)
+        items.append(item)
+        windows.append(window)
+    if not items and not skipped:
+        turn.tell("Nothing is selected: select the items to split, then run the action again.", is_error=True)
+        return
+    prepare(
+        turn,
+        msgspec.structs.replace(
+            batch,
+            media_dir=snapshot.project.media_dir,
+            items=tuple(items),
+            windows=tuple(windows),
+            skipped=tuple(skipped),
+            approximate=tuple(approximate),
+        ),
+    )
+
+
+def _find_window(options: Options, host: Host, item: Item) -> tuple[float, float] | None:
+    start_s, end_s = host.time_selection
+    if not options.in_time_selection or end_s <= start_s:
+        return None
+    return max(start_s, item.position), min(end_s, item.end)
+
+
+def _find_refusal(turn: Turn, item: Item) -> str:
+    if isinstance(read_tag(item.tag), OriginalTag) and item.values["B_MUTE"]:
+        return "its stems are there: split it again with another model, or remove them first"
+    verdict = judge(item)
+    if verdict.way is Way.SKIPPED:
+        return verdict.reasons[0]
+    if verdict.way is Way.BAKED and turn.preferences.effects == "skip":
+        return f"it has {', '.join(verdict.reasons)}, and the settings skip such items"
+    return ""
+
+
+def prepare(turn: Turn, batch: Batch) -> None:
+    """Ask or measure the next thing that is missing; with nothing missing, make the jobs."""
+    if not batch.items:
+        _summarise(turn, batch)
+        return
+    if not _has_model(turn, batch):
+        return
+    locked = [item for item in batch.items if int(item.values["C_LOCK"]) & 1 and not item.values["B_MUTE"]]
+    if locked and "locked" not in batch.answers:
+        count = f"{len(locked)} items are" if len(locked) > 1 else f"{locked[0].name} is"
+        turn.ask(
+            "Stembridge: locked items",
+            f"{count} locked. Mute the original where its stems are placed?\n\n"
+            "No: the original stays as it is and its stems come muted.",
+            "batch.answered",
+            msgspec.structs.replace(batch, subject="locked"),
+        )
+        return
+    for item in batch.items:
+        path = item.active.media.path
+        if _way(batch, item) is Way.LOSSY and path not in batch.lengths:
+            _listen(turn, batch, item)
+            return
+        if _way(batch, item) is Way.BAKED and item.guid not in batch.baked:
+            _bake(turn, batch, item)
+            return
+    _submit(turn, batch)
+
+
+def _has_model(turn: Turn, batch: Batch) -> bool:
+    name = choose_model(batch.options, turn.preferences, turn.house.settings)
+    model = catalog.find_model(name)
+    if turn.house.has_model(name):
+        return True
+    if "fetch" not in batch.answers:
+        megabytes = (model.size_bytes or 0) / 1e6
+        turn.ask(
+            "Stembridge: the model is not here",
+            f"{name} is not on this machine. Fetch it now?\n\n"
+            f"{f'{megabytes:.0f} MB' if megabytes else 'a file of unknown size'} goes into "
+            f"{turn.house.settings.model_dirs[0]}"
+            f"{f', in about {clock(megabytes / 5)} at 5 MB/s' if megabytes else ''}.",
+            "batch.answered",
+            msgspec.structs.replace(batch, subject="fetch"),
+        )
+    elif batch.answers["fetch"] != "yes":
+        turn.tell(f"Nothing was split: the model {name} is not on this machine.", is_error=True)
+    else:
+        errand = turn.house.start_errand("fetch_model", {"model": name})
+        _await(turn, msgspec.structs.replace(batch, errand=errand, subject="fetch"))
+    return False
+
+
+def _way(batch: Batch, item: Item) -> Way:
+    """Return the way an item goes, with what is known by now of the file it plays."""
+    if item.guid in batch.approximate:
+        return Way.DIRECT
+    way = judge(item).way
+    differs = batch.lengths.get(item.active.media.path) == 0
+    return Way.BAKED if way is Way.LOSSY and differs else way
+
+
+def take_answer(turn: Turn, batch: Batch, result: Any) -> None:
+    """Take the user's answer to the batch's question and go on."""
+    answers = batch.answers | {batch.subject: str(result.get("answer", "cancel"))}
+    prepare(turn, msgspec.structs.replace(batch, answers=answers))
+
+
+def _listen(turn: Turn, batch: Batch, item: Item) -> None:
+    """Have REAPER read half a second of a lossy file, to see whether it decodes it as we do."""
+    media = item.active.media
+    frames = min(round(HEARD_S * media.rate), round(media.length * media.rate))
+    start_s = max(0.0, (media.length - frames / media.rate) / 2)
+    turn.listen(
+        item.guid, start_s, frames, media.rate, "batch.heard",
+        msgspec.structs.replace(batch, subject=item.guid),
+    )  # fmt: skip
+
+
+def take_heard(turn: Turn, batch: Batch, result: Any) -> None:
+    """Have what REAPER hears compared with what we decode."""
+    item = next(item for item in batch.items if item.guid == batch.subject)
+    media = item.active.media
+    samples = result.get("samples") or []
+    errand = turn.house.start_errand(
+        "compare",
+        {
+            "path": media.path,
+            "rate": media.rate,
+            "frames": round(media.file_length * media.rate),
+            "start_s": max(0.0, (media.length - len(samples) / media.rate) / 2),
+            "samples": samples,
+            "section": media.section,
+        },
+    )
+    _await(turn, msgspec.structs.replace(batch, errand=errand, subject=media.path))
+
+
+def _await(turn: Turn, batch: Batch) -> None:
+    turn.wait(LOOK_S, "batch.errand", batch)
+
+
+def look_at_errand(turn: Turn, batch: Batch, _result: Any) -> None:
+    """See whether the errand that the batch waits for is over."""
+    errand = turn.house.find_errand(batch.errand)
+    if errand is None:
+        # The daemon was restarted: what was missing is missing still.
+        prepare(turn, batch)
+    elif not errand.is_over:
+        turn.panel = {"line": errand.text, "fraction": errand.fraction, "eta_s": None, "rows": []}
+        _await(turn, batch)
+    elif batch.subject == "fetch":
+        if errand.error is not None:
+            turn.tell(f"Nothing was split: {errand.error.message} ({errand.error.hint})", is_error=True)
+        else:
+            prepare(turn, batch)
+    else:
+        # A file that we cannot decode is one that REAPER has to render.
+        frames = 0 if errand.error is not None else int(errand.result.get("frames", 0))
+        prepare(turn, msgspec.structs.replace(batch, lengths=batch.lengths | {batch.subject: frames}))
+
+
+def _bake(turn: Turn, batch: Batch, item: Item) -> None:
+    """Have REAPER render the item's take; the rendering becomes a file and no take is left of it."""
+    take = item.active.guid
+    operations = [
+        do.select_only(item.guid),
+        do.command(do.RENDER_TO_NEW_TAKE),
+        do.read_file("path", item.guid),
+        do.command(do.DELETE_ACTIVE_TAKE),
+        do.activate(take),
+        do.restore_selection(),
+    ]
+    turn.panel = {"line": f"REAPER renders {item.name}", "fraction": None, "eta_s": None, "rows": []}
+    turn.apply("", operations, "batch.baked", msgspec.structs.replace(batch, subject=item.guid))
+
+
+def take_bake(turn: Turn, batch: Batch, result: Any) -> None:
+    """Note which file REAPER has rendered."""
+    path = result.get("read", {}).get("path", "") if result.get("ok") else ""
+    item = next(item for item in batch.items if item.guid == batch.subject)
+    if path and path != item.active.media.path:
+        prepare(turn, msgspec.structs.replace(batch, baked=batch.baked | {item.guid: path}))
+        return
+    reason = f"REAPER could not render it: {result.get('text') or 'no new file'}"
+    number = batch.items.index(item)
+    prepare(
+        turn,
+        msgspec.structs.replace(
+            batch,
+            items=batch.items[:number] + batch.items[number + 1 :],
+            windows=batch.windows[:number] + batch.windows[number + 1 :],
+            skipped=(*batch.skipped, (item.name, reason)),
+        ),
+    )
+
+
+def _submit(turn: Turn, batch: Batch) -> None:
+    """Make the jobs; a source that is refused fails its items and stops no other."""
+    wanted = form_requests(
+        batch.items,
+        batch.options,
+        turn.preferences,
+        turn.house.settings,
+        media_dir=batch.media_dir,
+        baked=batch.baked,
+        lengths=batch.lengths,
+        windows=batch.windows,
+    )
+    entries: dict[int, Entry] = {}
+    for one in wanted:
+        job_id, fault = _submit_one(turn, one)
+        for number in one.items:
+            ticket = _make_ticket(turn, batch, number, job_id)
+            state = RowState.FAILED if fault else RowState.WAITING
+            entries[number] = Entry(ticket=ticket, state=state, text=fault)
+    look(
+        turn,
+        msgspec.structs.replace(
+            batch, entries=tuple(entries[number] for number in sorted(entries)), items=(), windows=()
+        ),
+        None,
+    )
+
+
+def _submit_one(turn: Turn, wanted: Wanted) -> tuple[str, str]:
+    """Return the job's id and '', or '' and why there is no job."""
+    try:
+        job_id = find_job_id(turn.house, wanted.request)
+        turn.house.submit(wanted.request, job_id)
+    except StembridgeError as error:
+        return "", str(error)
+    return job_id, ""
+
+
+def _make_ticket(turn: Turn, batch: Batch, number: int, job_id: str) -> Ticket:
+    item = batch.items[number]
+    return Ticket(
+        item=item,
+        job=job_id,
+        baked=batch.baked.get(item.guid, ""),
+        window=batch.windows[number],
+        mutes_locked=batch.answers.get("locked") == "yes",
+        is_approximate=item.guid in batch.approximate,
+        as_takes=(batch.options.output or turn.preferences.output) == "takes",
+    )
+
+
+def look(turn: Turn, batch: Batch, _result: Any) -> None:
+    """See how the jobs stand, show it, and have the first item placed whose stems are ready."""
+    jobs = {
+        entry.ticket.job: turn.house.find_job(entry.ticket.job)
+        for entry in batch.entries
+        if not entry.state.is_final
+    }
+    entries = tuple(_update(entry, jobs) for entry in batch.entries)
+    batch = msgspec.structs.replace(batch, entries=entries)
+    is_recording = bool(turn.host.play & RECORDING)
+    ready = next(
+        (
+            number
+            for number, entry in enumerate(entries)
+            if entry.state is RowState.PLACING and not is_recording
+        ),
+        None,
+    )
+    turn.panel = _panel(turn, entries, jobs, is_recording=is_recording)
+    if ready is not None:
+        _collect_kin(turn, msgspec.structs.replace(batch, current=ready))
+    elif any(not entry.state.is_final for entry in entries):
+        turn.wait(LOOK_S, "batch.look", batch)
+    else:
+        _summarise(turn, batch)
+
+
+def _update(entry: Entry, jobs: dict[str, Job | None]) -> Entry:
+    if entry.state.is_final:
+        return entry
+    job = jobs[entry.ticket.job]
+    if job is None:
+        return msgspec.structs.replace(entry, state=RowState.FAILED, text="the daemon does not know its job")
+    match job.state:
+        case JobState.QUEUED:
+            return msgspec.structs.replace(entry, state=RowState.WAITING)
+        case JobState.RUNNING:
+            return msgspec.structs.replace(entry, state=RowState.RUNNING)
+        case JobState.DONE:
+            return msgspec.structs.replace(entry, state=RowState.PLACING)
+        case JobState.CANCELLED:
+            return msgspec.structs.replace(entry, state=RowState.CANCELLED, text="cancelled")
+        case JobState.FAILED:
+            text = f"{job.error.message} ({job.error.hint})" if job.error is not None else "failed"
+            return msgspec.structs.replace(entry, state=RowState.FAILED, text=text)
+
+
+def _panel(
+    turn: Turn, entries: Sequence[Entry], jobs: dict[str, Job | None], *, is_recording: bool
+) -> dict[str, Any]:
+    rows = []
+    for entry in entries:
+        job = jobs.get(entry.ticket.job)
+        progress = job.progress if job is not None and entry.state is RowState.RUNNING else None
+        rows.append(
+            {
+                "id": entry.ticket.job,
+                "label": entry.ticket.item.name,
+                "state": str(entry.state),
+                "fraction": 1.0 if entry.state.is_final else progress.fraction if progress else 0.0,
+                "eta_s": progress.eta_s if progress else None,
+                "text": entry.text or (progress.stage if progress else ""),
+            }
+        )
+    eta_s = sum_eta(turn, [job for job in jobs.values() if job is not None])
+    done = sum(row["fraction"] for row in rows) / max(len(rows), 1)
+    final = sum(entry.state.is_final for entry in entries)
+    line = f"{final} of {len(entries)} placed" if final < len(entries) else f"{final} of {final}"
+    if is_recording and any(entry.state is RowState.PLACING for entry in entries):
+        line = "stems are ready and wait for the recording to end"
+    return {"line": line, "fraction": done, "eta_s": eta_s, "rows": rows}
+
+
+def sum_eta(turn: Turn, jobs: Sequence[Job]) -> float | None:
+    """Return in how many seconds all of ``jobs`` will be done, None while one of them cannot be reckoned."""
+    total = 0.0
+    for job in jobs:
+        if job.state.is_final:
+            continue
+        if job.progress is not None and job.progress.eta_s is not None:
+            total += job.progress.eta_s
+            continue
+        return None if job.state is JobState.RUNNING or not total else total
+    return total
+
+
+def _collect_kin(turn: Turn, batch: Batch) -> None:
+    item = batch.entries[batch.current].ticket.item
+    turn.collect("kin", "batch.kin", batch, guids=[item.guid], path=item.active.media.path)
+
+
+def take_kin(turn: Turn, batch: Batch, result: Any) -> None:
+    """Have the stems of the current entry placed onto its item as it is now."""
+    snapshot = read_snapshot(result)
+    entry = batch.entries[batch.current]
+    job = turn.house.find_job(entry.ticket.job)
+    if job is None or job.result is None:
+        _settle(turn, batch, RowState.FAILED, "the daemon does not know its job")
+        return
+    try:
+        stems = read_stem_set(job.result.folder)
+    except StembridgeError as error:
+        _settle(turn, batch, RowState.FAILED, str(error))
+        return
+    match place(entry.ticket, stems, snapshot, turn.preferences.looks, is_orphan=entry.is_orphan):
+        case Placed(label, operations):
+            turn.apply(label, operations, "batch.placed", batch)
+        case Lacking(first_s, last_s):
+            _ask_for_more(turn, batch, first_s, last_s)
+        case Unplaceable(reason, is_gone=True) if snapshot.find_track(entry.ticket.item.track):
+            turn.ask(
+                f"Stembridge: {entry.ticket.item.name}",
+                f"{entry.ticket.item.name}: {reason}. Place its stems where it was?",
+                "batch.gone",
+                batch,
+            )
+        case Unplaceable(reason):
+            _settle(turn, batch, RowState.SKIPPED, f"{reason}. Its stems are in {stems.folder}")
+
+
+def _ask_for_more(turn: Turn, batch: Batch, first_s: float, last_s: float) -> None:
+    name = batch.entries[batch.current].ticket.item.name
+    turn.ask(
+        f"Stembridge: {name}",
+        f"{name} plays more of its source now than was separated: {first_s:.2f} s to {last_s:.2f} s. "
+        "Separate that as well?",
+        "batch.more",
+        msgspec.structs.replace(batch, span=(first_s, last_s)),
+    )
+
+
+def take_more(turn: Turn, batch: Batch, result: Any) -> None:
+    """Have what the item plays now separated, if the user wants that."""
+    entry = batch.entries[batch.current]
+    job = turn.house.find_job(entry.ticket.job)
+    if job is None or job.result is None:
+        _settle(turn, batch, RowState.FAILED, "the daemon does not know its job")
+        return
+    if result.get("answer") != "yes":
+        _settle(turn, batch, RowState.SKIPPED, f"left as it was. Its stems are in {job.result.folder}")
+        return
+    stems = read_stem_set(job.result.folder)
+    (region,) = plan_regions([batch.span], Extent(stems.frames, stems.rate), turn.preferences.handles_s)
+    try:
+        request = replace(job.request, region=region)
+        job_id = find_job_id(turn.house, request)
+        turn.house.submit(request, job_id)
+    except StembridgeError as error:
+        _settle(turn, batch, RowState.FAILED, str(error))
+        return
+    ticket = msgspec.structs.replace(entry.ticket, job=job_id)
+    look(
+        turn, _with_entry(batch, msgspec.structs.replace(entry, ticket=ticket, state=RowState.WAITING)), None
+    )
+
+
+def take_gone(turn: Turn, batch: Batch, result: Any) -> None:
+    """Have the stems placed where their item was, if the user wants that."""
+    entry = batch.entries[batch.current]
+    if result.get("answer") == "yes":
+        entry = msgspec.structs.replace(entry, is_orphan=True)
+        _collect_kin(turn, _with_entry(batch, entry, current=batch.current))
+    else:
+        _settle(turn, batch, RowState.SKIPPED, "its item is gone; its stems stay on the disk")
+
+
+def take_placed(turn: Turn, batch: Batch, result: Any) -> None:
+    """Note that an entry's stems are in place; where the item was changed in that moment, look at it again."""
+    entry = batch.entries[batch.current]
+    if result.get("ok"):
+        _settle(turn, batch, RowState.DONE, "")
+    elif result.get("reason") in ("changed", "missing") and entry.tries < MAX_TRIES:
+        entry = msgspec.structs.replace(entry, tries=entry.tries + 1)
+        _collect_kin(turn, _with_entry(batch, entry, current=batch.current))
+    else:
+        _settle(turn, batch, RowState.FAILED, f"REAPER refused: {result.get('text') or result.get('reason')}")
+
+
+def _settle(turn: Turn, batch: Batch, state: RowState, text: str) -> None:
+    entry = msgspec.structs.replace(batch.entries[batch.current], state=state, text=text)
+    look(turn, _with_entry(batch, entry), None)
+
+
+def _with_entry(batch: Batch, entry: Entry, *, current: int = -1) -> Batch:
+    """Return the batch with its current entry replaced by ``entry``."""
+    entries = list(batch.entries)
+    entries[batch.current] = entry
+    return msgspec.structs.replace(batch, entries=tuple(entries), current=current)
+
+
+def _summarise(turn: Turn, batch: Batch) -> None:
+    """Say once what became of the whole batch."""
+    done = [entry for entry in batch.entries if entry.state is RowState.DONE]
+    if done:
+        turn.tell(f"{len(done)} of {len(batch.entries) + len(batch.skipped)} split: {_say_of_sum(done)}")
+    for entry in batch.entries:
+        if entry.state is not RowState.DONE:
+            turn.tell(
+                f"{entry.ticket.item.name}: {entry.text}", is_error=entry.state is not RowState.CANCELLED
+            )
+    for name, reason in batch.skipped:
+        turn.tell(f"{name} was skipped: {reason}", is_error=True)
+
+
+def _say_of_sum(done: Sequence[Entry]) -> str:
+    if any(entry.ticket.as_takes for entry in done):
+        return "stems are takes, and takes do not sum: play one at a time."
+    if any(entry.ticket.is_approximate for entry in done):
+        return "effects were kept on each stem, so their sum is approximate."
+    return "the stems sum to the original."

@@ -1,0 +1,130 @@
+"""Answers the notes of scripts: an action begins a thread, an order's result takes it one step on.
+
+The desk keeps nothing between two notes; see docs/reaper-conversation.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stembridge.errors import ProtocolError, RequestError, StembridgeError
+from stembridge.reaper import batch
+from stembridge.reaper.batch import Batch
+from stembridge.reaper.house import House
+from stembridge.reaper.preferences import Preferences, read_preferences
+from stembridge.reaper.requests import Options
+from stembridge.reaper.snapshot import Host
+from stembridge.reaper.turn import Turn, unpack
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+HOLD_S = 2.0
+"""How long a word about recording holds; scripts say something several times a second."""
+PLAYING, RECORDING = 1, 4
+
+STARTS: dict[str, Callable[[Turn], None]] = {
+    "split": lambda turn: batch.start(turn, Options()),
+    "vocals_instrumental": lambda turn: batch.start(turn, Options(two_stems="vocals")),
+    "drums_rest": lambda turn: batch.start(turn, Options(two_stems="drums")),
+}
+"""What begins each of `stembridge.reaper.actions.ACTIONS`."""
+
+STEPS: dict[str, tuple[type[msgspec.Struct], Callable[[Turn, Any, Any], None]]] = {
+    "batch.selected": (Batch, batch.take_selection),
+    "batch.answered": (Batch, batch.take_answer),
+    "batch.heard": (Batch, batch.take_heard),
+    "batch.errand": (Batch, batch.look_at_errand),
+    "batch.baked": (Batch, batch.take_bake),
+    "batch.look": (Batch, batch.look),
+    "batch.kin": (Batch, batch.take_kin),
+    "batch.placed": (Batch, batch.take_placed),
+    "batch.more": (Batch, batch.take_more),
+    "batch.gone": (Batch, batch.take_gone),
+}
+"""Step that an order's ``then`` names -> what is carried to it, and what it does."""
+
+
+class Note(msgspec.Struct, frozen=True, rename={"carried": "with"}):
+    """What a script says."""
+
+    v: int
+    say: str
+    script: str = ""
+    host: Host = Host()
+    memory: dict[str, str] = {}
+    action: str = ""
+    then: str = ""
+    carried: str = ""
+    result: Any = None
+    row: str = ""
+    rows: tuple[str, ...] = ()
+
+
+class Desk:
+    """Answers notes on behalf of ``house``."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    def answer(self, note: bytes) -> bytes:
+        """Return the reply to a note, both as JSON; what is wrong with a note is said in the reply."""
+        try:
+            reply = self._reply(_read_note(note))
+        except StembridgeError as error:
+            reply = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        return msgspec.json.encode({"v": VERSION} | reply)
+
+    def _reply(self, note: Note) -> dict[str, Any]:
+        preferences = read_preferences(preferences_file(self._house))
+        self._hold(note.host, preferences)
+        turn = Turn(self._house, note.host, note.memory, preferences)
+        match note.say:
+            case "act" if note.action in STARTS:
+                logger.info("REAPER (%s): %s", note.script, note.action)
+                STARTS[note.action](turn)
+            case "resume" if note.then in STEPS:
+                kind, step = STEPS[note.then]
+                step(turn, unpack(note.carried, kind), note.result if note.result is not None else {})
+            case "cancel":
+                for job_id in note.rows if note.row == "all" else (note.row,):
+                    with suppress(RequestError):
+                        self._house.cancel_job(job_id)
+            case _:
+                raise RequestError(
+                    f"the script asks for {note.action or note.then or note.say!r}, which this daemon has not",
+                    "update the older of the two: stembridge reaper install",
+                )
+        reply: dict[str, Any] = {"orders": turn.orders}
+        return reply if turn.panel is None else reply | {"panel": turn.panel}
+
+    def _hold(self, host: Host, preferences: Preferences) -> None:
+        mask = {"recording": RECORDING, "playing": RECORDING | PLAYING, "never": 0}[preferences.hold_while]
+        if host.play & mask:
+            self._house.hold(HOLD_S)
+
+
+def preferences_file(house: House) -> Path:
+    """Return where the preferences for REAPER lie: beside the settings."""
+    return house.settings.config_file.with_name("reaper.toml")
+
+
+def _read_note(text: bytes) -> Note:
+    try:
+        note = msgspec.json.decode(text, type=Note)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise RequestError(
+            f"the script's note is not understood: {error}", "stembridge reaper install"
+        ) from None
+    if note.v != VERSION:
+        raise ProtocolError(
+            f"the script speaks version {note.v}, this daemon speaks {VERSION}",
+            "stembridge reaper install, then stembridge daemon stop",
+        )
+    return note

@@ -1,0 +1,370 @@
+"""A set of stems onto an item, as the item is now: the operations that put them at the original's samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from stembridge.manifest import RESIDUAL
+from stembridge.reaper import operations as do
+from stembridge.reaper.item_chunk import REVERSED_WHOLE, section_lines
+from stembridge.reaper.looks import Looks
+from stembridge.reaper.operations import TAG, Operation
+from stembridge.reaper.playing import Way, find_form, find_needed, is_section, judge
+from stembridge.reaper.snapshot import Item, Snapshot, Track
+from stembridge.reaper.stem_set import StemSet
+from stembridge.reaper.stem_tracks import plan_stem_tracks
+from stembridge.reaper.tags import OriginalTag, StemTag, write_tag
+
+TIMEBASE = ("C_BEATATTACHMODE", "C_AUTOSTRETCH")
+"""Set before position and length, or a tempo change in between moves the stem away."""
+PLACE = ("D_POSITION", "D_LENGTH", "D_SNAPOFFSET")
+FADES = (
+    "D_FADEINLEN", "D_FADEINLEN_AUTO", "D_FADEINDIR", "C_FADEINSHAPE",
+    "D_FADEOUTLEN", "D_FADEOUTLEN_AUTO", "D_FADEOUTDIR", "C_FADEOUTSHAPE", "I_FADELPF",
+)  # fmt: skip
+TAKE_SOUND = ("I_CHANMODE", "D_VOL", "D_PAN", "D_PANLAW")
+TAKE_SPEED = ("D_PLAYRATE", "B_PPITCH", "D_PITCH", "I_PITCHMODE", "I_STRETCHFLAGS", "F_STRETCHFADESIZE")
+ITEM_VALUES_USED = (*TIMEBASE, *PLACE, *FADES, "D_VOL", "B_MUTE", "B_LOOPSRC", "I_GROUPID", "I_CURTAKE")
+TAKE_VALUES_USED = (*TAKE_SOUND, *TAKE_SPEED, "D_STARTOFFS")
+
+FIXED_LANES = 2
+_SAME_S = 1e-6
+"""Two parts of one item play its source at the same time of the project to within this."""
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An item on its way to its stems: what it was when the action was run, and what was decided then.
+
+    Parameters
+    ----------
+    baked : media file that REAPER has rendered of the item, where its own could not be sent
+    window : seconds of the project to which the split is confined
+    mutes_locked : the original is muted though it is locked; else its stems come muted
+    is_approximate : effects go onto each stem, whose sum is then not the original's
+    as_takes : the stems become takes of the item instead of items of their own
+    """
+
+    item: Item
+    job: str
+    baked: str = ""
+    window: tuple[float, float] | None = None
+    mutes_locked: bool = False
+    is_approximate: bool = False
+    as_takes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Operations that place the stems, as one undo step of that name."""
+
+    label: str
+    operations: tuple[Operation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """The item plays more of its source now than was separated: from ``first_s`` to ``last_s``."""
+
+    first_s: float
+    last_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unplaceable:
+    """The item is not what it was; ``is_gone`` where it is not there at all."""
+
+    reason: str
+    is_gone: bool = False
+
+
+def place(
+    ticket: Ticket, stems: StemSet, snapshot: Snapshot, looks: Looks, *, is_orphan: bool = False
+) -> Placed | Lacking | Unplaceable:
+    """Return what puts ``stems`` onto the ticket's item, wherever and whatever it is now.
+
+    Parameters
+    ----------
+    snapshot : the project now, with the item and everything that plays the same file
+    is_orphan : the item is gone, and its stems go where it was
+    """
+    parts = [ticket.item] if is_orphan else find_parts(ticket, snapshot)
+    if not parts:
+        return Unplaceable("the item is gone", is_gone=True)
+    parent = snapshot.find_track(parts[0].track)
+    if parent is None:
+        return Unplaceable("the item's track is gone", is_gone=True)
+    for part in parts:
+        unfit = _find_change(ticket, part)
+        if unfit:
+            return Unplaceable(unfit)
+        lacking = _find_lack(ticket, part, stems)
+        if lacking is not None and ticket.baked:
+            return Unplaceable("it is longer now than what was rendered of it: run the action again")
+        if lacking is not None:
+            return lacking
+    label = f"Stembridge: split {ticket.item.name}"
+    if ticket.as_takes:
+        return _place_as_takes(ticket, stems, parts, looks, label)
+    names = [file.stem for file in stems.files]
+    tracks = plan_stem_tracks(snapshot, parent, names, looks, stems.residual_db)
+    expectations = list(tracks.expectations)
+    operations = list(tracks.operations)
+    for number, part in enumerate(parts):
+        if not is_orphan:
+            expectations += _expect(part)
+        operations += _place_part(ticket, stems, part, parent, tracks.track_of, f"{number}")
+        if not is_orphan:
+            operations += _silence(ticket, stems, part, f"{number}")
+    return Placed(label, (*expectations, *operations))
+
+
+def find_parts(ticket: Ticket, snapshot: Snapshot) -> list[Item]:
+    """Return the ticket's item as it is now and, where it was cut, its other parts, in order of time.
+
+    A part lies on the same track, inside the stretch the item had, and plays the same file at the same time.
+    """
+    before = ticket.item
+    found = [item for item in snapshot.items if item.guid == before.guid and item.take is not None]
+    track = found[0].track if found else before.track
+    for item in snapshot.items:
+        if item.guid != before.guid and item.track == track and _is_part(item, before):
+            found.append(item)
+    return sorted(found, key=lambda item: item.position)
+
+
+def _is_part(item: Item, before: Item) -> bool:
+    if item.take is None or before.take is None or item.tag != before.tag:
+        return False
+    ours, theirs = before.take.source, item.take.source
+    if ours is None or theirs is None or (ours.path, ours.section) != (theirs.path, theirs.section):
+        return False
+    inside = before.position - _SAME_S <= item.position and item.end <= before.end + _SAME_S
+    return inside and abs(_origin(item) - _origin(before)) < _SAME_S
+
+
+def _origin(item: Item) -> float:
+    """Return the time of the project at which the take's source begins."""
+    return item.position - item.active.values["D_STARTOFFS"] / item.active.values["D_PLAYRATE"]
+
+
+def _find_change(ticket: Ticket, part: Item) -> str:
+    """Return why the stems no longer stand for ``part``, or ''."""
+    then, now = ticket.item.active, part.active
+    if now.source is None or then.media.path != now.media.path:
+        return "its active take plays another file now: run the action again"
+    if ticket.baked:
+        changed = [name for name in (*TAKE_SOUND, *TAKE_SPEED) if then.values[name] != now.values[name]]
+        effects = (then.fx, then.envelopes, then.stretch_markers) != (
+            now.fx,
+            now.envelopes,
+            now.stretch_markers,
+        )
+        if changed or effects or then.media.section != now.media.section:
+            return "its take was changed after it had been rendered: run the action again"
+        return ""
+    verdict = judge(part)
+    if verdict.way is Way.SKIPPED:
+        return f"{verdict.reasons[0]}: nothing to place"
+    if verdict.way is Way.BAKED and not ticket.is_approximate:
+        return f"it has {', '.join(verdict.reasons)} now: run the action again"
+    return ""
+
+
+def _find_lack(ticket: Ticket, part: Item, stems: StemSet) -> Lacking | None:
+    if ticket.baked:
+        needed: tuple[float, float] | None = _baked_span(ticket, part)
+    else:
+        needed = find_needed(part)
+    if needed is None or stems.covers(*needed):
+        return None
+    return Lacking(*needed)
+
+
+def _baked_span(ticket: Ticket, part: Item) -> tuple[float, float]:
+    start = _baked_offset(ticket, part)
+    return start, start + part.length
+
+
+def _baked_offset(ticket: Ticket, part: Item) -> float:
+    """Return where in REAPER's rendering of the item ``part`` begins, in seconds."""
+    moved = part.active.values["D_STARTOFFS"] - ticket.item.active.values["D_STARTOFFS"]
+    return moved / part.active.values["D_PLAYRATE"]
+
+
+def _expect(part: Item) -> list[Operation]:
+    return [
+        do.expect_item(part.guid, {name: part.values[name] for name in ITEM_VALUES_USED}),
+        do.expect_take(part.active.guid, {name: part.active.values[name] for name in TAKE_VALUES_USED}),
+    ]
+
+
+def _place_part(
+    ticket: Ticket, stems: StemSet, part: Item, parent: Track, track_of: dict[str, str], number: str
+) -> Iterator[Operation]:
+    """Yield what places all stems of one item; with a window, of the part inside, which is cut out."""
+    middle = _find_middle(ticket, part, number)
+    if middle is not None:
+        yield from middle.operations
+    is_muted = bool(part.values["B_MUTE"]) or (
+        parent.values["I_FREEMODE"] == FIXED_LANES and part.values["C_LANEPLAYS"] == 0
+    )
+    for file in stems.files:
+        item, take = f"$item {number} {file.stem}", f"$take {number} {file.stem}"
+        yield do.add_item(item, track_of[file.stem])
+        yield do.add_take(take, item)
+        yield do.set_file(take, file.path)
+        lines = _find_section_lines(ticket, stems, part)
+        if lines:
+            yield do.wrap_section(item, lines)
+        yield from _set_values(ticket, stems, part, item, middle.name if middle else None)
+        yield do.set_item(item, "B_MUTE", float(is_muted or _keeps_playing(ticket, part)))
+        yield do.set_take_text(item, "P_NAME", f"{part.name} - {file.stem}")
+        if part.notes:
+            yield do.set_item_text(item, "P_NOTES", part.notes)
+        for at, name, color in part.active.markers:
+            yield do.mark_take(item, at - _lost_before(ticket, stems, part), name, color)
+        yield do.set_item_text(item, TAG, write_tag(_stem_tag(ticket, stems, part, file.stem)))
+
+
+def _silence(ticket: Ticket, stems: StemSet, part: Item, number: str) -> Iterator[Operation]:
+    """Yield what mutes the original, or the part of it for which the stems stand, and says so on it."""
+    middle = _find_middle(ticket, part, number)
+    original = middle.name if middle else part.guid
+    if not _keeps_playing(ticket, part):
+        yield do.set_item(original, "B_MUTE", 1)
+    yield do.set_item_text(original, TAG, write_tag(OriginalTag(stems.job, bool(part.values["B_MUTE"]))))
+
+
+def _keeps_playing(ticket: Ticket, part: Item) -> bool:
+    """Tell whether the original is locked and the user did not want it muted: then its stems come muted."""
+    return bool(int(part.values["C_LOCK"]) & 1) and not ticket.mutes_locked
+
+
+@dataclass(frozen=True, slots=True)
+class _Middle:
+    """The part of an item inside the window: what cuts it out, and its name then."""
+
+    name: str
+    operations: tuple[Operation, ...]
+
+
+def _find_middle(ticket: Ticket, part: Item, number: str) -> _Middle | None:
+    """Return the part of the item that the window covers, where that is not all of it."""
+    cut = _find_cut(ticket, part)
+    if cut is None:
+        return None
+    name, operations = part.guid, []
+    if cut[0] > part.position:
+        name = f"$middle {number}"
+        operations.append(do.split_item(name, part.guid, cut[0]))
+    if cut[1] < part.end:
+        operations.append(do.split_item(f"$right {number}", name, cut[1]))
+    return _Middle(name, tuple(operations))
+
+
+def _find_cut(ticket: Ticket, part: Item) -> tuple[float, float] | None:
+    """Return the stretch of the project in which the window covers ``part``, where that is not all of it."""
+    if ticket.window is None:
+        return None
+    moved = _origin(part) - _origin(ticket.item)
+    start, end = max(ticket.window[0] + moved, part.position), min(ticket.window[1] + moved, part.end)
+    return None if (start <= part.position and end >= part.end) or start >= end else (start, end)
+
+
+def _set_values(
+    ticket: Ticket, stems: StemSet, part: Item, item: str, cut_from: str | None
+) -> Iterator[Operation]:
+    """Yield what gives a stem's item the values of the original, or of ``cut_from``, the part cut out."""
+    values, take_values = part.values, part.active.values
+    for name in TIMEBASE:
+        yield do.set_item(item, name, values[name])
+    if ticket.baked:
+        offset = _baked_offset(ticket, part)
+    else:
+        for name in (*TAKE_SPEED, *TAKE_SOUND):
+            yield do.set_take(item, name, take_values[name])
+        offset = take_values["D_STARTOFFS"] - _lost_before(ticket, stems, part)
+    if cut_from is None:
+        for name in (*PLACE, *FADES):
+            yield do.set_item(item, name, values[name])
+        yield do.set_take(item, "D_STARTOFFS", offset)
+    else:
+        # REAPER may let the parts of a cut item overlap and fade: whatever it did holds for the stems too.
+        for name in (*PLACE, *FADES):
+            yield do.copy_item(cut_from, item, name)
+        lost = take_values["D_STARTOFFS"] - offset
+        yield do.copy_take(cut_from, item, "D_STARTOFFS", -lost)
+    yield do.set_item(item, "D_VOL", values["D_VOL"])
+    if values["I_GROUPID"] > 0:
+        yield do.set_item(item, "I_GROUPID", values["I_GROUPID"])
+    can_loop = not ticket.baked and (stems.is_whole or is_section(part))
+    yield do.set_item(item, "B_LOOPSRC", values["B_LOOPSRC"] if can_loop else 0)
+
+
+def _lost_before(ticket: Ticket, stems: StemSet, part: Item) -> float:
+    """Return by how much the start offset shrinks: the seconds that the stems' files lack where it is counted
+    from."""
+    if ticket.baked:
+        return 0.0
+    form = find_form(part)
+    if form is None:
+        return stems.before_s
+    return stems.behind_s if form.mode == REVERSED_WHOLE else 0.0
+
+
+def _find_section_lines(ticket: Ticket, stems: StemSet, part: Item) -> list[str]:
+    form = None if ticket.baked else find_form(part)
+    if form is None:
+        return []
+    assert part.active.media.section is not None
+    offset, length, _ = part.active.media.section
+    if form.mode == REVERSED_WHOLE:
+        return section_lines(form.mode, 0.0, stems.region.frames / stems.rate, form.overlap)
+    return section_lines(form.mode, offset - stems.before_s, length, form.overlap)
+
+
+def _stem_tag(ticket: Ticket, stems: StemSet, part: Item, stem: str) -> StemTag:
+    return StemTag(
+        stem=stem,
+        model=stems.model,
+        job=stems.job,
+        of=part.guid,
+        source=stems.source_sha256,
+        folder=stems.folder,
+        before_s=stems.before_s,
+        behind_s=stems.behind_s,
+        is_approximate=ticket.is_approximate,
+    )
+
+
+def _place_as_takes(
+    ticket: Ticket, stems: StemSet, parts: Sequence[Item], looks: Looks, label: str
+) -> Placed | Unplaceable:
+    """Return what adds the stems as takes; the take that plays stays the same, and no residual is added."""
+    expectations: list[Operation] = []
+    operations: list[Operation] = []
+    for number, part in enumerate(parts):
+        if _find_section_lines(ticket, stems, part):
+            return Unplaceable("a section or a reversed source cannot become takes: choose tracks")
+        expectations += _expect(part)
+        for file in stems.files:
+            if file.stem == RESIDUAL:
+                continue
+            take = f"$take {number} {file.stem}"
+            operations += [do.add_take(take, part.guid), do.set_file(take, file.path)]
+            if ticket.baked:
+                offset = _baked_offset(ticket, part)
+            else:
+                offset = part.active.values["D_STARTOFFS"] - _lost_before(ticket, stems, part)
+                for name in (*TAKE_SPEED, *TAKE_SOUND):
+                    operations.append(do.set_take(take, name, part.active.values[name]))
+            operations += [
+                do.set_take(take, "D_STARTOFFS", offset),
+                do.set_take_text(take, "P_NAME", f"{part.name} - {file.stem}"),
+                do.color_take(take, looks.of(file.stem).color),
+            ]
+        operations.append(do.activate(part.active.guid))
+    return Placed(label, (*expectations, *operations))
