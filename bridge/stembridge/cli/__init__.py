@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": ("demo", "demo"),
     "split": ("split", "split"),
     "conform": ("conform", "conform"),
+    "reaper": ("reaper", "reaper_group"),
     "null": ("null", "null"),
     "jobs": ("jobs", "jobs"),
     "models": ("models", "models_group"),
