@@ -107,6 +107,10 @@ class Client:
         """Tell the daemon to leave: a running job is finished within the grace or requeued."""
         self._call(protocol.Stop(grace_s=grace_s), protocol.Stopping)
 
+    def reaper(self, note: bytes) -> bytes:
+        """Return what the daemon's desk answers to a note from REAPER, both as JSON."""
+        return self._call(protocol.Reaper(note=note), protocol.Orders).reply
+
     def events(self, *job_ids: str) -> Iterator[Job]:
         """Yield each job now and at every change, each the last time in a final state.
 

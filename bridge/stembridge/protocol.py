@@ -63,7 +63,14 @@ class Stop(_Call, frozen=True, kw_only=True):
     grace_s: float = 10.0
 
 
-Call = Hello | Ping | Split | Get | List | Cancel | Status | Stop
+class Reaper(_Call, frozen=True, kw_only=True):
+    """A note from a script in REAPER, as JSON in the binary frames; docs/reaper-conversation.md."""
+
+    note: bytes = b""
+
+
+ServiceCall = Hello | Ping | Split | Get | List | Cancel | Status | Stop
+Call = ServiceCall | Reaper
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -135,13 +142,23 @@ class Event(_Reply, frozen=True, kw_only=True):
     job: Job
 
 
+class Orders(_Reply, frozen=True, kw_only=True):
+    """What a script in REAPER is to do, as JSON in the binary frames.
+
+    ``makes_jobs`` where jobs were made for it: then it is as good as an `Accepted`.
+    """
+
+    reply: bytes = b""
+    makes_jobs: bool = False
+
+
 class Error(_Reply, frozen=True, kw_only=True):
     code: str
     message: str
     hint: str = ""
 
 
-Reply = Welcome | Pong | Accepted | JobReply | Jobs | StatusReply | Stopping | Event | Error
+Reply = Welcome | Pong | Accepted | JobReply | Jobs | StatusReply | Stopping | Event | Orders | Error
 
 _Message = TypeVar("_Message", Call, Reply)
 _NOT_UNDERSTOOD = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
@@ -157,9 +174,26 @@ _reply_decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
 
 
 def encode(message: Call | Reply) -> list[bytes]:
-    """Return the frames of one message; `RequestError` where a path in it is no text (bytes no UTF-8)."""
+    """Return the frames of one message.
+
+    Raises
+    ------
+    RequestError
+        A path in it is no text (bytes no UTF-8), or it is longer than a message may be.
+    """
+    body = b""
+    match message:
+        case Reaper(note=body):
+            message = msgspec.structs.replace(message, note=b"")
+        case Orders(reply=body):
+            message = msgspec.structs.replace(message, reply=b"")
+    parts = [body[start : start + MAX_FRAME_BYTES - 1] for start in range(0, len(body), MAX_FRAME_BYTES - 1)]
+    if len(parts) > MAX_FRAMES - 2:
+        raise RequestError(
+            f"a message of {len(body)} bytes", f"at most {(MAX_FRAMES - 2) * MAX_FRAME_BYTES} are taken"
+        )
     try:
-        return [MAGIC, _encoder.encode(message)]
+        return [MAGIC, _encoder.encode(message), *parts]
     except UnicodeEncodeError as error:
         raise RequestError(f"{error.object!r} is not a valid name", "rename the file or folder") from None
 
@@ -186,18 +220,24 @@ def decode_call(frames: Sequence[bytes]) -> Call:
             f"at most {MAX_FRAMES} frames and {MAX_HEADER_BYTES} bytes are taken",
         )
     try:
-        return _call_decoder.decode(frames[1])
+        call = _call_decoder.decode(frames[1])
     except _NOT_UNDERSTOOD as error:
         raise RequestError(f"header not understood: {error}", "see docs/protocol.md") from None
+    if isinstance(call, Reaper):
+        return msgspec.structs.replace(call, note=b"".join(frames[2:]))
+    return call
 
 
 def decode_reply(frames: Sequence[bytes]) -> Reply:
     """Return the reply or event that the daemon's frames hold; raise `ProtocolError` where they hold none."""
     _check_frames(frames, theirs="daemon", ours="client")
     try:
-        return _reply_decoder.decode(frames[1])
+        reply = _reply_decoder.decode(frames[1])
     except _NOT_UNDERSTOOD as error:
         raise ProtocolError(f"header not understood: {error}", "see docs/protocol.md") from None
+    if isinstance(reply, Orders):
+        return msgspec.structs.replace(reply, reply=b"".join(frames[2:]))
+    return reply
 
 
 def number_of(frames: Sequence[bytes]) -> str:

@@ -18,8 +18,11 @@ from stembridge import __version__
 from stembridge.daemon_process import EXIT_SECOND_DAEMON
 from stembridge.errors import StembridgeError
 from stembridge.file_lock import FileLock
+from stembridge.reaper.desk import Desk
 from stembridge.settings import DEVICES, TRANSPORTS, Settings, load_settings
 from stembridge.transport import Listener, remove_connection, secure_folder
+from stembridge_daemon.errands import Errands
+from stembridge_daemon.front_house import FrontHouse
 from stembridge_daemon.jobstore import JobStore
 from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
@@ -76,13 +79,16 @@ def _serve(settings: Settings, worker_command: Sequence[str], *, preload: bool) 
     listener = Listener(context, settings, __version__)
     events = Events()
     service = Service(settings, store, supervisor, endpoint=listener.endpoint, on_change=events.note)
+    errands = Errands(settings)
+    desk = Desk(FrontHouse(settings, service, supervisor, errands, listener.origin))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.leave(settings.stop_grace_s))
     if preload:
         service.preload(settings.model)
     try:
-        Server(listener, service, supervisor, events).run()
+        Server(listener, service, supervisor, events, desk).run()
     finally:
+        errands.close()
         supervisor.close(timeout_s=2.0)
         service.close()
         store.close()

@@ -8,7 +8,8 @@ import zmq
 
 from stembridge import protocol
 from stembridge.errors import StembridgeError, StorageFailed
-from stembridge.protocol import Reply
+from stembridge.protocol import Call, Reply
+from stembridge.reaper.desk import Desk
 from stembridge.transport import Listener
 from stembridge.types import Job
 from stembridge_daemon.service import Service
@@ -61,11 +62,14 @@ class Events:
 class Server:
     """Serves one listener until the service is over."""
 
-    def __init__(self, listener: Listener, service: Service, supervisor: Supervisor, events: Events) -> None:
+    def __init__(
+        self, listener: Listener, service: Service, supervisor: Supervisor, events: Events, desk: Desk
+    ) -> None:
         self._listener = listener
         self._service = service
         self._supervisor = supervisor
         self._events = events
+        self._desk = desk
         self._is_storage_down = False
 
     def run(self) -> None:
@@ -88,8 +92,9 @@ class Server:
         replies = self._answer_calls()
         failure = self._flush()
         for client, reply in replies:
-            if failure is not None and isinstance(reply, protocol.Accepted) and not reply.duplicate:
-                self._events.forget(reply.job.id)
+            if failure is not None and _depends_on_commit(reply):
+                if isinstance(reply, protocol.Accepted):
+                    self._events.forget(reply.job.id)
                 refusal = protocol.Error(code=failure.code, message=failure.message, hint=failure.hint)
                 self._send(client, protocol.with_number(refusal, reply.call))
             else:
@@ -121,7 +126,7 @@ class Server:
         number = protocol.number_of(frames)
         try:
             call = protocol.decode_call(frames)
-            reply = self._service.answer(call, self._listener.origin)
+            reply = self._serve(call)
             match call, reply:
                 case (
                     protocol.Split(watch=True) | protocol.Get(watch=True),
@@ -137,6 +142,13 @@ class Server:
                 code="internal", message="the daemon failed on this call", hint="stembridge daemon logs"
             )
         return protocol.with_number(reply, number)
+
+    def _serve(self, call: Call) -> Reply:
+        if not isinstance(call, protocol.Reaper):
+            return self._service.answer(call, self._listener.origin)
+        before = self._service.uncommitted
+        reply = self._desk.answer(call.note)
+        return protocol.Orders(reply=reply, makes_jobs=self._service.uncommitted > before)
 
     def _flush(self) -> StorageFailed | None:
         try:
@@ -163,3 +175,13 @@ class Server:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
             self._events.drop(client)
+
+
+def _depends_on_commit(reply: Reply) -> bool:
+    """Tell whether a reply promises jobs that are not committed yet."""
+    match reply:
+        case protocol.Accepted(duplicate=is_duplicate):
+            return not is_duplicate
+        case protocol.Orders(makes_jobs=makes_jobs):
+            return makes_jobs
+    return False

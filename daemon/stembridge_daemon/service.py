@@ -29,7 +29,7 @@ from stembridge.errors import (
 )
 from stembridge.estimate import pass_seconds
 from stembridge.manifest import work_folder
-from stembridge.protocol import Call, DaemonStatus, Reply, WorkerStatus
+from stembridge.protocol import DaemonStatus, Reply, ServiceCall, WorkerStatus
 from stembridge.settings import Settings
 from stembridge.types import ErrorInfo, Job, JobState
 from stembridge_daemon import admission, scheduler
@@ -115,6 +115,11 @@ class Service:
         """Whether the daemon was told to leave and nothing holds it any more."""
         return self._leave_by is not None and self._running is None
 
+    @property
+    def uncommitted(self) -> int:
+        """How many new jobs the next transaction will write."""
+        return len(self._unsaved.new)
+
     def preload(self, model: str) -> None:
         """Have ``model`` loaded and warmed as soon as the worker is up."""
         try:
@@ -124,7 +129,7 @@ class Service:
         else:
             self._supervisor.start()
 
-    def answer(self, call: Call, origin: str) -> Reply:
+    def answer(self, call: ServiceCall, origin: str) -> Reply:
         """Return the reply to ``call``.
 
         Raises

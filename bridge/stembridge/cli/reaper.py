@@ -91,3 +91,15 @@ def _python_library() -> tuple[str, str]:
         ending = "dylib" if sys.platform == "darwin" else "so"
         return "the folder of a shared Python 3.8 or later", f"libpython3.*.{ending}"
     return str(library.parent), library.name
+
+
+@reaper_group.command("run", hidden=True)
+@click.option("--request", required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--status", required=True, type=click.Path(path_type=Path, dir_okay=False))
+def run_command(request: Path, status: Path) -> None:
+    """Carry a script's notes to the daemon and its replies back; the Lua scripts start this themselves."""
+    from stembridge.client import Client
+    from stembridge.reaper.courier import carry
+
+    with Client() as client:
+        carry(client, request, status)

@@ -24,7 +24,7 @@ from stembridge.reaper.requests import Options, Wanted, choose_model, find_job_i
 from stembridge.reaper.snapshot import Host, Item, read_snapshot
 from stembridge.reaper.stem_set import read_stem_set
 from stembridge.reaper.tags import OriginalTag, read_tag
-from stembridge.reaper.turn import Turn
+from stembridge.reaper.turn import Start, Step, Turn
 from stembridge.text import clock
 from stembridge.types import Job, JobState
 
@@ -413,7 +413,7 @@ def _update(entry: Entry, jobs: dict[str, Job | None]) -> Entry:
 def _panel(
     turn: Turn, entries: Sequence[Entry], jobs: dict[str, Job | None], *, is_recording: bool
 ) -> dict[str, Any]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for entry in entries:
         job = jobs.get(entry.ticket.job)
         progress = job.progress if job is not None and entry.state is RowState.RUNNING else None
@@ -428,7 +428,7 @@ def _panel(
             }
         )
     eta_s = sum_eta(turn, [job for job in jobs.values() if job is not None])
-    done = sum(row["fraction"] for row in rows) / max(len(rows), 1)
+    done = sum(float(row["fraction"]) for row in rows) / max(len(rows), 1)
     final = sum(entry.state.is_final for entry in entries)
     line = f"{final} of {len(entries)} placed" if final < len(entries) else f"{final} of {final}"
     if is_recording and any(entry.state is RowState.PLACING for entry in entries):
@@ -530,7 +530,7 @@ def take_gone(turn: Turn, batch: Batch, result: Any) -> None:
 
 
 def take_placed(turn: Turn, batch: Batch, result: Any) -> None:
-    """Note that an entry's stems are in place; where the item was changed in that moment, look at it again."""
+    """Note that an entry's stems are in place; where its item was just being changed, look at it again."""
     entry = batch.entries[batch.current]
     if result.get("ok"):
         _settle(turn, batch, RowState.DONE, "")
@@ -573,3 +573,22 @@ def _say_of_sum(done: Sequence[Entry]) -> str:
     if any(entry.ticket.is_approximate for entry in done):
         return "effects were kept on each stem, so their sum is approximate."
     return "the stems sum to the original."
+
+
+STARTS: dict[str, Start] = {
+    "split": lambda turn: start(turn, Options()),
+    "vocals_instrumental": lambda turn: start(turn, Options(two_stems="vocals")),
+    "drums_rest": lambda turn: start(turn, Options(two_stems="drums")),
+}
+STEPS: dict[str, Step] = {
+    "batch.selected": (Batch, take_selection),
+    "batch.answered": (Batch, take_answer),
+    "batch.heard": (Batch, take_heard),
+    "batch.errand": (Batch, look_at_errand),
+    "batch.baked": (Batch, take_bake),
+    "batch.look": (Batch, look),
+    "batch.kin": (Batch, take_kin),
+    "batch.placed": (Batch, take_placed),
+    "batch.more": (Batch, take_more),
+    "batch.gone": (Batch, take_gone),
+}

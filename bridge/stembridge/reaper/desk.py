@@ -6,7 +6,6 @@ The desk keeps nothing between two notes; see docs/reaper-conversation.md.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ import msgspec
 
 from stembridge.errors import ProtocolError, RequestError, StembridgeError
 from stembridge.reaper import batch
-from stembridge.reaper.batch import Batch
 from stembridge.reaper.house import House
 from stembridge.reaper.preferences import Preferences, read_preferences
-from stembridge.reaper.requests import Options
 from stembridge.reaper.snapshot import Host
-from stembridge.reaper.turn import Turn, unpack
+from stembridge.reaper.turn import Start, Step, Turn, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -29,26 +26,14 @@ HOLD_S = 2.0
 """How long a word about recording holds; scripts say something several times a second."""
 PLAYING, RECORDING = 1, 4
 
-STARTS: dict[str, Callable[[Turn], None]] = {
-    "split": lambda turn: batch.start(turn, Options()),
-    "vocals_instrumental": lambda turn: batch.start(turn, Options(two_stems="vocals")),
-    "drums_rest": lambda turn: batch.start(turn, Options(two_stems="drums")),
-}
+_THREADS = (batch,)
+"""The modules that hold the threads: each has a table of what begins one and of what takes it on."""
+
+STARTS: dict[str, Start] = {name: start for module in _THREADS for name, start in module.STARTS.items()}
 """What begins each of `stembridge.reaper.actions.ACTIONS`."""
 
-STEPS: dict[str, tuple[type[msgspec.Struct], Callable[[Turn, Any, Any], None]]] = {
-    "batch.selected": (Batch, batch.take_selection),
-    "batch.answered": (Batch, batch.take_answer),
-    "batch.heard": (Batch, batch.take_heard),
-    "batch.errand": (Batch, batch.look_at_errand),
-    "batch.baked": (Batch, batch.take_bake),
-    "batch.look": (Batch, batch.look),
-    "batch.kin": (Batch, batch.take_kin),
-    "batch.placed": (Batch, batch.take_placed),
-    "batch.more": (Batch, batch.take_more),
-    "batch.gone": (Batch, batch.take_gone),
-}
-"""Step that an order's ``then`` names -> what is carried to it, and what it does."""
+STEPS: dict[str, Step] = {name: step for module in _THREADS for name, step in module.STEPS.items()}
+"""What an order's ``then`` names."""
 
 
 class Note(msgspec.Struct, frozen=True, rename={"carried": "with"}):
@@ -97,8 +82,9 @@ class Desk:
                     with suppress(RequestError):
                         self._house.cancel_job(job_id)
             case _:
+                asked = note.action or note.then or note.say
                 raise RequestError(
-                    f"the script asks for {note.action or note.then or note.say!r}, which this daemon has not",
+                    f"the script asks for {asked!r}, which this daemon does not know",
                     "update the older of the two: stembridge reaper install",
                 )
         reply: dict[str, Any] = {"orders": turn.orders}

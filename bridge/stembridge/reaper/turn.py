@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -102,3 +102,9 @@ class Turn:
 
     def _order(self, do: str, then: str, carried: msgspec.Struct | None, **fields: Any) -> None:
         self.orders.append({"do": do, **fields, "then": then, "with": pack(carried)})
+
+
+Start = Callable[[Turn], None]
+"""Begins a thread for an action."""
+Step = tuple[type[msgspec.Struct], Callable[[Turn, Any, Any], None]]
+"""What is carried to a step of a thread, and what it does with that and with the order's result."""

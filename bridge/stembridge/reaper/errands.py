@@ -1,0 +1,138 @@
+"""What the desk has done by a process aside: decoding, measuring, fetching. One errand per process.
+
+Arguments come as JSON on stdin, ``[kind, {argument: value}]``. Each line on stdout is a JSON object: how far the
+errand is, ``{"text", "fraction"}``, and the last one what came of it, ``{"result"}`` or ``{"error"}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stembridge.errors import StembridgeError
+from stembridge.settings import Settings, load_settings
+from stembridge.types import ErrorInfo
+
+Report = Callable[[str, float | None], None]
+"""Says what is being done and how far it is, 0 to 1 or None."""
+
+_SAME_DB = -40.0
+"""Two decoders of one lossy stream differ by their rounding and dither; a frame's delay makes far more."""
+_SILENT = 1e-4
+
+
+def fetch_model(settings: Settings, report: Report, *, model: str) -> dict[str, Any]:
+    """Fetch what the first model folder lacks of a model."""
+    from stembridge import catalog, model_store
+
+    into = settings.model_dirs[0]
+    report(f"asking for {model}", None)
+    plan = model_store.plan_fetch(catalog.find_model(model), into)
+
+    def tell(done: int, total: int | None) -> None:
+        report(f"{model}: {done / 1e6:.0f} MB fetched", done / total if total else None)
+
+    paths = model_store.fetch(plan, tell)
+    return {"files": [str(path) for path in paths]}
+
+
+def measure_speed(_settings: Settings, _report: Report) -> dict[str, Any]:
+    """Measure how fast this machine multiplies matrices, for models that never ran here."""
+    from stembridge.matrix_speed import measure_gflops
+
+    return {"gflops": measure_gflops()}
+
+
+def compare_decoding(
+    _settings: Settings,
+    report: Report,
+    *,
+    path: str,
+    rate: int,
+    frames: int,
+    start_s: float,
+    samples: Sequence[int],
+    section: tuple[float, float, bool] | None,
+) -> dict[str, Any]:
+    """Tell whether REAPER decodes a lossy file as we do: the same length, the same samples at the same place.
+
+    Parameters
+    ----------
+    rate, frames : of the file, as REAPER has them
+    start_s, samples : where in what the take plays REAPER has read its first channel, in units of 2^-23
+    section : of the file that the take plays: offset, length, and whether backwards
+
+    Returns
+    -------
+    dict
+        ``frames``: the file's length, or 0 where REAPER hears another thing.
+    """
+    import tempfile
+
+    import numpy as np
+
+    from stembridge import audio_io, transcode
+    from stembridge.types import Region
+
+    report("comparing how REAPER reads the file", None)
+    with tempfile.TemporaryDirectory() as folder:
+        opening = transcode.open_source(path, Path(folder))
+        while True:
+            try:
+                next(opening)
+            except StopIteration as stop:
+                info = stop.value
+                break
+        if (info.sample_rate, info.frames) != (rate, frames):
+            return {"frames": 0, "ours": [info.sample_rate, info.frames]}
+        heard = np.array(samples, dtype=np.float64) / 2**23
+        start = start_s
+        if section is not None:
+            offset, length, is_reversed = section
+            start = offset + length - start_s - len(heard) / rate if is_reversed else offset + start_s
+            heard = heard[::-1] if is_reversed else heard
+        first = min(max(0, round(start * rate)), info.frames - len(heard))
+        if first < 0 or not len(heard):
+            return {"frames": 0}
+        blocks = audio_io.read_blocks(info, Region(first, len(heard)))
+        ours = np.concatenate([block[0] for block in blocks])
+    level = float(np.sqrt(np.mean(ours**2)))
+    error = float(np.sqrt(np.mean((ours - heard) ** 2)))
+    is_same = error <= max(level, _SILENT) * 10 ** (_SAME_DB / 20)
+    return {"frames": info.frames if is_same else 0}
+
+
+KINDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "fetch_model": fetch_model,
+    "measure_speed": measure_speed,
+    "compare": compare_decoding,
+}
+"""Name of an errand -> what does it, with the settings, a way to report, and its arguments."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do the errand that stands on stdin; return the exit code."""
+    parser = argparse.ArgumentParser(prog="stembridge.reaper.errands")
+    parser.add_argument("--home", type=Path)
+    options = parser.parse_args(argv)
+    kind, arguments = msgspec.json.decode(sys.stdin.buffer.read())
+    try:
+        settings = load_settings(home=options.home, environ={})
+        _say(result=KINDS[kind](settings, lambda text, part: _say(text=text, fraction=part), **arguments))
+    except StembridgeError as error:
+        _say(error=ErrorInfo(error.code, error.message, error.hint))
+    return 0
+
+
+def _say(**fields: Any) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(fields) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
