@@ -20,6 +20,7 @@ from lupa import lua54
 import stembridge
 from stembridge.cli import main
 from stembridge.errors import OutputError, RequestError
+from stembridge.reaper.actions import ACTIONS, file_stem
 from stembridge.reaper.install import (
     CONFIG_NAME,
     LANGUAGES,
@@ -558,5 +559,15 @@ def test_the_command_loads_nothing_heavy() -> None:
     assert modules_after("import stembridge.cli.reaper, stembridge.stem_tag") & (HEAVY | {"zmq"}) == set()
 
 
-def test_the_scripts_of_this_checkout_are_found() -> None:
-    assert find_scripts().samefile(REPOSITORY / "reaper_scripts")
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_scripts_of_this_checkout_bring_every_action_and_what_it_needs(
+    resource: Path, settings: Settings, language: str
+) -> None:
+    scripts = find_scripts()
+    assert scripts.samefile(REPOSITORY / "reaper_scripts")
+    put(resource, settings, scripts, language)
+    root = resource / "Scripts" / "Stembridge"
+    titles = {path.name for path in (root / "actions").iterdir()}
+    assert titles == {f"{file_stem(action)}.{language}" for action in ACTIONS}
+    library = {path.name for path in (scripts / "lib").iterdir() if path.suffix in (".lua", ".py")}
+    assert {path.name for path in (root / "lib").iterdir()} == library
