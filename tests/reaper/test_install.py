@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lupa import lua54
+from lupa import lua54  # type: ignore[import-untyped]
 
 import stembridge
 from stembridge.cli import main
