@@ -54,7 +54,7 @@ def test_every_file_of_a_set_says_which_stem_of_which_source_it_is(tmp_path: Pat
     entries = (*manifest.stems, *((manifest.mixture,) if manifest.mixture else ()))
     assert len(entries) == (5 if source == "wav" else 6)
     for entry in entries:
-        alone = shutil.copy(Path(result.folder) / entry.file, tmp_path / "elsewhere.wav")
+        alone = Path(shutil.copy(Path(result.folder) / entry.file, tmp_path / "elsewhere.wav"))
         assert read_tag(alone) == StemTag(
             "5f" * 16, entry.name, manifest.source.sha256_pcm, 1_000, 20_001, RATE
         )

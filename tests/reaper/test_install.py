@@ -559,6 +559,15 @@ def test_the_command_loads_nothing_heavy() -> None:
     assert modules_after("import stembridge.cli.reaper, stembridge.stem_tag") & (HEAVY | {"zmq"}) == set()
 
 
+def test_a_wheel_brings_its_own_scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "site-packages" / "stembridge"
+    monkeypatch.setattr("importlib.resources.files", lambda name: package)
+    with pytest.raises(RequestError, match="has no scripts for REAPER"):
+        find_scripts()
+    write(package / "_data" / "reaper_scripts" / "lib" / "register.lua", "")
+    assert find_scripts() == package / "_data" / "reaper_scripts"
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_scripts_of_this_checkout_bring_every_action_and_what_it_needs(
     resource: Path, settings: Settings, language: str
