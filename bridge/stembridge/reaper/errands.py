@@ -1,7 +1,7 @@
 """What the desk has done by a process aside: decoding, measuring, fetching. One errand per process.
 
-Arguments come as JSON on stdin, ``[kind, {argument: value}]``. Each line on stdout is a JSON object: how far the
-errand is, ``{"text", "fraction"}``, and the last one what came of it, ``{"result"}`` or ``{"error"}``.
+Arguments come as JSON on stdin, ``[kind, {argument: value}]``. Each line on stdout is a JSON object: how far
+the errand is, ``{"text", "fraction"}``, and the last one what came of it, ``{"result"}`` or ``{"error"}``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,24 +10,26 @@ import msgspec
 
 from stembridge.manifest import RESIDUAL
 from stembridge.reaper import operations as do
-from stembridge.reaper.item_chunk import REVERSED_WHOLE, section_lines
+from stembridge.reaper.fitting import (
+    FADES,
+    PLACE,
+    TAKE_SOUND,
+    TAKE_SPEED,
+    TIMEBASE,
+    Fit,
+    fit_item,
+    fit_section,
+    fit_take,
+    lost_offset,
+)  # fmt: skip
 from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import TAG, Operation
-from stembridge.reaper.playing import Way, find_form, find_needed, is_section, judge
+from stembridge.reaper.playing import Way, find_needed, judge
 from stembridge.reaper.snapshot import Item, Snapshot, Track
 from stembridge.reaper.stem_set import StemSet
 from stembridge.reaper.stem_tracks import plan_stem_tracks
 from stembridge.reaper.tags import OriginalTag, StemTag, write_tag
 
-TIMEBASE = ("C_BEATATTACHMODE", "C_AUTOSTRETCH")
-"""Set before position and length, or a tempo change in between moves the stem away."""
-PLACE = ("D_POSITION", "D_LENGTH", "D_SNAPOFFSET")
-FADES = (
-    "D_FADEINLEN", "D_FADEINLEN_AUTO", "D_FADEINDIR", "C_FADEINSHAPE",
-    "D_FADEOUTLEN", "D_FADEOUTLEN_AUTO", "D_FADEOUTDIR", "C_FADEOUTSHAPE", "I_FADELPF",
-)  # fmt: skip
-TAKE_SOUND = ("I_CHANMODE", "D_VOL", "D_PAN", "D_PANLAW")
-TAKE_SPEED = ("D_PLAYRATE", "B_PPITCH", "D_PITCH", "I_PITCHMODE", "I_STRETCHFLAGS", "F_STRETCHFADESIZE")
 ITEM_VALUES_USED = (*TIMEBASE, *PLACE, *FADES, "D_VOL", "B_MUTE", "B_LOOPSRC", "I_GROUPID", "I_CURTAKE")
 TAKE_VALUES_USED = (*TAKE_SOUND, *TAKE_SPEED, "D_STARTOFFS")
 
@@ -205,6 +208,7 @@ def _place_part(
     ticket: Ticket, stems: StemSet, part: Item, parent: Track, track_of: dict[str, str], number: str
 ) -> Iterator[Operation]:
     """Yield what places all stems of one item; with a window, of the part inside, which is cut out."""
+    fit = _fit(ticket, stems)
     middle = _find_middle(ticket, part, number)
     if middle is not None:
         yield from middle.operations
@@ -216,16 +220,16 @@ def _place_part(
         yield do.add_item(item, track_of[file.stem])
         yield do.add_take(take, item)
         yield do.set_file(take, file.path)
-        lines = _find_section_lines(ticket, stems, part)
+        lines = fit_section(part, fit)
         if lines:
             yield do.wrap_section(item, lines)
-        yield from _set_values(ticket, stems, part, item, middle.name if middle else None)
+        yield from _set_values(part, fit, item, middle.name if middle else None)
         yield do.set_item(item, "B_MUTE", float(is_muted or _keeps_playing(ticket, part)))
         yield do.set_take_text(item, "P_NAME", f"{part.name} - {file.stem}")
         if part.notes:
             yield do.set_item_text(item, "P_NOTES", part.notes)
         for at, name, color in part.active.markers:
-            yield do.mark_take(item, at - _lost_before(ticket, stems, part), name, color)
+            yield do.mark_take(item, at - lost_offset(part, fit), name, color)
         yield do.set_item_text(item, TAG, write_tag(_stem_tag(ticket, stems, part, file.stem)))
 
 
@@ -235,7 +239,8 @@ def _silence(ticket: Ticket, stems: StemSet, part: Item, number: str) -> Iterato
     original = middle.name if middle else part.guid
     if not _keeps_playing(ticket, part):
         yield do.set_item(original, "B_MUTE", 1)
-    yield do.set_item_text(original, TAG, write_tag(OriginalTag(stems.job, bool(part.values["B_MUTE"]))))
+    tag = OriginalTag(job=stems.job, family=_family(stems, part), was_muted=bool(part.values["B_MUTE"]))
+    yield do.set_item_text(original, TAG, write_tag(tag))
 
 
 def _keeps_playing(ticket: Ticket, part: Item) -> bool:
@@ -274,56 +279,34 @@ def _find_cut(ticket: Ticket, part: Item) -> tuple[float, float] | None:
     return None if (start <= part.position and end >= part.end) or start >= end else (start, end)
 
 
-def _set_values(
-    ticket: Ticket, stems: StemSet, part: Item, item: str, cut_from: str | None
-) -> Iterator[Operation]:
-    """Yield what gives a stem's item the values of the original, or of ``cut_from``, the part cut out."""
-    values, take_values = part.values, part.active.values
-    for name in TIMEBASE:
-        yield do.set_item(item, name, values[name])
-    if ticket.baked:
-        offset = _baked_offset(ticket, part)
-    else:
-        for name in (*TAKE_SPEED, *TAKE_SOUND):
-            yield do.set_take(item, name, take_values[name])
-        offset = take_values["D_STARTOFFS"] - _lost_before(ticket, stems, part)
-    if cut_from is None:
-        for name in (*PLACE, *FADES):
-            yield do.set_item(item, name, values[name])
-        yield do.set_take(item, "D_STARTOFFS", offset)
-    else:
+def _set_values(part: Item, fit: Fit, item: str, middle: str | None) -> Iterator[Operation]:
+    """Yield what gives a stem's item its values; place and fades are those of ``middle``, if there is one."""
+    for name, value in fit_take(part, fit).items():
+        if name == "D_STARTOFFS" and middle is not None:
+            yield do.copy_take(middle, item, name, -lost_offset(part, fit))
+        else:
+            yield do.set_take(item, name, value)
+    for name, value in fit_item(part, fit).items():
         # REAPER may let the parts of a cut item overlap and fade: whatever it did holds for the stems too.
-        for name in (*PLACE, *FADES):
-            yield do.copy_item(cut_from, item, name)
-        lost = take_values["D_STARTOFFS"] - offset
-        yield do.copy_take(cut_from, item, "D_STARTOFFS", -lost)
-    yield do.set_item(item, "D_VOL", values["D_VOL"])
-    if values["I_GROUPID"] > 0:
-        yield do.set_item(item, "I_GROUPID", values["I_GROUPID"])
-    can_loop = not ticket.baked and (stems.is_whole or is_section(part))
-    yield do.set_item(item, "B_LOOPSRC", values["B_LOOPSRC"] if can_loop else 0)
+        if middle is not None and name in (*PLACE, *FADES):
+            yield do.copy_item(middle, item, name)
+        else:
+            yield do.set_item(item, name, value)
 
 
-def _lost_before(ticket: Ticket, stems: StemSet, part: Item) -> float:
-    """Return by how much the start offset shrinks: the seconds that the stems' files lack where it is counted
-    from."""
-    if ticket.baked:
-        return 0.0
-    form = find_form(part)
-    if form is None:
-        return stems.before_s
-    return stems.behind_s if form.mode == REVERSED_WHOLE else 0.0
+def _fit(ticket: Ticket, stems: StemSet) -> Fit:
+    return Fit(
+        before_s=stems.before_s,
+        behind_s=stems.behind_s,
+        length_s=stems.region.frames / stems.rate,
+        is_whole=stems.is_whole,
+        rendered_from=ticket.item.active.values["D_STARTOFFS"] if ticket.baked else None,
+    )
 
 
-def _find_section_lines(ticket: Ticket, stems: StemSet, part: Item) -> list[str]:
-    form = None if ticket.baked else find_form(part)
-    if form is None:
-        return []
-    assert part.active.media.section is not None
-    offset, length, _ = part.active.media.section
-    if form.mode == REVERSED_WHOLE:
-        return section_lines(form.mode, 0.0, stems.region.frames / stems.rate, form.overlap)
-    return section_lines(form.mode, offset - stems.before_s, length, form.overlap)
+def _family(stems: StemSet, part: Item) -> str:
+    """Return what an original and its stems have in common, wherever they are copied to."""
+    return hashlib.sha256(f"{stems.job} {part.guid}".encode()).hexdigest()[:12]
 
 
 def _stem_tag(ticket: Ticket, stems: StemSet, part: Item, stem: str) -> StemTag:
@@ -331,11 +314,10 @@ def _stem_tag(ticket: Ticket, stems: StemSet, part: Item, stem: str) -> StemTag:
         stem=stem,
         model=stems.model,
         job=stems.job,
-        of=part.guid,
+        family=_family(stems, part),
         source=stems.source_sha256,
         folder=stems.folder,
-        before_s=stems.before_s,
-        behind_s=stems.behind_s,
+        fit=_fit(ticket, stems),
         is_approximate=ticket.is_approximate,
     )
 
@@ -346,8 +328,9 @@ def _place_as_takes(
     """Return what adds the stems as takes; the take that plays stays the same, and no residual is added."""
     expectations: list[Operation] = []
     operations: list[Operation] = []
+    fit = _fit(ticket, stems)
     for number, part in enumerate(parts):
-        if _find_section_lines(ticket, stems, part):
+        if fit_section(part, fit):
             return Unplaceable("a section or a reversed source cannot become takes: choose tracks")
         expectations += _expect(part)
         for file in stems.files:
@@ -355,16 +338,8 @@ def _place_as_takes(
                 continue
             take = f"$take {number} {file.stem}"
             operations += [do.add_take(take, part.guid), do.set_file(take, file.path)]
-            if ticket.baked:
-                offset = _baked_offset(ticket, part)
-            else:
-                offset = part.active.values["D_STARTOFFS"] - _lost_before(ticket, stems, part)
-                for name in (*TAKE_SPEED, *TAKE_SOUND):
-                    operations.append(do.set_take(take, name, part.active.values[name]))
-            operations += [
-                do.set_take(take, "D_STARTOFFS", offset),
-                do.set_take_text(take, "P_NAME", f"{part.name} - {file.stem}"),
-                do.color_take(take, looks.of(file.stem).color),
-            ]
+            operations += [do.set_take(take, name, value) for name, value in fit_take(part, fit).items()]
+            operations.append(do.set_take_text(take, "P_NAME", f"{part.name} - {file.stem}"))
+            operations.append(do.color_take(take, looks.of(file.stem).color))
         operations.append(do.activate(part.active.guid))
     return Placed(label, (*expectations, *operations))

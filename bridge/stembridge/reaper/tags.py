@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from stembridge.reaper.fitting import Fit
+
 
 class TrackTag(msgspec.Struct, frozen=True, tag_field="is", tag="track"):
     """A track made for one stem of the items on track ``of``."""
@@ -12,36 +14,36 @@ class TrackTag(msgspec.Struct, frozen=True, tag_field="is", tag="track"):
     of: str
 
 
-class StemTag(msgspec.Struct, frozen=True, tag_field="is", tag="stem", omit_defaults=True):
-    """An item that holds one stem of item ``of``, or of the audio that item had before.
+class StemTag(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag="stem", omit_defaults=True):
+    """An item that holds one stem.
 
     Parameters
     ----------
     stem, model, job : what it is and who made it
-    of : GUID of the original item
-    source : sha256 of the original's audio as the result's manifest has it
-    folder : result folder at the time, for what the file alone does not tell
-    before_s, behind_s : seconds of the source that the stem's file lacks at either end
-    placed : position, length, start offset, play rate and volume that the item was given
+    family : what it shares with its original and the other stems, wherever they are copied to
+    source : sha256 of the original's audio, as the result's manifest has it
+    folder : where the result was
+    fit : how the file relates to what the original plays
     is_approximate : placed with effects that do not sum
     """
 
     stem: str
     model: str
     job: str
-    of: str
+    family: str
     source: str
     folder: str
-    before_s: float = 0.0
-    behind_s: float = 0.0
-    placed: tuple[float, ...] = ()
+    fit: Fit
     is_approximate: bool = False
 
 
-class OriginalTag(msgspec.Struct, frozen=True, tag_field="is", tag="original", omit_defaults=True):
-    """An item whose stems stand for it; ``was_muted`` is how it was before."""
+class OriginalTag(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag="original", omit_defaults=True
+):
+    """An item for which its stems stand; ``was_muted`` is how it was before."""
 
     job: str
+    family: str
     was_muted: bool = False
 
 
