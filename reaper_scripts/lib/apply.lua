@@ -42,6 +42,7 @@ apply.ARGUMENTS = {
 -- new project tab, close project tab, render project.
 apply.COMMANDS = { 41999, 40129, 41051, 40859, 40860, 41824 }
 
+local EXPECTED = { expect_item = "item", expect_take = "take", expect_track = "track" }
 local MADE_KIND = { insert_track = "track", add_item = "item", add_take = "take", split_item = "item" }
 local CUSTOM_COLOR = 0x1000000
 local TYPES = { item = "MediaItem*", take = "MediaItem_Take*", track = "MediaTrack*" }
@@ -141,7 +142,7 @@ local function is_new(value)
 end
 
 local function is_values(value)
-  if type(value) ~= "table" or json.is_array(value) or value == json.null then return false end
+  if not json.is_object(value) then return false end
   for _, wanted in pairs(value) do
     if not is_finite(wanted) then return false end
   end
@@ -168,39 +169,42 @@ local function is_allowed(command)
   return false
 end
 
-local function check_form(operation)
+-- A name of its own stands for what an operation before this one makes.
+local function check_made(operation, kind, name, promised)
+  local made = promised[name]
+  if made ~= kind and not (kind == "take" and made == "item") then
+    fail(("%s: nothing before makes the %s %s"):format(operation, kind, name))
+  end
+end
+
+local function check_form(operation, promised)
   local name = json.is_array(operation) and operation[1]
   local kinds = is_text(name) and apply.ARGUMENTS[name]
   if not kinds then fail("no operation is called " .. tostring(name)) end
   if #operation - 1 ~= #kinds then fail(("%s takes %d arguments, not %d"):format(name, #kinds, #operation - 1)) end
   for index, kind in ipairs(kinds) do
-    if not IS_KIND[kind](operation[index + 1]) then
-      fail(("%s: argument %d is no %s: %s"):format(name, index, kind, tostring(operation[index + 1])))
+    local value = operation[index + 1]
+    if not IS_KIND[kind](value) then
+      fail(("%s: argument %d is no %s: %s"):format(name, index, kind, tostring(value)))
+    end
+    if TYPES[kind] and is_new(value) then
+      if EXPECTED[name] then fail(name .. " knows nothing of what is made later") end
+      check_made(name, kind, value, promised)
+    end
+    if kind == "new" then
+      if promised[value] then fail(("%s: there is a %s already"):format(name, value)) end
+      promised[value] = MADE_KIND[name]
     end
   end
   if name == "command" and not is_allowed(operation[2]) then fail(("command %d is not allowed"):format(operation[2])) end
 end
 
--- A name that an operation before this one makes counts as there.
-local function check_names(state, operation, promised)
+local function check_presence(state, operation)
   for index, kind in ipairs(apply.ARGUMENTS[operation[1]]) do
     local name = operation[index + 1]
-    if TYPES[kind] then
-      local made = promised[name]
-      if is_new(name) then
-        if not made or (made ~= kind and not (kind == "take" and made == "item")) then
-          fail(("%s: nothing before makes the %s %s"):format(operation[1], kind, name))
-        end
-      elseif not find_thing(state, kind, name) then
-        refuse("missing", ("the %s %s is gone"):format(kind, name))
-      end
-    elseif kind == "new" then
-      promised[name] = MADE_KIND[operation[1]]
-    end
+    if TYPES[kind] and not is_new(name) then get_thing(state, kind, name) end
   end
 end
-
-local EXPECTED = { expect_item = "item", expect_take = "take", expect_track = "track" }
 
 local function check_values(state, operation)
   local kind = EXPECTED[operation[1]]
@@ -450,10 +454,11 @@ local function walk(operations, work)
 end
 
 local function find_problem(state, operations)
-  local promised = {}
-  return walk(operations, function(operation) check_names(state, operation, promised) end)
+  return walk(operations, function(operation) check_presence(state, operation) end)
     or walk(operations, function(operation) check_values(state, operation) end)
 end
+
+apply.CLOSED = { ok = false, reason = "missing", at = 0, text = "the project was closed" }
 
 local UNDONE = "Stembridge: taken back"
 
@@ -470,7 +475,7 @@ local function change(state, order)
     -- Without a step of its own there would be nothing to undo.
     if label == "" then label = UNDONE end
   end
-  local is_open = reaper.ValidatePtr2(project, project, "ReaProject*")
+  local is_open = reaper.ValidatePtr2(0, project, "ReaProject*")
   if is_open then pcall(restore_selection, state) end
   reaper.PreventUIRefresh(-1)
   reaper.TrackList_AdjustWindows(false)
@@ -484,8 +489,8 @@ end
 -- Whether tracks can be inserted now: REAPER's older function only knows the active tab.
 function apply.is_ready(order, project)
   if reaper.EnumProjects(-1) == project or reaper.APIExists("InsertTrackInProject") then return true end
-  for _, operation in ipairs(order.ops) do
-    if operation[1] == "insert_track" then return false end
+  for _, operation in ipairs(order.ops or {}) do
+    if json.is_array(operation) and operation[1] == "insert_track" then return false end
   end
   return true
 end
@@ -493,8 +498,10 @@ end
 -- The result of an order, and the takes whose peaks are to be built.
 function apply.run(order, project)
   local start = reaper.time_precise()
-  local failure = walk(order.ops, check_form)
+  local promised = {}
+  local failure = walk(order.ops, function(operation) check_form(operation, promised) end)
   if failure then return failure, {} end
+  if not reaper.ValidatePtr2(0, project, "ReaProject*") then return apply.CLOSED, {} end
   local state = index_project(project)
   state.peaks = {}
   failure = find_problem(state, order.ops) or change(state, order)
@@ -523,7 +530,7 @@ end
 function Peaks:advance()
   local entry = self.waiting[1]
   local project = entry.project
-  local is_there = reaper.ValidatePtr2(project, project, "ReaProject*")
+  local is_there = reaper.ValidatePtr2(0, project, "ReaProject*")
     and reaper.ValidatePtr2(project, entry.take, TYPES.take)
   local source = is_there and reaper.GetMediaItemTake_Source(entry.take)
   if not source or (entry.source and entry.source ~= source) then

@@ -150,7 +150,7 @@ end
 local function read_project(project)
   local path = collect.find_project_path(project) or ""
   return {
-    name = path:match("[^/\\]*$"),
+    name = json.clean(reaper.GetProjectName(project)),
     path = path,
     media_dir = json.clean(reaper.GetProjectPathEx(project)),
     is_saved = path ~= "",
@@ -194,7 +194,7 @@ local WANTED = {
     return reaper.IsMediaItemSelected(item)
       or read_text(reaper.GetSetMediaItemInfo_String, item, collect.TAG) ~= ""
   end,
-  project = function() return true end,
+  project = function() return false end,
 }
 
 local function list_items(project, order)
@@ -227,17 +227,15 @@ local function read_all(project, things, kind, read, pause)
   return texts
 end
 
--- Return a step to be called once a tick with a function `pause` that yields when the tick has lasted long
--- enough; the snapshot comes back at the end.
+-- The snapshot that an order asks for. `pause` is called before each thing that is read: it may yield.
 function collect.read_snapshot(project, order, pause)
   local items, tracks = list_items(project, order), list_tracks(project)
-  local snapshot = {
+  return {
     project = read_project(project),
     host = read_host(project),
     items = read_all(project, items, "MediaItem*", read_item, pause),
     tracks = read_all(project, tracks, "MediaTrack*", read_track, pause),
   }
-  return snapshot
 end
 
 local FULL_SCALE = 2.0 ^ 23
@@ -279,7 +277,7 @@ local function read_blocks(project, item, take, accessor, order, pause)
   return "[" .. table.concat(texts, ",") .. "]"
 end
 
--- Channel 1 of what an item plays, as integers of 2^-23; `start_s` is in the take's source.
+-- What a listener hears: channel 1 of what an item plays, as integers of 2^-23; `start_s` is in the take's source.
 function collect.read_samples(project, order, pause)
   local item = find_item(project, order.guid)
   local take = item and reaper.GetActiveTake(item)

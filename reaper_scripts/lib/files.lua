@@ -7,6 +7,8 @@ local files = {}
 
 local READ_EVERY_S = 0.05
 local ASK_AGAIN_S = 10.0
+-- A courier leaves when it has had nothing to carry for a minute. One more than needed leaves by itself.
+local QUIET_S = 45.0
 
 local Route = {}
 Route.__index = Route
@@ -24,8 +26,7 @@ function files.read_object(path)
   local text = read_whole(path)
   if not text then return nil end
   local is_read, value = pcall(json.decode, text)
-  if is_read and type(value) == "table" and not json.is_array(value) and value ~= json.null then return value end
-  return nil
+  return is_read and json.is_object(value) and value or nil
 end
 
 -- A folder name that no other script uses.
@@ -60,12 +61,16 @@ end
 local function start_courier(route, now)
   route.courier_at = now
   local command = ('"%s" reaper run --request "%s" --status "%s"'):format(route.cli, route.request, route.status)
-  if not reaper.ExecProcess(command, -1) then route.trouble = "could not start " .. route.cli end
+  reaper.ExecProcess(command, -1)
 end
 
 -- Write the note out as far as that goes now; a file that is held open by its reader is tried again.
 local function bring_out(route, now)
   local is_out, reason = write_request(route)
+  if not is_out then
+    reaper.RecursiveCreateDirectory(route.folder, 0)
+    is_out, reason = write_request(route)
+  end
   if not is_out then
     route.trouble = ("could not write %s: %s"):format(route.request, reason)
     return
@@ -76,11 +81,11 @@ end
 
 -- Take a note (JSON text) on its way; the one before has been answered.
 function Route:send(note, now)
-  if self.count == 0 then reaper.RecursiveCreateDirectory(self.folder, 0) end
   self.count = self.count + 1
   self.text = ('{"n":%d,"note":%s}'):format(self.count, note)
   self.is_out, self.asked_at, self.read_at = false, now, now
   bring_out(self, now)
+  if self.is_out and now - math.max(self.courier_at, self.heard_at or 0) >= QUIET_S then start_courier(self, now) end
 end
 
 -- The reply to the note under way, or nil; and what is wrong where nothing has come for long.
@@ -89,13 +94,13 @@ function Route:poll(now)
     self.read_at = now
     if not self.is_out then bring_out(self, now) end
     local status = files.read_object(self.status)
-    if status and status.n == self.count and type(status.reply) == "table" then
-      self.trouble = nil
+    if status and status.n == self.count and json.is_object(status.reply) then
+      self.trouble, self.heard_at = nil, now
       return status.reply
     end
   end
   if self.is_out and now - math.max(self.asked_at, self.courier_at) >= ASK_AGAIN_S then
-    self.trouble = ("no answer from Stembridge for %d s"):format(math.floor(now - self.asked_at))
+    self.trouble = ("no answer from %s for %d s: trying again"):format(self.cli, math.floor(now - self.asked_at))
     start_courier(self, now)
   end
   return nil, self.trouble

@@ -18,6 +18,11 @@ function json.is_array(value)
   return getmetatable(value) == ARRAY
 end
 
+-- Whether a decoded value is an object.
+function json.is_object(value)
+  return type(value) == "table" and value ~= json.null and not json.is_array(value)
+end
+
 -- Text that is JSON already.
 function json.raw(text)
   return setmetatable({ text }, RAW)

@@ -181,16 +181,20 @@ local function draw_header(page, view)
   if view.notice then page:text(left, 45 * unit, right - left, view.notice, "small", "warn") end
 end
 
+local function button_width(page)
+  return math.max(1, math.min(BUTTON_WIDTH * page.scale, page.width / 2 - MARGIN * page.scale))
+end
+
 local function draw_button(page, right, label, action, mouse)
   local unit = page.scale
-  local w, h = BUTTON_WIDTH * unit, BUTTON_HEIGHT * unit
+  local w, h = button_width(page), BUTTON_HEIGHT * unit
   local x, y = right - w, page.height - (FOOTER - 9) * unit
   local is_over = mouse and mouse.x >= x and mouse.x < x + w and mouse.y >= y and mouse.y < y + h
   page:box(x, y, w, h, is_over and "hover" or "button")
   local text_width = math.min(w, page.measure(FONTS.small, label))
   page:text(x + (w - text_width) / 2, y + 6 * unit, text_width, label, "small", "text")
   page:area(x, y, w, h, action)
-  return x - 8 * unit
+  return math.max(0, x - 8 * unit)
 end
 
 local function count_ended(rows)
@@ -208,8 +212,9 @@ local function draw_footer(page, view, mouse)
   local right = draw_button(page, page.width - MARGIN * unit, view.is_busy and "Hide" or "Close", "hide", mouse)
   if ended < #view.rows then
     if view.is_all_asked then
-      page:text(right - BUTTON_WIDTH * unit, page.height - (FOOTER - 15) * unit, BUTTON_WIDTH * unit, "cancelling", "small", "dim", true)
-      right = right - BUTTON_WIDTH * unit
+      local w = math.min(right, button_width(page))
+      page:text(right - w, page.height - (FOOTER - 15) * unit, w, "cancelling", "small", "dim", true)
+      right = right - w
     else
       right = draw_button(page, right, "Cancel all", "cancel_all", mouse)
     end
@@ -245,7 +250,7 @@ function panel.paint(page)
     local color = COLORS[shape.color]
     gfx.set(color[1], color[2], color[3], 1)
     if shape.kind == "box" then
-      gfx.rect(math.floor(shape.x), math.floor(shape.y), math.ceil(shape.w), math.ceil(shape.h), true)
+      gfx.rect(math.floor(shape.x), math.floor(shape.y), math.ceil(shape.w), math.ceil(shape.h), 1)
     else
       gfx.setfont(shape.font)
       gfx.x, gfx.y = math.floor(shape.x), math.floor(shape.y)
@@ -262,24 +267,25 @@ function panel.new_window()
   return setmetatable({ is_open = false, scroll = 0, is_mac = reaper.GetOS():find("^OSX") or reaper.GetOS():find("^macOS") }, Window)
 end
 
+-- Dock state, place and size of the last time; nothing of a place that is none.
 local function read_place()
   local numbers = {}
   for digits in reaper.GetExtState(SECTION, KEY):gmatch("-?%d+") do numbers[#numbers + 1] = math.tointeger(digits) end
-  if #numbers < 5 or numbers[4] < 100 or numbers[5] < 100 then return nil end
-  return numbers
+  local dock, x, y, w, h = table.unpack(numbers)
+  if h and w >= 100 and h >= 100 then return dock, w, h, x, y end
+  return dock
 end
 
 function Window:open()
-  local place = read_place()
+  local dock, w, h, x, y = read_place()
   gfx.ext_retina = 1
-  if place then
-    gfx.init("Stembridge", place[4], place[5], place[1], place[2], place[3])
+  if w then
+    gfx.init("Stembridge", w, h, dock, x, y)
   else
-    gfx.init("Stembridge", WIDTH, HEIGHT, 0)
+    gfx.init("Stembridge", WIDTH, HEIGHT, dock or 0)
   end
-  gfx.clear = -1
-  self.is_open, self.scale, self.pressed, self.grown = true, nil, nil, nil
-  self.is_new = not place
+  self.is_open, self.is_new = true, not w
+  self.scale, self.pressed, self.grown, self.was_down = nil, nil, nil, false
 end
 
 -- Remember where it stands and take it away.

@@ -57,7 +57,7 @@ end
 
 local function read_memory()
   local is_read, memory = pcall(json.decode, reaper.GetExtState(SECTION, "memory"))
-  return is_read and type(memory) == "table" and not json.is_array(memory) and memory or {}
+  return is_read and json.is_object(memory) and memory or {}
 end
 
 local function remember(key, value)
@@ -69,7 +69,7 @@ end
 -- Notes.
 
 local function is_open(project)
-  return project ~= nil and reaper.ValidatePtr2(project, project, "ReaProject*")
+  return project ~= nil and reaper.ValidatePtr2(0, project, "ReaProject*")
 end
 
 -- A thread is what one note of the user sets going; it belongs to the project that was in front then.
@@ -96,9 +96,7 @@ end
 
 local function resume(script, thread, order, result)
   if order["then"] == nil then return end
-  queue_note(script, thread, {
-    say = "resume", ["then"] = order["then"], with = order.with == nil and json.null or order.with, result = result,
-  })
+  queue_note(script, thread, { say = "resume", ["then"] = order["then"], with = order.with, result = result or {} })
 end
 
 local function tell(script, text, is_error)
@@ -133,12 +131,12 @@ end
 
 local function take_reply(script, thread, reply)
   local failure = reply.error
-  if type(failure) == "table" then
+  if json.is_object(failure) then
     local hint = type(failure.hint) == "string" and failure.hint ~= "" and (" (" .. failure.hint .. ")") or ""
     tell(script, tostring(failure.message or failure.code) .. hint, true)
     return
   end
-  if type(reply.panel) == "table" and reply.panel ~= json.null then take_panel(script, reply.panel) end
+  if json.is_object(reply.panel) then take_panel(script, reply.panel) end
   if not json.is_array(reply.orders) then return end
   for _, order in ipairs(reply.orders) do table.insert(script.orders, { thread = thread, order = order }) end
 end
@@ -169,21 +167,6 @@ local function exchange(script, now)
 end
 
 -- Orders.
-
-local function find_project(thread, path)
-  if type(path) == "string" and path ~= "" and collect.find_project_path(thread.project) ~= path then
-    local index = 0
-    while true do
-      local project = reaper.EnumProjects(index)
-      if not project then break end
-      if collect.find_project_path(project) == path then return project end
-      index = index + 1
-    end
-  end
-  return thread.project
-end
-
-local CLOSED = { ok = false, reason = "missing", text = "the project was closed" }
 
 local CARRY_OUT = {}
 
@@ -217,7 +200,7 @@ end
 local BOXES = { yes_no = 4, yes_no_cancel = 3 }
 local ANSWERS = { [6] = "yes", [7] = "no" }
 
-function CARRY_OUT.ask(_, _, order)
+local function ask(order)
   if order.kind == "fields" then return ask_fields(order) end
   if order.kind == "file" then
     local path = type(order.path) == "string" and order.path or ""
@@ -227,6 +210,13 @@ function CARRY_OUT.ask(_, _, order)
   end
   local box = BOXES[order.kind] or error("nothing is known of asking " .. tostring(order.kind), 0)
   return { answer = ANSWERS[reaper.MB(order.text, order.title, box)] or "cancel", values = json.array() }
+end
+
+function CARRY_OUT.ask(script, _, order)
+  local result = ask(order)
+  -- A dialog stops the ticks: an action run right after it must find this script alive.
+  beat(script)
+  return result
 end
 
 function CARRY_OUT.tell(script, _, order)
@@ -250,9 +240,9 @@ end
 local TAB_COMMANDS = { [40859] = true, [40860] = true }
 
 function CARRY_OUT.apply(script, thread, order)
-  local result, peaks = apply.run(order, find_project(thread, order.project))
+  local result, peaks = apply.run(order, thread.project)
   script.peaks:add(peaks)
-  for _, operation in ipairs(order.ops) do
+  for _, operation in ipairs(result.ok and order.ops or {}) do
     if operation[1] == "command" and TAB_COMMANDS[operation[2]] then thread.project = reaper.EnumProjects(-1) end
   end
   return result
@@ -260,8 +250,21 @@ end
 
 local IN_PARTS = { collect = collect.read_snapshot, listen = collect.read_samples }
 
--- Orders that need no project.
+-- What comes of an order whose project was closed; the others end their thread.
+local CLOSED = { apply = apply.CLOSED, play = {}, undo = { done = false } }
 local ANYWHERE = { ask = true, tell = true, remember = true, wait = true }
+
+local function finish(script, entry, result)
+  script.current = nil
+  resume(script, entry.thread, entry.order, result)
+end
+
+local function end_closed(script, entry)
+  local result = CLOSED[entry.order["do"]]
+  if result then return finish(script, entry, result) end
+  script.current = nil
+  tell(script, "the project was closed before it was read", true)
+end
 
 local function begin_part(script, entry)
   local read = IN_PARTS[entry.order["do"]]
@@ -271,29 +274,21 @@ local function begin_part(script, entry)
   script.part = { entry = entry, run = coroutine.create(function() return read(entry.thread.project, entry.order, pause) end) }
 end
 
-local function finish(script, entry, result)
-  script.current = nil
-  resume(script, entry.thread, entry.order, result)
-end
-
 local function advance_part(script)
   local part = script.part
   script.current = part.entry
+  if not is_open(part.entry.thread.project) then
+    script.part = nil
+    return end_closed(script, part.entry)
+  end
   script.part_until = reaper.time_precise() + PART_S
-  local result = CLOSED
-  if is_open(part.entry.thread.project) then
-    local is_running
-    is_running, result = coroutine.resume(part.run)
-    if not is_running then
-      script.part = nil
-      error(result, 0)
-    end
-    if coroutine.status(part.run) ~= "dead" then
-      script.current = nil
-      return
-    end
+  local is_running, result = coroutine.resume(part.run)
+  if is_running and coroutine.status(part.run) ~= "dead" then
+    script.current = nil
+    return
   end
   script.part = nil
+  if not is_running then error(result, 0) end
   finish(script, part.entry, result)
 end
 
@@ -301,15 +296,18 @@ local function carry_out(script, entry, now)
   local order, thread = entry.order, entry.thread
   local name = order["do"]
   script.current = entry
-  if not ANYWHERE[name] and not is_open(thread.project) then return finish(script, entry, CLOSED) end
+  local act = CARRY_OUT[name]
   if name == "wait" then
     script.current = nil
     table.insert(script.waits, { due = now + order.seconds, entry = entry })
+  elseif not (act or IN_PARTS[name]) then
+    error("this script knows no order called " .. tostring(name) .. " (stembridge reaper install)", 0)
+  elseif not ANYWHERE[name] and not is_open(thread.project) then
+    end_closed(script, entry)
   elseif IN_PARTS[name] then
     begin_part(script, entry)
     advance_part(script)
   else
-    local act = CARRY_OUT[name] or error("this script knows no order called " .. tostring(name), 0)
     finish(script, entry, act(script, thread, order))
   end
 end
@@ -321,7 +319,7 @@ local function take_order(script)
     local thread, order = entry.thread, entry.order
     if not held[thread] then
       local is_held = order["do"] == "apply" and is_open(thread.project)
-        and not apply.is_ready(order, find_project(thread, order.project))
+        and not apply.is_ready(order, thread.project)
       if not is_held then return table.remove(script.orders, index) end
       held[thread] = true
       notify(script, "Stems are placed when their project's tab is in front again.")
@@ -401,7 +399,7 @@ end
 local function empty_inbox(script)
   local waiting = reaper.GetExtState(SECTION, "inbox")
   if waiting == "" then return end
-  reaper.SetExtState(SECTION, "inbox", "", false)
+  reaper.DeleteExtState(SECTION, "inbox", false)
   for action in waiting:gmatch("[^,]+") do start_action(script, action) end
 end
 
@@ -431,13 +429,14 @@ local function say_failure(script, failure)
   reaper.ShowConsoleMsg("Stembridge: " .. tostring(failure) .. "\n")
 end
 
--- An order that failed is answered like any other, so that whoever gave it can go on.
+-- An order that failed is said; one to change the project is answered, so that a batch goes on without it.
 local function end_failed_order(script, failure)
   local entry = script.current
   if not entry then return say_failure(script, failure) end
   local text = tostring(failure)
-  if entry.order["then"] == nil then tell(script, text, true) end
-  finish(script, entry, { ok = false, reason = "error", text = text })
+  if entry.order["do"] == "apply" then return finish(script, entry, { ok = false, reason = "error", at = 0, text = text }) end
+  script.current = nil
+  tell(script, text, true)
 end
 
 local function loop(script)
@@ -467,6 +466,7 @@ function stembridge.act(action)
     )
     return
   end
+  reaper.DeleteExtState(SECTION, "inbox", false)
   local script = new_script(config)
   reaper.atexit(function() leave(script) end)
   start_action(script, action)
