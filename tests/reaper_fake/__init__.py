@@ -1,10 +1,10 @@
 """A strict fake REAPER for tests: one project model behind two faces, `RPR_*` and a Lua 5.4 table.
 
 What is in `tests/reaper_contract.toml` exists and nothing else. A wrong name, arity, kind, parameter name or
-value, a stale or null pointer, a change outside of one undo block in one tick, an unbalanced PreventUIRefresh,
-a dialog nobody expects and a process that is waited for are each a `ContractBreach`: raised on the spot, and
-recorded, so that a script's pcall or except does not hide it. `run_lua`, `run_python` and `run_until_idle` raise
-what was recorded; after bare `tick()` calls use `reaper.check()`.
+value, a stale or null pointer, a change outside of one undo block in one tick, an unbalanced
+PreventUIRefresh, a dialog nobody expects and a process that is waited for are each a `ContractBreach`: raised
+on the spot, and recorded, so that a script's pcall or except does not hide it. `run_lua`, `run_python` and
+`run_until_idle` raise what was recorded; after bare `tick()` calls use `reaper.check()`.
 
     reaper = FakeReaper(tmp_path)                              # resource folder; one empty tab is open
     reaper.shelf.virtual["/m/a.wav"] = Media(samples, 44100)   # a file of memory; files on disk work too
@@ -15,15 +15,17 @@ what was recorded; after bare `tick()` calls use `reaper.check()`.
     reaper.select(item)
     reaper.answers.append(("MB", 6))                           # the next dialog is a message box: yes
     reaper.spawner = lambda command_line: ""                   # what ExecProcess starts, and returns
-    reaper.run_lua(tmp_path / "action.lua")                    # reaper.SetMediaItemInfo_Value(item, "B_MUTE", 1)
-    reaper.run_python(tmp_path / "action.py")                  # RPR_SetMediaItemInfo_Value(item, "B_MUTE", 1)
+    reaper.run_lua(tmp_path / "action.lua")                    # local it = reaper.GetMediaItem(0, 0)
+    reaper.run_python(tmp_path / "action.py")                  # it = RPR_GetMediaItem(0, 0)
     assert reaper.state() == other.state()                     # GUIDs are numbered in the order they are met
     heard = render_item(item, reaper.shelf.samples, 44100)     # reaper_fake.playback: the oracle, float64
     with reaper.user_edit("moved"):                            # what the user does between ticks
         item.values["D_POSITION"] = 2.0
 
-- `start_lua`/`start_python` start a script beside others and return it, `tick()` runs everything deferred once
-  (`tick_ms` has the real milliseconds of each), `terminate(script)` ends one as the user does.
+- `start_lua` and `start_python` start a script beside others and return it, `tick()` runs everything deferred
+  once (`tick_ms` has the real milliseconds of each, `calls_of_ticks` its API calls), `terminate(script)` ends
+  one as the user does.
+- `run_code(language, code)` runs a few lines of either language.
 - `clock_s` is what time_precise returns; a tick moves it by 1/30 s.
 - `window` is the gfx window: `keys`, `click`, `close()`, `shown_texts`. `asked`, `console`, `help_texts`,
   `commands` and `options` hold what scripts said; `ext` is the ExtState all of them share.

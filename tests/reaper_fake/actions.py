@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 import soundfile
 
 from reaper_fake.model import FakeProject, Item, Source, Take, section_of
-from reaper_fake.playback import Samples, render_project, render_take
+from reaper_fake.playback import Samples, count_frames, render_project, render_take
 
 if TYPE_CHECKING:
     from reaper_fake.reaper import FakeReaper
@@ -52,7 +51,7 @@ def _run_on_item(host: FakeReaper, command: int, project: FakeProject, item: Ite
 def render_to_take(host: FakeReaper, project: FakeProject, item: Item, take: Take) -> Take:
     """Return the new active take: all of `take` in a file of its own, without what the item does to it."""
     rate = project.render_rate
-    frames = math.ceil(Fraction(item.length_s) * rate)
+    frames = count_frames(Fraction(item.length_s), rate)
     heard = render_take(take, host.shelf.samples, rate, pan_law=project.pan_law, frames=frames)
     path = _free_path(Path(project.folder), f"{take.name or 'untitled'}-render")
     _write_wav(path, heard, rate)
@@ -120,7 +119,7 @@ def render_to_file(host: FakeReaper, project: FakeProject) -> None:
         start, end = values.get("RENDER_STARTPOS", 0.0), values.get("RENDER_ENDPOS", 0.0)
     elif bounds == 2:
         start, end = project.time_selection
-    frames = math.ceil(Fraction(end) * rate) - math.ceil(Fraction(start) * rate)
+    frames = count_frames(Fraction(end) - Fraction(start), rate)
     if frames <= 0:
         raise host.breach("render of nothing")
     mix = render_project(project, host.shelf.samples, rate, start_s=Fraction(start), frames=frames)

@@ -61,9 +61,9 @@ class Keys:
 
     def has_string(self, key: str) -> bool:
         """Return whether `key` names a text: P_EXT takes any name of the script's own behind the colon."""
-        return key in self.strings | self.strings_read_only or (
-            key.startswith("P_EXT:") and len(key) > len("P_EXT:") and "P_EXT:" in self.strings
-        )
+        if key.startswith("P_EXT:"):
+            return "P_EXT:" in self.strings and key != "P_EXT:"
+        return key in self.strings | self.strings_read_only
 
 
 @dataclass(frozen=True, slots=True)

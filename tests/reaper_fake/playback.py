@@ -49,7 +49,7 @@ def render_item(
     position = Fraction(item.position_s)
     start = position if start_s is None else start_s
     first = start - position
-    count = math.ceil(Fraction(item.length_s) * rate) if frames is None else frames
+    count = count_frames(Fraction(item.length_s), rate) if frames is None else frames
     begin, end = _span_frames(first, Fraction(1, rate), count, Fraction(0), Fraction(item.length_s))
     if end <= begin or not is_heard(item):
         return np.zeros((2, count))
@@ -169,6 +169,11 @@ def _span_frames(
     return min(max(first, 0), frames), min(max(end, 0), frames)
 
 
+def count_frames(seconds: Fraction, rate: int) -> int:
+    """Return how many frames begin within `seconds`."""
+    return math.ceil(seconds * rate - _SNAP)
+
+
 def _snapped(value: Fraction, slack: Fraction) -> Fraction:
     """Return the whole number that `value` is but for rounding, or `value`."""
     nearest = Fraction(round(value))
@@ -248,9 +253,7 @@ def render_project(
     project: FakeProject, load: Load, rate: int, *, start_s: Fraction = Fraction(0), frames: int | None = None
 ) -> Samples:
     """Return the mix of all tracks: folders sum, mutes and solos hold."""
-    count = (
-        math.ceil(Fraction(project.length_s) * rate) - math.ceil(start_s * rate) if frames is None else frames
-    )
+    count = count_frames(Fraction(project.length_s) - start_s, rate) if frames is None else frames
     parents = list(project.parents())
     top = [track for track, parent in parents if parent is None]
     children = {track.guid: [child for child, parent in parents if parent is track] for track, _ in parents}

@@ -50,6 +50,10 @@ class Script(Protocol):
     """One running script of either language."""
 
     @property
+    def globals(self) -> Any:
+        """The script's global names."""
+
+    @property
     def is_running(self) -> bool:
         """Whether anything is deferred."""
 
@@ -98,7 +102,7 @@ class FakeReaper:
         self.clock_s = 1000.0
         self.ticks = 0
         self.tick_ms: list[float] = []
-        self.calls_in_tick: dict[str, int] = {}
+        self.calls_of_ticks: list[int] = []
         self.refresh_holds = 0
         self._guids = 0
         self._pointers: dict[int, Pointer] = {}
@@ -258,7 +262,8 @@ class FakeReaper:
         """Return every result of one API function by name. `args` are objects of the model, not pointers."""
         from reaper_fake import api
 
-        self.calls_in_tick[name] = self.calls_in_tick.get(name, 0) + 1
+        if self.calls_of_ticks:
+            self.calls_of_ticks[-1] += 1
         function = self.contract.functions[name]
         try:
             found = getattr(api, name)(self, *args)
@@ -321,6 +326,14 @@ class FakeReaper:
         self.start_python(path)
         self.run_until_idle(max_ticks, between_ticks)
 
+    def run_code(self, language: Language, code: str) -> Script:
+        """Return a script of the resource folder that holds `code`, run to its end; raise every breach."""
+        path = self.resource_path / f"snippet.{'lua' if language == 'lua' else 'py'}"
+        path.write_text(code, "utf-8")
+        script = self.start_lua(path) if language == "lua" else self.start_python(path)
+        self.run_until_idle()
+        return script
+
     def start_lua(self, path: Path) -> Script:
         """Start a Lua action and return it; `tick` runs it on."""
         from reaper_fake.lua_face import LuaScript
@@ -339,8 +352,9 @@ class FakeReaper:
         self._run_tick([script.finish])
 
     def _run_tick(self, steps: list[Callable[[], None]]) -> None:
+        """Run `steps` as one tick. An error ends all scripts; a breach before it is what counts."""
         self.ticks += 1
-        self.calls_in_tick.clear()
+        self.calls_of_ticks.append(0)
         began = time.perf_counter()
         try:
             for step in steps:
@@ -348,12 +362,18 @@ class FakeReaper:
             for script in [script for script in self.scripts if not script.is_running]:
                 self.scripts.remove(script)
                 script.finish()
-        except BaseException:
+        except BaseException as error:
             self.scripts.clear()
+            self._check_tick_end()
+            if self.breaches:
+                breaches = "\n".join(self.breaches)
+                self.breaches.clear()
+                raise ContractBreach(breaches) from error
             raise
+        else:
+            self._check_tick_end()
         finally:
             self.tick_ms.append((time.perf_counter() - began) * 1000)
-            self._check_tick_end()
 
     def _check_tick_end(self) -> None:
         if self.refresh_holds:
