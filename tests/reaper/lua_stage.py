@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from reaper_fake.contract import Language
 from reaper_fake.media import Media
 from reaper_fake.model import Item, Source, Take, Track
 from reaper_fake.reaper import FakeReaper, Script
@@ -26,6 +28,18 @@ Note = dict[str, Any]
 def reply(*orders: dict[str, Any], **fields: Any) -> Reply:
     """Return a reply with these orders; ``panel`` may be among the fields."""
     return {"v": 1, "orders": list(orders), **fields}
+
+
+class CountingReaper(FakeReaper):
+    """A fake REAPER that knows which functions were called since the last `calls.clear()`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.calls: Counter[str] = Counter()
+
+    def call(self, name: str, args: list[Any], language: Language) -> dict[str, Any]:
+        self.calls[name] += 1
+        return super().call(name, args, language)
 
 
 class Courier:
@@ -81,7 +95,7 @@ class Stage:
         self.folder = folder
         self.home = folder / "Scripts, größer" / "Stembridge"
         self.work = folder / "state" / "reaper"
-        self.reaper = FakeReaper(folder / "resources")
+        self.reaper = CountingReaper(folder / "resources")
         self.courier = Courier(answer or (lambda _: reply()))
         self.reaper.spawner = self.courier.start
         for part in ("actions", "lib"):
@@ -108,6 +122,7 @@ class Stage:
         """Let REAPER and the courier go on."""
         for _ in range(count):
             self.courier.work()
+            self.reaper.calls.clear()
             self.reaper.tick()
 
     def tick_until(self, is_reached: Callable[[], bool], max_ticks: int = 2000) -> None:

@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lua_stage import RATE, SCRIPTS, Note, Reply, Stage, reply, take_of
+from reaper.lua_stage import RATE, SCRIPTS, Note, Reply, Stage, reply, take_of
 from reaper_fake import api
 from reaper_fake.contract import read_contract
 from reaper_fake.model import section_of
@@ -81,7 +80,7 @@ def test_what_is_handed_back_is_what_came(value: Any, lua_json: Json) -> None:
 
 
 def test_empty_arrays_and_objects_and_nulls_stay_apart(lua_json: Json) -> None:
-    value = {"a": [], "o": {}, "n": None, "deep": [[], {}, None, [None]]}
+    value: dict[str, Any] = {"a": [], "o": {}, "n": None, "deep": [[], {}, None, [None]]}
     assert lua_json.round_trip(value) == value
 
 
@@ -337,7 +336,7 @@ def test_an_item_that_cannot_be_read_is_left_out(stage: Stage) -> None:
 
 
 @pytest.fixture
-def running_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def running_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that goes on by a millisecond each time somebody looks at it."""
 
     def time_precise(host: FakeReaper) -> float:
@@ -345,7 +344,6 @@ def running_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return host.clock_s
 
     monkeypatch.setattr(api, "time_precise", time_precise)
-    return
 
 
 def test_many_items_are_read_over_many_ticks(stage: Stage, running_clock: None) -> None:
@@ -364,7 +362,7 @@ def test_many_items_are_read_over_many_ticks(stage: Stage, running_clock: None) 
     stage.start()
     while stage.reaper.scripts:
         stage.tick()
-        reads.append(stage.reaper.calls_in_tick.get("GetActiveTake", 0))
+        reads.append(stage.reaper.calls["GetActiveTake"])
     stage.reaper.check()
     assert sum(reads) == 300
     assert max(reads) <= 12
@@ -382,7 +380,7 @@ def test_an_item_removed_while_others_are_read_is_left_out(stage: Stage, running
         else reply()
     )
     stage.start()
-    stage.tick_until(lambda: stage.reaper.calls_in_tick.get("GetActiveTake", 0) > 0)
+    stage.tick_until(lambda: stage.reaper.calls["GetActiveTake"] > 0)
     with stage.reaper.user_edit():
         track.remove_item(items[-1])
     stage.end()
@@ -399,7 +397,7 @@ def test_a_project_closed_while_it_is_read_is_said(stage: Stage, running_clock: 
         {"do": "collect", "what": "selection", "then": "next", "with": None}
     )
     stage.start()
-    stage.tick_until(lambda: stage.reaper.calls_in_tick.get("GetActiveTake", 0) > 0)
+    stage.tick_until(lambda: stage.reaper.calls["GetActiveTake"] > 0)
     stage.reaper.open_tab()
     old.is_open = False
     stage.reaper.projects.remove(old)
@@ -691,7 +689,7 @@ def test_a_batch_is_one_undo_step_and_one_tick_each(stage: Stage, song: dict[str
     stage.start()
     while stage.reaper.scripts:
         stage.tick()
-        blocks.append(stage.reaper.calls_in_tick.get("Undo_BeginBlock2", 0))
+        blocks.append(stage.reaper.calls["Undo_BeginBlock2"])
     stage.reaper.check()
     assert (sum(blocks), max(blocks)) == (5, 1)
     assert [label for label, _ in stage.reaper.current.undo] == [f"step {at}" for at in range(5)]
@@ -790,7 +788,7 @@ def test_notes_say_what_reaper_does(stage: Stage) -> None:
     stage.reaper.current.name = "/songs/größer.rpp"
     stage.reaper.current.play_state = 5
     stage.reaper.current.cursor_s = 0.1
-    orders = [
+    orders: list[dict[str, Any]] = [
         {"do": "remember", "key": "split", "value": 'x\n"ü"'},
         {"do": "remember", "key": "other", "value": "2"},
         {"do": "wait", "seconds": 0, "then": "step", "with": [{}, [], None, 0.1, "ü"]},
@@ -925,7 +923,8 @@ def test_a_reply_with_another_number_is_none(stage: Stage) -> None:
     stage.tick_until(lambda: len(stage.reaper.current.tracks) == 2)
     # The note about it is on its way; the old reply still lies there, and so do others that are none.
     assert stage.courier.status is not None
-    others = [{"n": 2, "reply": what} for what in (None, [], 5)]
+    nothings: list[Any] = [None, [], 5]
+    others: list[Any] = [{"n": 2, "reply": nothing} for nothing in nothings]
     for status in [{"n": 1, "reply": reply(apply)}, {"n": 7, "reply": reply(apply)}, [], {"n": 2}, *others]:
         stage.courier.write(status)
         for _ in range(4):
@@ -1339,7 +1338,7 @@ def test_place_and_dock_are_remembered(stage: Stage, monkeypatch: pytest.MonkeyP
 
     def spy_init(name: str, *place: float) -> int:
         opened.append(place)
-        return init(name, *place)
+        return int(init(name, *place))
 
     monkeypatch.setattr(window, "init", spy_init)
     monkeypatch.setattr(window, "dock", lambda state, *_: (257, -40, 30, 500, 300) if _ else 257)
