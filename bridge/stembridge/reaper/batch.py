@@ -21,7 +21,7 @@ from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, plac
 from stembridge.reaper.playing import Way, judge
 from stembridge.reaper.regions import Extent, plan_regions
 from stembridge.reaper.requests import Options, Wanted, choose_model, find_job_id, form_requests
-from stembridge.reaper.snapshot import Host, Item, read_snapshot
+from stembridge.reaper.snapshot import Host, Item, Snapshot, read_snapshot
 from stembridge.reaper.stem_set import read_stem_set
 from stembridge.reaper.tags import OriginalTag, read_tag
 from stembridge.reaper.turn import Start, Step, Turn
@@ -52,9 +52,13 @@ class RowState(StrEnum):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One item of a batch that is on its way, and how it stands; of an orphan the stems alone are placed."""
+    """One item of a batch that is on its way, and how it stands; of an orphan the stems alone are placed.
+
+    ``folder`` is a result that is there already, so that there is no job to wait for.
+    """
 
     ticket: Ticket
+    folder: str = ""
     state: RowState = RowState.WAITING
     text: str = ""
     tries: int = 0
@@ -66,6 +70,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Parameters
     ----------
+    label : name of the undo step, where the one of a split does not say what it is
+    handles_s : seconds beyond what an item plays; None means the preference
+    then, carried : step that gets the batch once every entry is final, and what that step needs to know; it
+        says what became of the batch then
     items : what can be split of the selection
     approximate : GUIDs of items whose effects go onto each stem
     skipped : name and reason of what cannot be split
@@ -80,6 +88,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     options: Options
+    label: str = ""
+    handles_s: float | None = None
+    then: str = ""
+    carried: str = ""
     media_dir: str = ""
     items: tuple[Item, ...] = ()
     windows: tuple[tuple[float, float] | None, ...] = ()
@@ -101,17 +113,33 @@ def start(turn: Turn, options: Options) -> None:
 
 
 def take_selection(turn: Turn, batch: Batch, result: Any) -> None:
-    """Sort the selection into what can be split and what cannot, and go on with what can."""
+    """Go on with what is selected."""
     snapshot = read_snapshot(result)
+    selected = [item for item in snapshot.items if item.is_selected]
+    if not selected:
+        turn.tell("Nothing is selected: select the items to split, then run the action again.", is_error=True)
+        return
+    take_items(
+        turn,
+        batch,
+        snapshot,
+        [(item, find_window(batch.options, snapshot.host, item)) for item in selected],
+    )
+
+
+def take_items(
+    turn: Turn,
+    batch: Batch,
+    snapshot: Snapshot,
+    wanted: Sequence[tuple[Item, tuple[float, float] | None]],
+) -> None:
+    """Sort items, each with its window, into what can be split and what cannot, and go on with what can."""
     items: list[Item] = []
     windows: list[tuple[float, float] | None] = []
     skipped: list[tuple[str, str]] = []
     approximate: list[str] = []
-    for item in snapshot.items:
-        if not item.is_selected:
-            continue
-        window = _find_window(batch.options, snapshot.host, item)
-        reason = _find_refusal(turn, item)
+    for item, window in wanted:
+        reason = find_refusal(turn, item)
         if window is not None and window[0] >= window[1]:
             reason = reason or "it lies outside of the time selection"
         if reason:
@@ -121,9 +149,6 @@ def take_selection(turn: Turn, batch: Batch, result: Any) -> None:
             approximate.append(item.guid)
         items.append(item)
         windows.append(window)
-    if not items and not skipped:
-        turn.tell("Nothing is selected: select the items to split, then run the action again.", is_error=True)
-        return
     prepare(
         turn,
         msgspec.structs.replace(
@@ -137,14 +162,16 @@ def take_selection(turn: Turn, batch: Batch, result: Any) -> None:
     )
 
 
-def _find_window(options: Options, host: Host, item: Item) -> tuple[float, float] | None:
+def find_window(options: Options, host: Host, item: Item) -> tuple[float, float] | None:
+    """Return the part of the project that is wanted of ``item``, None for all that it has."""
     start_s, end_s = host.time_selection
     if not options.in_time_selection or end_s <= start_s:
         return None
     return max(start_s, item.position), min(end_s, item.end)
 
 
-def _find_refusal(turn: Turn, item: Item) -> str:
+def find_refusal(turn: Turn, item: Item) -> str:
+    """Return why ``item`` cannot be split, or ''."""
     if isinstance(read_tag(item.tag), OriginalTag) and item.values["B_MUTE"]:
         return "its stems are there: split it again with another model, or remove them first"
     verdict = judge(item)
@@ -314,10 +341,11 @@ def take_bake(turn: Turn, batch: Batch, result: Any) -> None:
 
 def _submit(turn: Turn, batch: Batch) -> None:
     """Make the jobs; a source that is refused fails its items and stops no other."""
+    handles_s = turn.preferences.handles_s if batch.handles_s is None else batch.handles_s
     wanted = form_requests(
         batch.items,
         batch.options,
-        turn.preferences,
+        replace(turn.preferences, handles_s=handles_s),
         turn.house.settings,
         media_dir=batch.media_dir,
         baked=batch.baked,
@@ -368,7 +396,7 @@ def look(turn: Turn, batch: Batch, _result: Any) -> None:
     jobs = {
         entry.ticket.job: turn.house.find_job(entry.ticket.job)
         for entry in batch.entries
-        if not entry.state.is_final
+        if not entry.state.is_final and not entry.folder
     }
     entries = tuple(_update(entry, jobs) for entry in batch.entries)
     batch = msgspec.structs.replace(batch, entries=entries)
@@ -393,6 +421,8 @@ def look(turn: Turn, batch: Batch, _result: Any) -> None:
 def _update(entry: Entry, jobs: dict[str, Job | None]) -> Entry:
     if entry.state.is_final:
         return entry
+    if entry.folder:
+        return msgspec.structs.replace(entry, state=RowState.PLACING)
     job = jobs[entry.ticket.job]
     if job is None:
         return msgspec.structs.replace(entry, state=RowState.FAILED, text="the daemon does not know its job")
@@ -458,18 +488,21 @@ def take_kin(turn: Turn, batch: Batch, result: Any) -> None:
     """Have the stems of the current entry placed onto its item as it is now."""
     snapshot = read_snapshot(result)
     entry = batch.entries[batch.current]
-    job = turn.house.find_job(entry.ticket.job)
-    if job is None or job.result is None:
+    folder = entry.folder or _find_folder(turn, entry)
+    if not folder:
         _settle(turn, batch, RowState.FAILED, "the daemon does not know its job")
         return
     try:
-        stems = read_stem_set(job.result.folder)
+        stems = read_stem_set(folder)
     except StembridgeError as error:
         _settle(turn, batch, RowState.FAILED, str(error))
         return
     match place(entry.ticket, stems, snapshot, turn.preferences.looks, is_orphan=entry.is_orphan):
         case Placed(label, operations):
-            turn.apply(label, operations, "batch.placed", batch)
+            turn.apply(batch.label or label, operations, "batch.placed", batch)
+        case Lacking() if entry.folder:
+            reason = "it plays more of its source now than the stems hold"
+            _settle(turn, batch, RowState.SKIPPED, f"{reason}. They are in {folder}")
         case Lacking(first_s, last_s):
             _ask_for_more(turn, batch, first_s, last_s)
         case Unplaceable(reason, is_gone=True) if snapshot.find_track(entry.ticket.item.track):
@@ -481,6 +514,11 @@ def take_kin(turn: Turn, batch: Batch, result: Any) -> None:
             )
         case Unplaceable(reason):
             _settle(turn, batch, RowState.SKIPPED, f"{reason}. Its stems are in {stems.folder}")
+
+
+def _find_folder(turn: Turn, entry: Entry) -> str:
+    job = turn.house.find_job(entry.ticket.job)
+    return job.result.folder if job is not None and job.result is not None else ""
 
 
 def _ask_for_more(turn: Turn, batch: Batch, first_s: float, last_s: float) -> None:
@@ -554,7 +592,10 @@ def _with_entry(batch: Batch, entry: Entry, *, current: int = -1) -> Batch:
 
 
 def _summarise(turn: Turn, batch: Batch) -> None:
-    """Say once what became of the whole batch."""
+    """Say once what became of the whole batch, or hand it to whoever asked for it."""
+    if batch.then:
+        turn.wait(0.0, batch.then, batch)
+        return
     done = [entry for entry in batch.entries if entry.state is RowState.DONE]
     if done:
         turn.tell(f"{len(done)} of {len(batch.entries) + len(batch.skipped)} split: {_say_of_sum(done)}")

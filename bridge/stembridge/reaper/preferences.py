@@ -26,6 +26,7 @@ class Preferences:
     quality : a name of `stembridge.quality.QUALITIES`
     model : a model's name; '' means the quality's
     stems : stems to deliver beside the residual; empty means all
+    two_stems : one stem to deliver with all the rest as the second; '' means `stems`
     output : 'tracks' or 'takes'
     handles_s : seconds that are separated beyond what an item plays, on either side
     hold_while : no new segment starts while REAPER is 'recording', or already while it is 'playing'
@@ -37,6 +38,7 @@ class Preferences:
     quality: str = "good"
     model: str = ""
     stems: tuple[str, ...] = ()
+    two_stems: str = ""
     output: str = "tracks"
     handles_s: float = 1.0
     hold_while: str = "recording"

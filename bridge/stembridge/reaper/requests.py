@@ -73,12 +73,13 @@ def form_requests(
     windows : per item the part of the project, in seconds, that is wanted of it
     """
     quality = QUALITIES[options.quality or preferences.quality]
+    two_stems = options.two_stems or (preferences.two_stems if options.stems is None else "") or None
     base = SplitRequest(
         source="",
         out=str(Path(media_dir) / STEMS_FOLDER),
         model=choose_model(options, preferences, settings),
-        stems=() if options.two_stems else preferences.stems if options.stems is None else options.stems,
-        two_stems=options.two_stems,
+        stems=() if two_stems else preferences.stems if options.stems is None else options.stems,
+        two_stems=two_stems,
         overlap=quality.overlap,
         shifts=quality.shifts,
         on_source_grid=True,
