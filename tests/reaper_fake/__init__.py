@@ -23,12 +23,12 @@ on the spot, and recorded, so that a script's pcall or except does not hide it. 
         item.values["D_POSITION"] = 2.0
 
 - `start_lua` and `start_python` start a script beside others and return it, `tick()` runs everything deferred
-  once (`tick_ms` has the real milliseconds of each, `calls_of_ticks` its API calls), `terminate(script)` ends
-  one as the user does.
+  once (`tick_ms` has the real milliseconds of each, `calls_in_tick` counts the last one's calls by name),
+  `terminate(script)` ends one as the user does.
 - `run_code(language, code)` runs a few lines of either language.
 - `clock_s` is what time_precise returns; a tick moves it by 1/30 s.
 - `window` is the gfx window: `keys`, `click`, `close()`, `shown_texts`. `asked`, `console`, `help_texts`,
-  `commands` and `options` hold what scripts said; `ext` is the ExtState all of them share.
+  `commands`, `options` and `registered` hold what scripts said; `ext` is the ExtState all of them share.
 - Take and track effects are ("gain", factor) or ("tanh", drive) in `fx`; `envelopes`, `stretch_markers` and
   `spectral_edits` of a take are numbers that a test sets.
 - `missing` names functions this REAPER is too old for: InsertTrackInProject unless it is emptied.

@@ -81,6 +81,7 @@ def toggle_reverse(item: Item, take: Take) -> None:
             length_s=source.length_s,
             is_reversed=not source.is_reversed,
             is_whole=source.is_whole,
+            overlap_s=source.overlap_s,
         )
     take.set_source(turned)
 

@@ -694,6 +694,23 @@ def ExecProcess(host: FakeReaper, cmdline: str, timeout_ms: int) -> str | None:
     return host.spawner(cmdline)
 
 
+def AddRemoveReaScript(host: FakeReaper, add: bool, section: int, path: str, commit: bool) -> int:
+    if not add:
+        return int(host.registered.pop(path, 0) > 0)
+    if not Path(path).is_file():
+        return 0
+    return host.registered.setdefault(path, 53000 + len(host.registered))
+
+
+def EnumerateFiles(host: FakeReaper, path: str, idx: int) -> str | None:
+    """Return a file's name out of a list that is read again only when asked for with -1."""
+    if idx == -1 or path not in host.listed_files:
+        folder = Path(path)
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_file()) if folder.is_dir() else []
+        host.listed_files[path] = names
+    return None if idx == -1 else _at(host.listed_files[path], idx)
+
+
 def file_exists(host: FakeReaper, path: str) -> bool:
     return host.shelf.exists(path)
 

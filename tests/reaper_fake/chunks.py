@@ -78,11 +78,14 @@ def _source_block(source: Source) -> Block:
     if source.parent is None:
         return Block(f"SOURCE {source.kind}", [f"FILE {_quoted(source.path)}"] if source.path else [])
     block = Block("SOURCE SECTION")
-    if not source.is_whole:
-        block.body += [f"LENGTH {_number(source.length_s)}", f"STARTPOS {_number(source.offset_s)}"]
+    block.body.append(f"LENGTH {_number(source.length_s)}")
     if source.is_reversed:
         block.body.append("MODE 3" if source.is_whole else "MODE 2")
-    block.body += ["OVERLAP 0.01", _source_block(source.parent)]
+    block.body += [
+        f"STARTPOS {_number(source.offset_s)}",
+        f"OVERLAP {_number(source.overlap_s)}",
+        _source_block(source.parent),
+    ]
     return block
 
 
@@ -134,6 +137,7 @@ def read_source_block(block: Block, shelf: MediaShelf) -> Source:
             length_s=float(parent.exact_length_s) if is_whole else float(fields["LENGTH"][0]),
             is_reversed=mode in {2, 3},
             is_whole=is_whole,
+            overlap_s=float(fields.get("OVERLAP", ["0.01"])[0]),
         )
     if inner or set(fields) != {"FILE"} or len(fields["FILE"]) != 1:
         raise ContractBreach(f"SOURCE {kind} with {sorted(fields)} is not understood")

@@ -61,6 +61,7 @@ class Source:
     is_reversed: bool = False
     is_whole: bool = False
     is_in_beats: bool = False
+    overlap_s: float = 0.01
     peaks_left: int = 2
     owner: Take | Source | None = None
     is_destroyed: bool = False
@@ -97,6 +98,7 @@ class Source:
             self.is_reversed,
             self.is_whole,
             self.is_in_beats,
+            self.overlap_s,
             self.peaks_left,
         )
 

@@ -102,7 +102,9 @@ class FakeReaper:
         self.clock_s = 1000.0
         self.ticks = 0
         self.tick_ms: list[float] = []
-        self.calls_of_ticks: list[int] = []
+        self.calls_in_tick: dict[str, int] = {}
+        self.registered: dict[str, int] = {}
+        self.listed_files: dict[str, list[str]] = {}
         self.refresh_holds = 0
         self._guids = 0
         self._pointers: dict[int, Pointer] = {}
@@ -262,8 +264,7 @@ class FakeReaper:
         """Return every result of one API function by name. `args` are objects of the model, not pointers."""
         from reaper_fake import api
 
-        if self.calls_of_ticks:
-            self.calls_of_ticks[-1] += 1
+        self.calls_in_tick[name] = self.calls_in_tick.get(name, 0) + 1
         function = self.contract.functions[name]
         try:
             found = getattr(api, name)(self, *args)
@@ -354,7 +355,7 @@ class FakeReaper:
     def _run_tick(self, steps: list[Callable[[], None]]) -> None:
         """Run `steps` as one tick. An error ends all scripts; a breach before it is what counts."""
         self.ticks += 1
-        self.calls_of_ticks.append(0)
+        self.calls_in_tick.clear()
         began = time.perf_counter()
         try:
             for step in steps:
@@ -469,6 +470,7 @@ def source_state(source: Source | None) -> dict[str, Any] | None:
         "length": source.length_s,
         "reversed": source.is_reversed,
         "whole": source.is_whole,
+        "overlap": source.overlap_s,
         "parent": source_state(source.parent),
     }
 
