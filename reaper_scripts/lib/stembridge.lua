@@ -422,8 +422,11 @@ local function tick(script)
   script.failures = 0
 end
 
+-- Stems still land where the window is what failed.
 local function say_failure(script, failure)
   script.failures = script.failures + 1
+  script.is_hidden = true
+  pcall(script.window.close, script.window)
   if script.has_failed then return end
   script.has_failed = true
   reaper.ShowConsoleMsg("Stembridge: " .. tostring(failure) .. "\n")

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from reaper.lua_stage import RATE, SCRIPTS, Note, Reply, Stage, reply, take_of
 from reaper_fake import api
 from reaper_fake.contract import read_contract
+from reaper_fake.lua_face import LuaScript
 from reaper_fake.model import section_of
 from reaper_fake.reaper import FakeReaper
 from stembridge.reaper.actions import ACTIONS, file_stem
@@ -496,6 +497,21 @@ def test_undo_brings_the_project_back(stage: Stage, song: dict[str, Any]) -> Non
     assert [project | {"redo": []} for project in after] == before
 
 
+def test_peaks_of_what_the_user_took_back_are_let_go(stage: Stage, song: dict[str, Any]) -> None:
+    stem = stage.add_media("/media/stem.wav")
+    operations = [
+        ["add_item", "$item", song["mix"].guid],
+        ["add_take", "$take", "$item"],
+        ["set_file", "$take", stem],
+    ]
+    stage.courier.answer = lambda _: reply({"do": "apply", "undo": "u", "ops": operations})
+    stage.start()
+    stage.tick_until(lambda: len(stage.reaper.current.undo) == 1)
+    stage.reaper.undo_once()
+    stage.end()
+    assert len(stage.reaper.current.tracks[0].items) == 1
+
+
 def test_takes_are_activated_removed_and_split(stage: Stage, song: dict[str, Any]) -> None:
     stem = stage.add_media("/media/stem.wav")
     item = song["item"]
@@ -971,6 +987,34 @@ def test_a_request_that_cannot_be_written_is_tried_again(stage: Stage) -> None:
     assert len(stage.courier.notes) == 1
 
 
+def test_a_request_is_replaced_whole(stage: Stage) -> None:
+    stage.courier.answer = Splitting()
+    stage.start()
+    assert stage.courier.request is not None
+    with stage.courier.request.open(encoding="utf-8") as first:
+        stage.tick_until(lambda: len(stage.courier.notes) == 2)
+        assert json.loads(first.read())["n"] == 1
+    assert [path.name for path in stage.courier.request.parent.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_a_windows_that_renames_onto_nothing_else_is_spoken_to(stage: Stage) -> None:
+    stage.reaper.os_name = "Win64"
+    stage.courier.answer = lambda note: (
+        reply({"do": "wait", "seconds": 0, "then": "x", "with": "x"}) if note["say"] == "act" else reply()
+    )
+    script = LuaScript(stage.reaper, stage.action("split"))
+    rename = script.globals.os.rename
+
+    def rename_as_windows_does(old: str, new: str) -> Any:
+        return (None, "File exists") if Path(new).exists() else rename(old, new)
+
+    script.globals.os.rename = rename_as_windows_does
+    stage.reaper.start(script)
+    stage.end()
+    assert len(stage.courier.notes) == 2
+    assert stage.courier.starts == 1
+
+
 def test_a_second_action_goes_to_the_script_that_runs(stage: Stage) -> None:
     daemon = Splitting()
     stage.courier.answer = daemon
@@ -1369,6 +1413,59 @@ def test_the_window_grows_with_its_rows_unless_the_user_sized_it(stage: Stage) -
     stage.tick(20)
     stage.reaper.window.close()
     stage.end()
+
+
+@pytest.mark.parametrize(
+    ("os_name", "is_doubled"), [("Other", False), ("Win64", False), ("macOS-arm64", True)]
+)
+def test_a_dense_screen_gets_a_window_of_the_same_size(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, os_name: str, is_doubled: bool
+) -> None:
+    """REAPER on macOS counts the window in points, elsewhere in pixels; it draws in pixels everywhere."""
+    window, variables = stage.reaper.window, stage.reaper.window.variables
+    init = window.init
+
+    def open_on_dense_screen(name: str, *place: float) -> int:
+        code = init(name, *place)
+        variables["ext_retina"] = 2.0
+        if is_doubled:
+            variables.update(w=place[0] * 2, h=place[1] * 2)
+        return int(code)
+
+    monkeypatch.setattr(window, "init", open_on_dense_screen)
+    stage.reaper.os_name = os_name
+    daemon = Splitting()
+    stage.courier.answer = daemon
+    stage.start()
+    stage.tick(20)
+    assert (variables["w"], variables["h"]) == (920, 400)
+    daemon.rows = [_row(str(at)) for at in range(60)]
+    stage.tick(20)
+    assert (variables["w"], variables["h"]) == (920, 880)
+    daemon.is_over = True
+    window.keys.append(27)
+    stage.end()
+
+
+def test_stems_land_where_the_window_is_what_fails(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down() -> None:
+        raise RuntimeError("no such screen")
+
+    monkeypatch.setattr(stage.reaper.window, "update", break_down)
+    song = stage.reaper.add_track("Mix")
+    operations = [["insert_track", "$t", song.guid, 0]]
+
+    def answer(note: Note) -> Reply:
+        if note["say"] == "act":
+            return reply({"do": "wait", "seconds": 1.0, "then": "x", "with": "x"}, panel=_panel(_row("a")))
+        return reply({"do": "apply", "undo": "one", "ops": operations}, panel=_panel(_row("a", "done")))
+
+    stage.courier.answer = answer
+    stage.start()
+    stage.end()
+    assert len(stage.reaper.current.tracks) == 2
+    assert len(stage.reaper.console) == 1
+    assert "no such screen" in stage.reaper.console[0]
 
 
 def test_a_refusal_is_shown_and_ends_its_thread(stage: Stage) -> None:
