@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from stembridge.errors import ProtocolError, RequestError, StembridgeError
-from stembridge.reaper import batch
+from stembridge.reaper import batch, choosing, setting
 from stembridge.reaper.house import House
-from stembridge.reaper.preferences import Preferences, read_preferences
+from stembridge.reaper.preferences import Preferences, locate_preferences, read_preferences
 from stembridge.reaper.snapshot import Host
 from stembridge.reaper.turn import Start, Step, Turn, unpack
 
@@ -26,7 +25,7 @@ HOLD_S = 2.0
 """How long a word about recording holds; scripts say something several times a second."""
 PLAYING, RECORDING = 1, 4
 
-_THREADS = (batch,)
+_THREADS = (batch, choosing, setting)
 """The modules that hold the threads: each has a table of what begins one and of what takes it on."""
 
 STARTS: dict[str, Start] = {name: start for module in _THREADS for name, start in module.STARTS.items()}
@@ -67,7 +66,7 @@ class Desk:
         return msgspec.json.encode({"v": VERSION} | reply)
 
     def _reply(self, note: Note) -> dict[str, Any]:
-        preferences = read_preferences(preferences_file(self._house))
+        preferences = read_preferences(locate_preferences(self._house.settings))
         self._hold(note.host, preferences)
         turn = Turn(self._house, note.host, note.memory, preferences)
         match note.say:
@@ -94,11 +93,6 @@ class Desk:
         mask = {"recording": RECORDING, "playing": RECORDING | PLAYING, "never": 0}[preferences.hold_while]
         if host.play & mask:
             self._house.hold(HOLD_S)
-
-
-def preferences_file(house: House) -> Path:
-    """Return where the preferences for REAPER lie: beside the settings."""
-    return house.settings.config_file.with_name("reaper.toml")
 
 
 def _read_note(text: bytes) -> Note:

@@ -11,6 +11,7 @@ from typing import Any
 from stembridge.errors import RequestError
 from stembridge.quality import QUALITIES
 from stembridge.reaper.looks import DEFAULT_LOOKS, Look, Looks
+from stembridge.settings import Settings
 
 OUTPUTS = ("tracks", "takes")
 HOLDS = ("recording", "playing", "never")
@@ -48,6 +49,11 @@ class Preferences:
 
 _CHOICES = {"quality": tuple(QUALITIES), "output": OUTPUTS, "hold_while": HOLDS, "effects": EFFECTS}
 _MAX_HANDLES_S = 60.0
+
+
+def locate_preferences(settings: Settings) -> Path:
+    """Return where the preferences lie: beside the settings."""
+    return settings.config_file.with_name("reaper.toml")
 
 
 def read_preferences(path: Path) -> Preferences:
