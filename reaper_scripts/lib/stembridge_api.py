@@ -15,6 +15,7 @@ VERSION = "0.1.0"
 
 OUTPUTS = {
     "EnumProjects": (0, 2),
+    "GetProjectName": (1,),
     "GetProjectPathEx": (1,),
     "GetSetProjectInfo_String": (0, 3),
     "GetSetMediaTrackInfo_String": (0, 3),

@@ -44,7 +44,12 @@ class Refusal(Exception):
 
 
 class Failure(Exception):
-    """What went wrong with one operation, for the user."""
+    """What went wrong, said for the user."""
+
+
+def describe_error(name, error):
+    """Return what the user is told of an order or operation that failed."""
+    return str(error) if isinstance(error, Failure) else f"{name}: {type(error).__name__}: {error}"
 
 
 def must_wait(project, operations):
@@ -103,8 +108,7 @@ def _carry_out(run, operations, label):
                 function(run, *run.resolve(kinds, operation[1:]))
             at += 1
     except Exception as error:  # noqa: BLE001  Whatever it was, what is half done has to be undone.
-        text = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
-        refusal = Refusal("error", at, f"{operations[at][0]}: {text}")
+        refusal = Refusal("error", at, describe_error(operations[at][0], error))
     finally:
         name = label or (UNNAMED if refusal else "")
         is_there = is_open(run.project)
@@ -190,7 +194,7 @@ def _find_things(project, operations, places):
         missing = [(at, guid) for guid, at in named.items() if guid not in found]
         if missing:
             at, guid = min(missing)
-            raise Refusal("missing", at, f"{kind} {guid} is no longer in the project")
+            raise Refusal("missing", at, f"the {kind} {guid} is gone")
     return {"track": tracks, "item": items, "take": takes}
 
 
@@ -261,7 +265,7 @@ def _compare(run, operations):
         for parm, value in expected.items():
             found = read(thing, parm)
             if found != value:
-                raise Refusal("changed", at, f"{parm} of the {kinds[0]} is {found!r}, it was {value!r}")
+                raise Refusal("changed", at, f"{parm} of the {kinds[0]} is {found:.17g}, it was {value:.17g}")
 
 
 class _Run:
@@ -288,7 +292,7 @@ class _Run:
             item = self.things["item"].get(name)
             found = None if item is None else reaper.GetActiveTake(item)
         if found is None or is_null(found) or not reaper.ValidatePtr2(self.project, found, TYPES[kind]):
-            raise Failure(f"{kind} {name} is gone")
+            raise Failure(f"the {kind} {name} is gone")
         return found
 
     def add(self, kind, name, pointer, read_text):
@@ -311,7 +315,6 @@ class _Run:
             guid = self.made.get(name, name)
             if guid in fresh:
                 known[name] = fresh[guid]
-        self.takes = [take for take in self.takes if take not in stale]
         self.takes.append(reaper.GetActiveTake(item))
 
     def save_selection(self):
@@ -359,7 +362,7 @@ def _write_value(write, read, thing, parm, value):
     # An older REAPER says no to a value it does not know: that is well where the value is so already.
     value = float(value)
     _demand(
-        write(thing, parm, value) or read(thing, parm) == value, f"REAPER did not take {parm} = {value!r}"
+        write(thing, parm, value) or read(thing, parm) == value, f"REAPER did not take {parm} = {value:.17g}"
     )
 
 

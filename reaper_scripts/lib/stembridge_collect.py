@@ -44,6 +44,7 @@ TRACK_VALUES = (
 
 FULL_SCALE = 2.0**23
 BLOCK_FRAMES = 4096
+GONE = {"ok": False, "reason": "missing", "text": "the item to listen to is gone"}
 UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError)
 
 
@@ -64,6 +65,7 @@ def collect(project, order):
     ProjectClosed
         The project was closed meanwhile.
     """
+    _check_open(project)
     tracks = [reaper.GetTrack(project, number) for number in range(reaper.CountTracks(project))]
     items = _list_items(project, order["what"])
     head = {"project": _read_project(project), "host": _read_host(project)}
@@ -107,10 +109,11 @@ def listen(project, order):
     ProjectClosed
         The project was closed meanwhile.
     """
+    _check_open(project)
     item = _find_item(project, order["guid"])
     take = None if item is None else reaper.GetActiveTake(item)
     if take is None or is_null(take):
-        return {"ok": False, "reason": "missing", "text": "the item to listen to is gone"}, []
+        return GONE, []
     start = order["start_s"] - reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS")
     start /= reaper.GetMediaItemTakeInfo_Value(take, "D_PLAYRATE")
     channels = max(1, reaper.GetMediaSourceNumChannels(reaper.GetMediaItemTake_Source(take)))
@@ -121,7 +124,7 @@ def listen(project, order):
             yield
             _check_open(project)
             if not reaper.ValidatePtr2(project, item, "MediaItem*"):
-                return {"ok": False, "reason": "missing", "text": "the item to listen to is gone"}, []
+                return GONE, []
             frames = min(BLOCK_FRAMES, order["frames"] - len(samples))
             buffer = [0.0] * (frames * channels)
             at = start + len(samples) / order["rate"]
@@ -148,6 +151,8 @@ def _check_open(project):
 def _list_items(project, what):
     if what not in ("selection", "items", "kin", "tagged", "project"):
         raise ValueError(f"nothing is known of collecting {what!r}")
+    if what == "project":
+        return []
     if what == "selection":
         count, get = reaper.CountSelectedMediaItems(project), reaper.GetSelectedMediaItem
     else:
@@ -157,7 +162,7 @@ def _list_items(project, what):
 
 def _is_wanted(item, order):
     what = order["what"]
-    if what in ("selection", "project"):
+    if what == "selection":
         return True
     if what == "tagged":
         return bool(reaper.IsMediaItemSelected(item)) or read_item_text(item, TAG) != ""
@@ -172,7 +177,7 @@ def _is_wanted(item, order):
 def _read_project(project):
     path = read_project_path(project)
     return {
-        "name": path.replace("\\", "/").rpartition("/")[2],
+        "name": reaper.GetProjectName(project, "", NAME_BYTES),
         "path": path,
         "media_dir": reaper.GetProjectPathEx(project, "", PATH_BYTES),
         "is_saved": path != "",
@@ -183,8 +188,11 @@ def _read_project(project):
 
 
 def _read_host(project):
-    selected = reaper.GetSet_LoopTimeRange2(project, False, False, 0.0, 0.0, False)
-    return dict(read_host(project), time_selection=list(selected))
+    return {
+        "play": reaper.GetPlayStateEx(project),
+        "cursor": reaper.GetCursorPositionEx(project),
+        "time_selection": list(reaper.GetSet_LoopTimeRange2(project, False, False, 0.0, 0.0, False)),
+    }
 
 
 def _read_values(get, thing, names):

@@ -15,7 +15,7 @@ import sys
 import traceback
 
 from stembridge_api import SAVED, find_active_project, is_null, is_open, list_projects, reaper
-from stembridge_apply import apply, changes_tab, must_wait
+from stembridge_apply import Failure, apply, changes_tab, describe_error, must_wait
 from stembridge_collect import ProjectClosed, collect, listen, read_host
 from stembridge_files import GIVE_UP_S, FileRoute, quote_word, start_process
 from stembridge_json import write_json
@@ -41,7 +41,8 @@ YES, NO = 6, 7
 BOXES = {"yes_no": 4, "yes_no_cancel": 3}
 MAX_FIELDS = 16
 FIELDS_BYTES = 4096
-CLOSED = {"ok": False, "reason": "missing", "text": "the project was closed"}
+CLOSED = {"play": {}, "undo": {"done": False}}
+"""What comes of orders whose project was closed; what was to be read ends its thread."""
 
 LOOP = None
 """The loop under way in this interpreter."""
@@ -289,20 +290,20 @@ class Loop:
         self._has_error = self._has_error or is_error
 
     def survive(self, error):
-        """Answer the order that failed like any other, so that whoever gave it can go on; else tell once."""
-        if self._current is not None:
-            (thread, order), self._current = self._current, None
-            if "then" not in order:
-                self.tell(f"{order.get('do')}: {error}", True)
-            self._answer(
-                thread, order, {"ok": False, "reason": "error", "text": f"{type(error).__name__}: {error}"}
-            )
+        """Say what failed; an apply is answered, so that a batch goes on without what it was to place."""
+        if self._current is None:
+            self.bad_ticks += 1
+            if not self._has_failed:
+                self._has_failed = True
+                trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+                reaper.ShowConsoleMsg(f"Stembridge: a defect of this script, please report it:\n{trace}\n")
             return
-        self.bad_ticks += 1
-        if not self._has_failed:
-            self._has_failed = True
-            trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-            reaper.ShowConsoleMsg(f"Stembridge: a defect of this script, please report it:\n{trace}\n")
+        (thread, order), self._current = self._current, None
+        text = describe_error(order.get("do"), error)
+        if order.get("do") == "apply":
+            self._answer(thread, order, {"ok": False, "reason": "error", "at": 0, "text": text})
+        else:
+            self.tell(text, True)
 
     def _show_life(self):
         self._alive = f"{reaper.time_precise():.17g}"
@@ -379,17 +380,15 @@ class Loop:
     def _carry_out(self, thread, order):
         self._current = (thread, order)
         name = order.get("do")
-        if name in IN_PARTS and is_open(thread.project):
+        if name in IN_PARTS:
             self._part = (thread, order, IN_PARTS[name](thread.project, order))
             self._go_on()
-            return
-        if name in IN_PARTS or (name in IN_PROJECT and not is_open(thread.project)):
-            result = CLOSED
+        elif name in CLOSED and not is_open(thread.project):
+            self._finish(thread, order, CLOSED[name])
         elif name in ORDERS:
-            result = ORDERS[name](self, thread, order)
+            self._finish(thread, order, ORDERS[name](self, thread, order))
         else:
-            raise LookupError("this script knows no such order: stembridge reaper install")
-        self._finish(thread, order, result)
+            raise Failure(f"this script knows no order {name!r} (stembridge reaper install)")
 
     def _finish(self, thread, order, result):
         self._current = None
@@ -412,7 +411,7 @@ class Loop:
             self._finish(thread, order, result)
         except ProjectClosed:
             self._part = None
-            self._finish(thread, order, CLOSED)
+            self.tell("the project was closed before it was read", True)
         except Exception:
             self._part = None
             raise
@@ -453,11 +452,14 @@ class Loop:
 
     def _tell(self, thread, order):
         self.tell(order["text"], bool(order.get("is_error")))
+        return {}
 
     def _remember(self, thread, order):
         memory = read_memory()
         memory[order["key"]] = order["value"]
-        reaper.SetExtState(SAVED, "memory", json.dumps(memory), True)
+        text = json.dumps(memory, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        reaper.SetExtState(SAVED, "memory", text, True)
+        return {}
 
     def _play(self, thread, order):
         (reaper.OnPlayButtonEx if order["on"] else reaper.OnStopButtonEx)(thread.project)
@@ -535,8 +537,6 @@ def describe_panel(panel):
 
 IN_PARTS = {"collect": collect, "listen": listen}
 """Orders that may take several ticks."""
-IN_PROJECT = ("play", "undo")
-"""Orders that are answered at once where the project was closed."""
 ORDERS = {
     "apply": Loop._apply,
     "wait": Loop._wait,

@@ -191,11 +191,11 @@ def test_a_snapshot_is_one_that_the_bridge_reads(tmp_path: Path) -> None:
     whole = reaper.shelf.source(SONG)
     assert whole is not None
     section = section_of(whole, 0.25, 1.5, is_reversed=True)
-    reaper.add_item(track, section, name="cut", D_POSITION=9)
-    reaper.add_item(track, D_POSITION=20, D_LENGTH=1)
+    section_item = reaper.add_item(track, section, name="cut", D_POSITION=9)
+    reaper.select(item, section_item, reaper.add_item(track, D_POSITION=20, D_LENGTH=1))
     reaper.current.time_selection = (1.0, 2.0)
 
-    (collected,) = carry_out(reaper, tmp_path, {"do": "collect", "what": "project"})
+    (collected,) = carry_out(reaper, tmp_path, {"do": "collect", "what": "selection"})
     snapshot = snapshots.read_snapshot(collected)
 
     assert snapshot.host.time_selection == (1.0, 2.0)
@@ -236,7 +236,7 @@ def test_a_snapshot_is_one_that_the_bridge_reads(tmp_path: Path) -> None:
         ({"what": "items"}, ["two"]),
         ({"what": "kin", "path": "/media/other.wav"}, ["two", "three"]),
         ({"what": "tagged"}, ["one", "three"]),
-        ({"what": "project"}, ["one", "two", "three", "four"]),
+        ({"what": "project"}, []),
     ],
 )
 def test_only_what_was_asked_for_is_collected(
@@ -282,7 +282,8 @@ def test_what_vanishes_while_it_is_read_is_left_out(tmp_path: Path) -> None:
     reaper = fill_shelf(SlowReaper(tmp_path))
     track = reaper.add_track()
     items = [reaper.add_item(track, SONG, name=str(at), D_POSITION=float(at)) for at in range(30)]
-    courier = Courier(orders({"do": "collect", "what": "project"}))
+    reaper.select(*items)
+    courier = Courier(orders({"do": "collect", "what": "selection"}))
     reaper.spawner = courier.start
     script = reaper.start_python(action(install(tmp_path)))
     while not reaper.has_read_an_item:
@@ -298,11 +299,18 @@ def test_what_vanishes_while_it_is_read_is_left_out(tmp_path: Path) -> None:
     assert [item.name for item in snapshots.read_snapshot(collected).items] == [str(at) for at in range(29)]
 
 
-def test_a_project_closed_while_it_is_read_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_what_comes_of_orders_whose_project_was_closed(tmp_path: Path) -> None:
     reaper = fill_shelf(SlowReaper(tmp_path))
-    make_song(reaper)
+    _, item = make_song(reaper)
     courier = Courier(
-        orders({"do": "wait", "seconds": 1}, {"do": "collect", "what": "project"}, apply(undo="x"))
+        orders(
+            {"do": "wait", "seconds": 1},
+            apply(op.set_item(item.guid, "B_MUTE", 1)),
+            {"do": "play", "on": True},
+            {"do": "undo", "label": "x"},
+            {"do": "collect", "what": "selection"},
+            {"do": "listen", "guid": item.guid, "start_s": 0.0, "frames": 8, "rate": RATE},
+        )
     )
     reaper.spawner = courier.start
     reaper.start_python(action(install(tmp_path)))
@@ -312,9 +320,29 @@ def test_a_project_closed_while_it_is_read_is_said_to_be_missing(tmp_path: Path)
     reaper.projects.remove(project)
     reaper.run_until_idle(between_ticks=courier.carry)
     results = {note["then"]: note["result"] for note in courier.notes if note["say"] == "resume"}
-    assert results["0"] == {}
-    assert results["1"]["reason"] == results["2"]["reason"] == "missing"
-    assert results["2"]["text"] == "the project was closed"
+    missing = {"ok": False, "reason": "missing", "at": 0, "text": "the project was closed"}
+    assert results == {"0": {}, "1": missing, "2": {}, "3": {"done": False}}
+    assert "".join(reaper.console).count("the project was closed before it was read") == 2
+    assert courier.notes[-1]["host"]["project"] == "other.rpp"
+
+
+def test_a_project_closed_while_it_is_read_ends_the_thread(tmp_path: Path) -> None:
+    reaper = fill_shelf(SlowReaper(tmp_path))
+    track = reaper.add_track()
+    reaper.select(*(reaper.add_item(track, SONG, D_POSITION=float(at)) for at in range(30)))
+    courier = Courier(orders({"do": "collect", "what": "selection"}))
+    reaper.spawner = courier.start
+    reaper.start_python(action(install(tmp_path)))
+    while not reaper.has_read_an_item:
+        courier.carry()
+        reaper.tick()
+    project = reaper.current
+    reaper.open_tab("other.rpp")
+    project.is_open = False
+    reaper.projects.remove(project)
+    reaper.run_until_idle(between_ticks=courier.carry)
+    assert [note["say"] for note in courier.notes] == ["act"]
+    assert reaper.console == ["Stembridge: the project was closed before it was read\n"]
 
 
 def test_bad_bytes_in_texts_become_question_marks(tmp_path: Path) -> None:
@@ -338,9 +366,9 @@ def test_bad_bytes_in_texts_become_question_marks(tmp_path: Path) -> None:
 
 def test_an_item_that_cannot_be_read_does_not_keep_the_others(tmp_path: Path) -> None:
     reaper = open_reaper(tmp_path)
-    track, _ = make_song(reaper)
-    reaper.add_item(track, SONG, name="odd", D_POSITION=5, D_VOL=float("nan"))
-    (collected,) = carry_out(reaper, tmp_path, {"do": "collect", "what": "project"})
+    track, item = make_song(reaper)
+    reaper.select(item, reaper.add_item(track, SONG, name="odd", D_POSITION=5, D_VOL=float("nan")))
+    (collected,) = carry_out(reaper, tmp_path, {"do": "collect", "what": "selection"})
     assert [item.name for item in snapshots.read_snapshot(collected).items] == ["song"]
     assert "the item at 5.000 s cannot be read" in "".join(reaper.console)
 
@@ -423,16 +451,21 @@ def test_every_operation_does_what_it_says(tmp_path: Path) -> None:
     assert result["ms"] >= 0
 
 
-def test_the_peaks_of_new_media_are_built_to_their_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_the_peaks_of_new_media_are_built_to_their_end(is_wrapped: bool, tmp_path: Path) -> None:
     reaper = open_reaper(tmp_path)
     track, _ = make_song(reaper)
-    carry_out(
-        reaper,
-        tmp_path,
-        apply(op.add_item("$i", track.guid), op.add_take("$k", "$i"), op.set_file("$k", "/media/stem.wav")),
-    )
+    operations = [
+        op.add_item("$i", track.guid),
+        op.add_take("$k", "$i"),
+        op.set_file("$k", "/media/stem.wav"),
+    ]
+    if is_wrapped:
+        operations.append(op.wrap_section("$i", ["LENGTH 1.5", "STARTPOS 0.25"]))
+    carry_out(reaper, tmp_path, apply(*operations))
     source = track.items[-1].takes[0].source
     assert source is not None and source.peaks_left == 0
+    assert (source.parent is not None) == is_wrapped
 
 
 def test_a_take_is_found_by_its_own_name_among_many(tmp_path: Path) -> None:
@@ -633,7 +666,7 @@ def test_what_is_told_is_shown_together_where_something_went_wrong(tmp_path: Pat
     reaper = open_reaper(tmp_path)
     tell = {"do": "tell", "text": "3 items split", "is_error": False}
     bad = {"do": "tell", "text": "drums.mid is MIDI: skipped", "is_error": True}
-    assert carry_out(reaper, tmp_path, tell, bad) == []
+    assert carry_out(reaper, tmp_path, tell, bad) == [{}, {}]
     assert reaper.console == ["Stembridge: 3 items split\nStembridge: drums.mid is MIDI: skipped\n"]
 
 
@@ -651,7 +684,7 @@ def test_what_is_remembered_comes_back_in_the_next_note(tmp_path: Path) -> None:
     reaper.spawner = courier.start
     reaper.run_python(action(install(tmp_path)), between_ticks=courier.carry)
     assert courier.notes[0]["memory"] == {}
-    assert courier.notes[1]["memory"] == {"split": 'model="ö"\n'}
+    assert courier.notes[-1]["memory"] == {"split": 'model="ö"\n'}
     assert "\n" not in reaper.ext["stembridge", "memory"]
 
 
@@ -683,11 +716,23 @@ def test_playing_and_undoing(tmp_path: Path) -> None:
     assert reaper.current.play_state & 1
 
 
-def test_an_order_of_tomorrow_is_answered_as_an_error(tmp_path: Path) -> None:
+def test_an_order_of_tomorrow_is_said_and_keeps_no_other(tmp_path: Path) -> None:
     reaper = open_reaper(tmp_path)
-    first, second = carry_out(reaper, tmp_path, {"do": "dance"}, {"do": "wait", "seconds": 0})
-    assert (first["ok"], first["reason"]) == (False, "error")
-    assert second == {}
+    unknown: list[dict[str, Any]] = [
+        {"do": "dance"},
+        {"do": "collect", "what": "the moon"},
+        {"do": "wait", "seconds": 0},
+    ]
+    assert carry_out(reaper, tmp_path, *unknown) == [{}]
+    (said,) = reaper.console
+    assert "knows no order 'dance'" in said and "stembridge reaper install" in said
+    assert "nothing is known of collecting 'the moon'" in said
+
+
+def test_an_apply_that_makes_no_sense_is_answered(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    (result,) = carry_out(reaper, tmp_path, {"do": "apply", "undo": "x", "ops": None})
+    assert (result["ok"], result["reason"], result["at"]) == (False, "error", 0)
 
 
 def test_waits_come_due_by_the_clock_and_hold_nobody_up(tmp_path: Path) -> None:
