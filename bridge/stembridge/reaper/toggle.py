@@ -1,0 +1,77 @@
+"""Between original and stems: what is heard of the selection, or of all, is the other from now on.
+
+Nothing is remembered: stems that a user has muted one by one are heard again after there and back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from stembridge.reaper import operations as do
+from stembridge.reaper.families import Family, choose_families, say_none
+from stembridge.reaper.operations import Operation
+from stembridge.reaper.snapshot import Item, read_snapshot
+from stembridge.reaper.turn import Start, Step, Turn
+
+
+class Switch(msgspec.Struct, frozen=True):
+    """A switch under way."""
+
+
+def start(turn: Turn) -> None:
+    """Begin with what is selected, or with all."""
+    turn.collect("tagged", "toggle.collected", Switch())
+
+
+def take_collected(turn: Turn, switch: Switch, result: Any) -> None:
+    """Have originals and stems muted and unmuted; where they differ, the stems come first."""
+    snapshot = read_snapshot(result)
+    families = choose_families(snapshot)
+    if not families:
+        turn.tell(say_none(snapshot), is_error=True)
+        return
+    able = []
+    for family in families:
+        if family.original is None:
+            turn.tell(f"{family.name}: its original is gone, there is nothing to switch to.", is_error=True)
+        elif not family.stems:
+            turn.tell(f"{family.name}: its stems are gone, there is nothing to switch to.", is_error=True)
+        elif family.is_locked:
+            turn.tell(f"{family.name}: it or one of its stems is locked, it stays as it is.", is_error=True)
+        else:
+            able.append(family)
+    if not able:
+        return
+    to_stems = not all(family.plays_stems for family in able)
+    operations = [operation for family in able for operation in _switch(family, to_stems=to_stems)]
+    label = "Stembridge: stems" if to_stems else "Stembridge: original"
+    turn.apply(label, operations, "toggle.applied", switch)
+
+
+def _switch(family: Family, *, to_stems: bool) -> list[Operation]:
+    assert family.original is not None
+    wanted: list[tuple[Item, bool]] = [(family.original, to_stems)]
+    wanted += [(stem.item, not to_stems) for stem in family.stems]
+    if not to_stems:
+        wanted += [(stem.item, True) for stem in family.leftovers]
+    return [
+        do.set_item(item.guid, "B_MUTE", float(is_muted))
+        for item, is_muted in wanted
+        if bool(item.values["B_MUTE"]) != is_muted
+    ]
+
+
+def take_applied(turn: Turn, _switch: Switch, result: Any) -> None:
+    """Say so where REAPER could not do it."""
+    if not result.get("ok"):
+        reason = result.get("text") or result.get("reason")
+        turn.tell(f"Nothing was switched: {reason}. Run the action again.", is_error=True)
+
+
+STARTS: dict[str, Start] = {"toggle": start}
+STEPS: dict[str, Step] = {
+    "toggle.collected": (Switch, take_collected),
+    "toggle.applied": (Switch, take_applied),
+}
