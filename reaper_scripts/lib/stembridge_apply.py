@@ -56,15 +56,14 @@ def must_wait(project, operations):
     """Return whether the operations need the project's tab in front, which it is not."""
     if find_active_project() == project or reaper.APIExists("InsertTrackInProject"):
         return False
-    return any(operation and operation[0] == "insert_track" for operation in operations)
+    return isinstance(operations, list) and any(
+        isinstance(operation, list) and operation[:1] == ["insert_track"] for operation in operations
+    )
 
 
 def changes_tab(operations):
     """Return whether another project's tab may be in front afterwards."""
-    return any(
-        operation[:2] in (["command", NEW_PROJECT_TAB], ["command", CLOSE_PROJECT_TAB])
-        for operation in operations
-    )
+    return any(["command", number] in operations for number in (NEW_PROJECT_TAB, CLOSE_PROJECT_TAB))
 
 
 def apply(project, order, places):

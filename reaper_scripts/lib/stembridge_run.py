@@ -135,6 +135,7 @@ class DaemonRoute:
         self._daemon = None
         self._number = 0
         self._note = None
+        self._is_sent = False
         self._give_up_at = 0.0
         self._connect_at = 0.0
         self._start_at = 0.0
@@ -143,8 +144,7 @@ class DaemonRoute:
         """Take a note, as JSON; it goes out with the next `poll`."""
         self._number += 1
         self._note = note.encode()
-        if self._daemon is not None:
-            self._hand_over()
+        self._is_sent = False
 
     def poll(self):
         """Return the reply to the note, or None while there is none.
@@ -159,7 +159,14 @@ class DaemonRoute:
             if self._note is None or now < self._connect_at:
                 return None
             self._daemon = Daemon(self._connection_file)
-            self._hand_over()
+            self._is_sent = False
+        if self._note is not None and not self._is_sent:
+            try:
+                self._daemon.send({"t": "reaper", "call": str(self._number)}, self._note)
+            except ValueError as error:
+                return self._end({"error": {"message": str(error), "hint": "select fewer items"}})
+            self._is_sent = True
+            self._give_up_at = now + GIVE_UP_S
         message = self._daemon.poll()
         if self._daemon.state == LOST:
             self._fail(now, self._daemon.reason)
@@ -175,29 +182,20 @@ class DaemonRoute:
             self._daemon.close()
             self._daemon = None
 
-    def _hand_over(self):
-        self._give_up_at = reaper.time_precise() + GIVE_UP_S
-        self._daemon.send({"t": "reaper", "call": str(self._number)}, self._note)
-
     def _read(self, now, header, body):
         if self._note is None or header.get("call") != str(self._number):
             return None
         if header.get("t") == "orders":
             try:
-                reply = json.loads(body.decode("utf-8"))
+                return self._end(json.loads(body.decode("utf-8")))
             except ValueError:
-                reply = {
-                    "error": {
-                        "code": "bad_protocol",
-                        "message": "the daemon's orders are no JSON",
-                        "hint": "",
-                    }
-                }
-        elif header.get("code") == "stopping":
+                return self._end({"error": {"message": "the daemon's orders are no JSON"}})
+        if header.get("code") == "stopping":
             self._fail(now, "the daemon is leaving")
             return None
-        else:
-            reply = {"error": header}
+        return self._end({"error": header})
+
+    def _end(self, reply):
         self._note = None
         self._start_at = 0.0
         self.line = ""
@@ -369,7 +367,7 @@ class Loop:
         for place, (thread, order) in enumerate(self._orders):
             if thread in waiting:
                 continue
-            if order.get("do") == "apply" and must_wait(find_project(thread, order), order["ops"]):
+            if order.get("do") == "apply" and must_wait(find_project(thread, order), order.get("ops")):
                 waiting.append(thread)
                 self._blocked = "stems are placed when their project's tab is in front again"
                 continue
@@ -494,7 +492,9 @@ def read_memory():
 def find_project(thread, order):
     """Return the project that an apply is for: that of its path, where one is given and open."""
     path = order.get("project")
-    found = [project for project, its_path in list_projects() if path and its_path == path]
+    if not path:
+        return thread.project
+    found = [project for project, its_path in list_projects() if its_path == path]
     return thread.project if not found or thread.project in found else found[0]
 
 

@@ -580,6 +580,15 @@ def test_an_apply_without_a_label_leaves_no_undo_step(tmp_path: Path) -> None:
     assert reaper.current.undo == []
 
 
+def test_the_users_selection_outlives_an_apply_that_forgets_it(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    track, item = make_song(reaper)
+    other = reaper.add_item(track, SONG, D_POSITION=9)
+    (result,) = carry_out(reaper, tmp_path, apply(op.select_only(other.guid)))
+    assert result["ok"]
+    assert [found for found in reaper.current.items if found.values.get("B_UISEL")] == [item]
+
+
 def test_stems_of_a_tab_behind_wait_until_it_is_in_front(tmp_path: Path) -> None:
     reaper = open_reaper(tmp_path)
     track, _ = make_song(reaper)
@@ -727,6 +736,43 @@ def test_an_order_of_tomorrow_is_said_and_keeps_no_other(tmp_path: Path) -> None
     (said,) = reaper.console
     assert "knows no order 'dance'" in said and "stembridge reaper install" in said
     assert "nothing is known of collecting 'the moon'" in said
+
+
+def test_a_reply_that_makes_no_sense_is_shown_as_a_defect_and_ends_its_thread(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    courier = Courier(lambda note: {"v": 1})
+    reaper.spawner = courier.start
+    reaper.run_python(action(install(tmp_path)), between_ticks=courier.carry)
+    (said,) = reaper.console
+    assert "please report it" in said and "KeyError: 'orders'" in said
+    assert ("stembridge", "alive") not in reaper.ext
+
+
+def test_the_check_goes_on_in_the_tab_it_opened(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    make_song(reaper)
+    project = reaper.current
+    results = carry_out(
+        reaper,
+        tmp_path,
+        apply(op.command(op.NEW_PROJECT_TAB), undo=""),
+        apply(op.project_value("RENDER_SRATE", 8000), undo=""),
+    )
+    assert [result["ok"] for result in results] == [True, True]
+    assert len(reaper.projects) == 2
+    assert reaper.current.values["RENDER_SRATE"] == 8000
+    assert "RENDER_SRATE" not in project.values
+
+
+def test_an_apply_names_its_project(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    reaper.current.name = "/songs/one.rpp"
+    _, item = make_song(reaper)
+    reaper.open_tab("/songs/two.rpp")
+    change = {**apply(op.set_item(item.guid, "B_MUTE", 1)), "project": "/songs/one.rpp"}
+    (result,) = carry_out(reaper, tmp_path, change)
+    assert result["ok"]
+    assert [len(project.undo) for project in reaper.projects] == [1, 0]
 
 
 def test_an_apply_that_makes_no_sense_is_answered(tmp_path: Path) -> None:
@@ -1132,6 +1178,24 @@ def test_a_daemon_that_wants_keys_after_all_gets_the_note_by_files(tmp_path: Pat
     (tmp_path / "connection.json").write_text(json.dumps({**CONNECTION, "server_key": "a key"}), "utf-8")
     reaper.run_until_idle(between_ticks=courier.carry)
     assert [note["say"] for note in courier.notes] == ["act", "resume"]
+
+
+def test_a_note_that_is_too_large_is_said_to_be(tmp_path: Path, desks: list[Desk]) -> None:
+    reaper = open_reaper(tmp_path)
+    desk = Desk(tmp_path, lambda note: None)
+    desks.append(desk)
+    desk.open()
+    root = install(tmp_path, keys="")
+    zmtp = root / "lib" / "stembridge_zmtp.py"
+    text = zmtp.read_text("utf-8")
+    assert "MAX_BODY_BYTES = 14 * MAX_BODY_FRAME_BYTES" in text
+    zmtp.write_text(
+        text.replace("MAX_BODY_BYTES = 14 * MAX_BODY_FRAME_BYTES", "MAX_BODY_BYTES = 10"), "utf-8"
+    )
+    reaper.spawner = desk.start
+    reaper.run_python(action(root), between_ticks=desk.serve)
+    (said,) = reaper.console
+    assert "at most 10 are taken (select fewer items)" in said
 
 
 def test_the_daemons_refusal_is_told(tmp_path: Path, desks: list[Desk]) -> None:
