@@ -129,6 +129,19 @@ class Studio:
         """Return what the project plays from its beginning on."""
         return render_project(self.reaper.current, self.reaper.shelf.samples, RATE)
 
+    def read_file(self, item: Item) -> NDArray[np.float64]:
+        """Return the samples of the file that an item plays."""
+        take = item.active_take
+        assert take is not None
+        assert take.source is not None
+        return self.reaper.shelf.samples(take.source.root.path)
+
+    @property
+    def tracks(self) -> Any:
+        """All that the current project holds, to be compared with another time."""
+        number = self.reaper.projects.index(self.reaper.current)
+        return self.reaper.state()["projects"][number]["tracks"]
+
     def find_track(self, name: str) -> Track:
         return next(track for track in self.reaper.current.tracks if track.name == name)
 
