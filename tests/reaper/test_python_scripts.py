@@ -225,6 +225,7 @@ def test_a_snapshot_is_one_that_the_bridge_reads(tmp_path: Path) -> None:
     assert cut.take is not None and cut.take.source is not None
     assert cut.take.source.section == (0.25, 1.5, True)
     assert (cut.take.source.depth, cut.take.source.path, cut.take.source.length) == (1, SONG, 1.5)
+    assert cut.take.source.file_length == 4
     assert "<SOURCE SECTION" in cut.take.source.chunk
     assert empty.take is None
 
@@ -348,7 +349,7 @@ def test_a_project_closed_while_it_is_read_ends_the_thread(tmp_path: Path) -> No
 def test_bad_bytes_in_texts_become_question_marks(tmp_path: Path) -> None:
     reaper = fill_shelf(OddReaper(tmp_path))
     odd = "/media/od\udcff\udc80d.wav"
-    reaper.shelf.virtual[odd] = reaper.shelf.virtual[SONG]
+    reaper.shelf.virtual[odd] = reaper.shelf.virtual["/media/od??d.wav"] = reaper.shelf.virtual[SONG]
     track = reaper.add_track("tr\udce4ck")
     item = reaper.add_item(track, odd, name="n\udcc3(me")
     item.takes[0].markers = [(1.5, "m\udcfcrk", 7)]
@@ -490,6 +491,17 @@ def test_a_take_is_found_by_its_own_name_among_many(tmp_path: Path) -> None:
         (0.5, 0.5, 1),
     ]
     assert items[3].values["D_VOL"] == 2.0
+
+
+def test_an_item_is_looked_for_where_it_was(tmp_path: Path) -> None:
+    reaper = fill_shelf(SlowReaper(tmp_path))
+    track = reaper.add_track()
+    items = [reaper.add_item(track, SONG, D_POSITION=float(at)) for at in range(300)]
+    last = [apply(op.set_item(items[at].guid, "B_MUTE", 1)) for at in (298, 299, 298)]
+    searched, found_behind, found = carry_out(reaper, tmp_path, *last)
+    assert searched["ms"] > 100
+    assert found_behind["ms"] > 100
+    assert found["ms"] < 5
 
 
 @pytest.mark.parametrize(
@@ -931,6 +943,15 @@ def test_a_courier_that_died_is_started_again_with_the_same_note(tmp_path: Path)
     reaper.run_until_idle(between_ticks=courier.carry)
     assert [note["say"] for note in courier.notes] == ["act", "resume"]
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_one_courier_is_enough_however_long_the_job(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    courier = Courier(orders({"do": "wait", "seconds": 15}))
+    reaper.spawner = courier.start
+    reaper.run_python(action(install(tmp_path)), between_ticks=courier.carry)
+    assert [note["say"] for note in courier.notes] == ["act", "resume"]
+    assert len(courier.commands) == 1
 
 
 def test_half_written_and_old_replies_are_not_taken(tmp_path: Path) -> None:
