@@ -71,6 +71,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Parameters
     ----------
     label : name of the undo step, where the one of a split does not say what it is
+    folder : result for all of the items that is there already, so that nothing is split
     handles_s : seconds beyond what an item plays; None means the preference
     then, carried : step that gets the batch once every entry is final, and what that step needs to know; it
         says what became of the batch then
@@ -89,6 +90,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     options: Options
     label: str = ""
+    folder: str = ""
     handles_s: float | None = None
     then: str = ""
     carried: str = ""
@@ -187,7 +189,7 @@ def prepare(turn: Turn, batch: Batch) -> None:
     if not batch.items:
         _summarise(turn, batch)
         return
-    if not _has_model(turn, batch):
+    if not batch.folder and not _has_model(turn, batch):
         return
     locked = [item for item in batch.items if int(item.values["C_LOCK"]) & 1 and not item.values["B_MUTE"]]
     if locked and "locked" not in batch.answers:
@@ -206,7 +208,11 @@ def prepare(turn: Turn, batch: Batch) -> None:
             _listen(turn, batch, item)
             return
         if _way(batch, item) is Way.BAKED and item.guid not in batch.baked:
-            _bake(turn, batch, item)
+            if batch.folder:
+                why = ", ".join(judge(item).reasons) or "a source that REAPER decodes in another way"
+                _leave_out(turn, batch, item, f"it has {why}: glue it, then run the action again")
+            else:
+                _bake(turn, batch, item)
             return
     _submit(turn, batch)
 
@@ -326,7 +332,11 @@ def take_bake(turn: Turn, batch: Batch, result: Any) -> None:
     if path and path != item.active.media.path:
         prepare(turn, msgspec.structs.replace(batch, baked=batch.baked | {item.guid: path}))
         return
-    reason = f"REAPER could not render it: {result.get('text') or 'no new file'}"
+    _leave_out(turn, batch, item, f"REAPER could not render it: {result.get('text') or 'no new file'}")
+
+
+def _leave_out(turn: Turn, batch: Batch, item: Item, reason: str) -> None:
+    """Go on without an item."""
     number = batch.items.index(item)
     prepare(
         turn,
@@ -341,6 +351,12 @@ def take_bake(turn: Turn, batch: Batch, result: Any) -> None:
 
 def _submit(turn: Turn, batch: Batch) -> None:
     """Make the jobs; a source that is refused fails its items and stops no other."""
+    if batch.folder:
+        job = read_stem_set(batch.folder).job
+        tickets = [_make_ticket(turn, batch, number, job) for number in range(len(batch.items))]
+        entries_there = tuple(Entry(ticket=ticket, folder=batch.folder) for ticket in tickets)
+        look(turn, msgspec.structs.replace(batch, entries=entries_there, items=(), windows=()), None)
+        return
     handles_s = turn.preferences.handles_s if batch.handles_s is None else batch.handles_s
     wanted = form_requests(
         batch.items,

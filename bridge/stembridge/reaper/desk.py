@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from stembridge.errors import ProtocolError, RequestError, StembridgeError
-from stembridge.reaper import batch, choosing, realign, remixing, remove, setting, toggle
+from stembridge.reaper import batch, choosing, importing, realign, remixing, remove, setting, toggle
 from stembridge.reaper.house import House
 from stembridge.reaper.preferences import Preferences, locate_preferences, read_preferences
 from stembridge.reaper.snapshot import Host
-from stembridge.reaper.turn import Start, Step, Turn, unpack
+from stembridge.reaper.turn import Result, Start, Step, Turn, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ HOLD_S = 2.0
 """How long a word about recording holds; scripts say something several times a second."""
 PLAYING, RECORDING = 1, 4
 
-_THREADS = (batch, choosing, realign, remixing, remove, setting, toggle)
+_THREADS = (batch, choosing, importing, realign, remixing, remove, setting, toggle)
 """The modules that hold the threads: each has a table of what begins one and of what takes it on."""
 
 STARTS: dict[str, Start] = {name: start for module in _THREADS for name, start in module.STARTS.items()}
@@ -33,6 +33,12 @@ STARTS: dict[str, Start] = {name: start for module in _THREADS for name, start i
 
 STEPS: dict[str, Step] = {name: step for module in _THREADS for name, step in module.STEPS.items()}
 """What an order's ``then`` names."""
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    """What a note of every version has."""
+
+    v: int
 
 
 class Note(msgspec.Struct, frozen=True, rename={"carried": "with"}):
@@ -46,7 +52,7 @@ class Note(msgspec.Struct, frozen=True, rename={"carried": "with"}):
     action: str = ""
     then: str = ""
     carried: str = ""
-    result: Any = None
+    result: Result | None = None
     row: str = ""
     rows: tuple[str, ...] = ()
 
@@ -63,6 +69,11 @@ class Desk:
             reply = self._reply(_read_note(note))
         except StembridgeError as error:
             reply = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        except Exception:
+            # The script is told whatever its note led a step into, or it would wait; the trace is in the log.
+            logger.exception("a note could not be answered")
+            failure = {"code": "internal", "message": "the daemon failed on this note"}
+            reply = {"error": failure | {"hint": "stembridge daemon logs"}}
         return msgspec.json.encode({"v": VERSION} | reply)
 
     def _reply(self, note: Note) -> dict[str, Any]:
@@ -75,7 +86,7 @@ class Desk:
                 STARTS[note.action](turn)
             case "resume" if note.then in STEPS:
                 kind, step = STEPS[note.then]
-                step(turn, unpack(note.carried, kind), note.result if note.result is not None else {})
+                step(turn, unpack(note.carried, kind), note.result or {})
             case "cancel":
                 for job_id in note.rows if note.row == "all" else (note.row,):
                     with suppress(RequestError):
@@ -97,14 +108,14 @@ class Desk:
 
 def _read_note(text: bytes) -> Note:
     try:
-        note = msgspec.json.decode(text, type=Note)
+        version = msgspec.json.decode(text, type=_Versioned).v
+        if version != VERSION:
+            raise ProtocolError(
+                f"the script speaks version {version}, this daemon speaks {VERSION}",
+                "stembridge reaper install, then stembridge daemon stop",
+            )
+        return msgspec.json.decode(text, type=Note)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise RequestError(
             f"the script's note is not understood: {error}", "stembridge reaper install"
         ) from None
-    if note.v != VERSION:
-        raise ProtocolError(
-            f"the script speaks version {note.v}, this daemon speaks {VERSION}",
-            "stembridge reaper install, then stembridge daemon stop",
-        )
-    return note

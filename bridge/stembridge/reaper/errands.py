@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from stembridge.errors import StembridgeError
+from stembridge.errors import SourceError, StembridgeError
 from stembridge.settings import Settings, load_settings
 from stembridge.types import ErrorInfo
 
@@ -24,6 +24,14 @@ Report = Callable[[str, float | None], None]
 _SAME_DB = -40.0
 """Two decoders of one lossy stream differ by their rounding and dither; a frame's delay makes far more."""
 _SILENT = 1e-4
+_MAX_STEMS = 32
+"""So many files in one folder are a library, not the stems of a song."""
+_AUDIO_SUFFIXES = frozenset(
+    {
+        ".wav", ".wave", ".w64", ".rf64", ".aif", ".aiff", ".caf", ".flac",
+        ".mp3", ".m4a", ".ogg", ".oga", ".opus",
+    }
+)  # fmt: skip
 
 
 def fetch_model(settings: Settings, report: Report, *, model: str) -> dict[str, Any]:
@@ -107,10 +115,66 @@ def compare_decoding(
     return {"frames": info.frames if is_same else 0}
 
 
+def conform_stems(
+    _settings: Settings,
+    report: Report,
+    *,
+    mixture: str,
+    chosen: str,
+    out: str,
+    job: str,
+    as_is: bool,
+) -> dict[str, Any]:
+    """Make the audio files beside ``chosen`` the stems of ``mixture``, and publish them as a set.
+
+    Files of a set of ours that hold its residual or its mixture are passed over: what they hold is made anew.
+
+    Returns
+    -------
+    dict
+        ``folder``: of the result; ``stems``; ``residual_db``; ``remarks``.
+    """
+    from stembridge import conform, manifest
+
+    source = Path(mixture)
+    files = [path for path in _list_audio(Path(chosen).parent) if not path.samefile(source)]
+    names = tuple(f" - {name}" for name in conform.RESERVED_NAMES)
+    stems = conform.name_stems(source, [path for path in files if not path.stem.endswith(names)])
+    running = conform.conform(source, stems, Path(out), as_is=as_is, job_id=job)
+    while True:
+        try:
+            progress = next(running)
+        except StopIteration as stop:
+            result = stop.value
+            break
+        report(f"stems from elsewhere: {progress.stage}", progress.fraction)
+    document = manifest.read_manifest(Path(result.folder))
+    return {
+        "folder": result.folder,
+        "stems": list(stems),
+        "residual_db": result.residual_db,
+        "remarks": list(document.warnings),
+    }
+
+
+def _list_audio(folder: Path) -> list[Path]:
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _AUDIO_SUFFIXES)
+    except OSError as error:
+        raise SourceError(f"{str(folder)!r} cannot be read: {error.strerror}", "check its rights") from None
+    found = [path for path in paths if path.is_file() and not path.name.startswith(".")]
+    if len(found) > _MAX_STEMS:
+        raise SourceError(
+            f"{str(folder)!r} holds {len(found)} audio files", "put the stems into a folder of their own"
+        )
+    return found
+
+
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "fetch_model": fetch_model,
     "measure_speed": measure_speed,
     "compare": compare_decoding,
+    "conform": conform_stems,
 }
 """Name of an errand -> what does it, with the settings, a way to report, and its arguments."""
 
