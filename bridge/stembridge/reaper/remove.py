@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,7 @@ class _Plan:
 
 def start(turn: Turn) -> None:
     """Begin with what is selected, or with all."""
-    turn.collect("project", "remove.collected", Removal())
+    turn.collect("tagged", "remove.collected", Removal())
 
 
 def take_collected(turn: Turn, removal: Removal, result: Any) -> None:
@@ -76,7 +76,7 @@ def take_collected(turn: Turn, removal: Removal, result: Any) -> None:
     for family in able:
         _plan_family(plan, family, {} if removal.answer == "yes" else touched)
     if plan.operations:
-        plan.operations += remove_tracks(snapshot, plan.removed)
+        plan.operations += remove_tracks(snapshot, plan.removed, _count_items(result))
         now = Removal(removal.answer, tuple(plan.lines), removal.tries + 1)
         turn.apply(LABEL, plan.operations, "remove.applied", now)
 
@@ -114,7 +114,7 @@ def take_answer(turn: Turn, removal: Removal, result: Any) -> None:
     """Go on as the user has said."""
     if result.get("answer") in ("yes", "no"):
         answered = msgspec.structs.replace(removal, answer=result["answer"])
-        turn.collect("project", "remove.collected", answered)
+        turn.collect("tagged", "remove.collected", answered)
 
 
 def _plan_family(plan: _Plan, family: Family, touched: dict[str, list[str]]) -> None:
@@ -137,17 +137,22 @@ def _plan_family(plan: _Plan, family: Family, touched: dict[str, list[str]]) -> 
     plan.lines.append(f"{family.name}: {len(removed)} stems removed{stay}. Their files are still there.")
 
 
-def remove_tracks(snapshot: Snapshot, removed: Sequence[Stem]) -> list[Operation]:
+def _count_items(collected: Any) -> dict[str, int]:
+    """Return how many items lie on each track, whoever made them, where the script says so."""
+    return {track["guid"]: track["items"] for track in collected["tracks"] if "items" in track}
+
+
+def remove_tracks(snapshot: Snapshot, removed: Sequence[Stem], counts: Mapping[str, int]) -> list[Operation]:
     """Return what removes the stem tracks that are empty without those stems; every other keeps its parent.
 
-    What a removed track closes of folders, the one before it closes now.
+    What a removed track closes of folders, the one before it closes now. ``counts`` has the number of items
+    by track; one that is not there stays.
     """
-    before = Counter(item.track for item in snapshot.items)
     gone = Counter(stem.item.track for stem in removed)
     doomed = [
         track
         for track in snapshot.tracks
-        if gone[track.guid] and gone[track.guid] == before[track.guid] and _is_disposable(track)
+        if gone[track.guid] and gone[track.guid] == counts.get(track.guid) and _is_disposable(track)
     ]
     depths: dict[str, int] = {}
     heir = ""
@@ -186,7 +191,7 @@ def take_applied(turn: Turn, removal: Removal, result: Any) -> None:
         for line in removal.lines:
             turn.tell(line)
     elif result.get("reason") in ("changed", "missing") and removal.tries < MAX_TRIES:
-        turn.collect("project", "remove.collected", removal)
+        turn.collect("tagged", "remove.collected", removal)
     else:
         reason = result.get("text") or result.get("reason")
         turn.tell(f"Nothing was removed: {reason}. Run the action again.", is_error=True)

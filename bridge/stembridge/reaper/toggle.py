@@ -59,7 +59,8 @@ def _switch(family: Family, *, to_stems: bool) -> list[Operation]:
     return [
         do.set_item(item.guid, "B_MUTE", float(is_muted))
         for item, is_muted in wanted
-        if bool(item.values["B_MUTE"]) != is_muted
+        # An item's solo overrides its mute, and ends with it.
+        if not item.values["B_MUTE"] == item.values["B_MUTE_ACTUAL"] == is_muted
     ]
 
 
