@@ -344,17 +344,8 @@ function RUN.wrap_section(state, item, lines)
   local is_read, chunk = reaper.GetItemStateChunk(thing, "", false)
   local wrapped = is_read and apply.wrap_source(chunk, lines)
   if not wrapped then fail("the item has no source to make a section of") end
-  -- Takes are made anew from a chunk: what pointed to them is stale.
-  for index = 0, reaper.CountTakes(thing) - 1 do
-    local take = reaper.GetTake(thing, index)
-    if take then
-      state.take[read_guid("take", take)] = nil
-      for number = #state.peaks, 1, -1 do
-        if state.peaks[number].take == take then table.remove(state.peaks, number) end
-      end
-    end
-  end
   if not reaper.SetItemStateChunk(thing, wrapped, false) then fail("REAPER did not take the section") end
+  -- Takes are made anew from a chunk: what pointed to them is stale.
   index_takes(state, thing)
   want_peaks(state, reaper.GetActiveTake(thing))
 end
@@ -395,7 +386,6 @@ end
 
 function RUN.split_item(state, name, item, position)
   name_thing(state, "item", name, reaper.SplitMediaItem(get_thing(state, "item", item), position + 0.0))
-  index_takes(state, state.item[state.names[name]])
 end
 
 function RUN.remove_item(state, item)

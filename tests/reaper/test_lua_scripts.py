@@ -19,7 +19,7 @@ from reaper.lua_stage import RATE, SCRIPTS, Note, Reply, Stage, reply, take_of
 from reaper_fake import api
 from reaper_fake.contract import read_contract
 from reaper_fake.lua_face import LuaScript
-from reaper_fake.model import section_of
+from reaper_fake.model import Source, section_of
 from reaper_fake.reaper import FakeReaper
 from stembridge.reaper.actions import ACTIONS, file_stem
 from stembridge.reaper.operations import ARGUMENTS, COMMANDS, TAG
@@ -317,6 +317,7 @@ def test_empty_items_and_missing_media_are_said(stage: Stage) -> None:
 
 def test_names_and_paths_that_are_no_text_do_not_end_a_collect(stage: Stage) -> None:
     path = stage.add_media("/media/gr\udcf6\udcdfer.wav")
+    stage.add_media("/media/gr??er.wav")
     track = stage.reaper.add_track("Spur \udcff")
     good = stage.add_item(track, stage.add_media("/media/good.wav"), D_POSITION=20.0)
     stage.reaper.select(stage.add_item(track, path, name="caf\udce9"), good)
@@ -495,6 +496,27 @@ def test_undo_brings_the_project_back(stage: Stage, song: dict[str, Any]) -> Non
     assert results[1:] == [{"done": False}, {"done": True}, {"done": False}]
     after = stage.reaper.state()["projects"]
     assert [project | {"redo": []} for project in after] == before
+
+
+def test_peaks_are_built_a_little_in_every_tick(
+    stage: Stage, song: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    build = api.PCM_Source_BuildPeaks
+
+    def spy_build(host: FakeReaper, source: Source, mode: int) -> int:
+        modes.append(mode)
+        return build(host, source, mode)
+
+    monkeypatch.setattr(api, "PCM_Source_BuildPeaks", spy_build)
+    stem = stage.add_media("/media/stem.wav")
+    result = stage.apply(
+        ["add_item", "$item", song["mix"].guid],
+        ["add_take", "$take", "$item"],
+        ["set_file", "$take", stem],
+    )
+    assert result["ok"]
+    assert modes == [0, 1, 1, 2]
 
 
 def test_peaks_of_what_the_user_took_back_are_let_go(stage: Stage, song: dict[str, Any]) -> None:
@@ -906,8 +928,13 @@ def test_a_courier_that_was_killed_is_replaced_and_nothing_happens_twice(stage: 
     assert not stage.reaper.window.is_open
     stage.reaper.clock_s += 10.0
     stage.tick()
+    stage.courier.kill()
+    stage.tick(5)
     assert stage.courier.starts == 2
     assert any("no answer from" in text for text in stage.reaper.window.shown_texts)
+    stage.reaper.clock_s += 10.0
+    stage.tick()
+    assert stage.courier.starts == 3
     stage.tick_until(lambda: len(stage.courier.notes) == 2)
     stage.tick(5)
     assert len(stage.reaper.current.tracks) == 2
