@@ -19,6 +19,8 @@ MAGIC = b"SB1"
 MAX_HEADER_BYTES = 64 * 1024
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 MAX_FRAMES = 16
+MAX_BODY_BYTES = (MAX_FRAMES - 2) * (MAX_FRAME_BYTES - 1)
+"""What a message may carry in its binary frames."""
 ID_PATTERN = r"^[0-9A-Za-z_-]{1,64}$"
 
 
@@ -187,11 +189,9 @@ def encode(message: Call | Reply) -> list[bytes]:
             message = msgspec.structs.replace(message, note=b"")
         case Orders(reply=body):
             message = msgspec.structs.replace(message, reply=b"")
+    if len(body) > MAX_BODY_BYTES:
+        raise RequestError(f"a message of {len(body)} bytes", f"at most {MAX_BODY_BYTES} are taken")
     parts = [body[start : start + MAX_FRAME_BYTES - 1] for start in range(0, len(body), MAX_FRAME_BYTES - 1)]
-    if len(parts) > MAX_FRAMES - 2:
-        raise RequestError(
-            f"a message of {len(body)} bytes", f"at most {(MAX_FRAMES - 2) * MAX_FRAME_BYTES} are taken"
-        )
     try:
         return [MAGIC, _encoder.encode(message), *parts]
     except UnicodeEncodeError as error:

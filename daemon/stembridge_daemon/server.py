@@ -168,7 +168,12 @@ class Server:
 
     def _send(self, client: bytes, message: Reply) -> None:
         try:
-            self._listener.socket.send_multipart([client, *protocol.encode(message)], zmq.NOBLOCK)
+            frames = protocol.encode(message)
+        except StembridgeError as error:
+            refusal = protocol.Error(code=error.code, message=error.message, hint=error.hint)
+            frames = protocol.encode(protocol.with_number(refusal, message.call))
+        try:
+            self._listener.socket.send_multipart([client, *frames], zmq.NOBLOCK)
         except zmq.Again:
             logger.debug("a slow client missed a message")
         except zmq.ZMQError as error:

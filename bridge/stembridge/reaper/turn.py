@@ -6,7 +6,7 @@ import base64
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 
@@ -18,6 +18,28 @@ from stembridge.reaper.snapshot import Host
 
 _Carried = TypeVar("_Carried")
 _MAX_CARRIED_BYTES = 64 * 1024 * 1024
+
+
+class Result(TypedDict, total=False):
+    """What can have come of an order, in the table of docs/reaper-conversation.md; a snapshot's own parts are
+    `stembridge.reaper.snapshot.read_snapshot`'s to check.
+    """
+
+    ok: bool
+    reason: str
+    at: float
+    text: str
+    ms: float
+    made: dict[str, str]
+    read: dict[str, str]
+    answer: str
+    values: list[str]
+    samples: list[int]
+    done: bool
+    project: Any
+    host: Any
+    tracks: Any
+    items: Any
 
 
 def pack(carried: msgspec.Struct | None) -> str:
@@ -37,7 +59,7 @@ def unpack(text: str, kind: type[_Carried]) -> _Carried:
         inflater = zlib.decompressobj()
         content = inflater.decompress(base64.b85decode(text), _MAX_CARRIED_BYTES)
         return msgspec.msgpack.decode(content, type=kind)
-    except (ValueError, zlib.error, msgspec.MsgspecError):
+    except (ValueError, zlib.error, msgspec.MsgspecError, RecursionError):
         raise RequestError(
             "the script sent back what this daemon has not packed", "run the action again"
         ) from None
