@@ -1143,13 +1143,15 @@ def test_a_daemon_killed_before_it_gave_orders_is_asked_again(tmp_path: Path, de
 def test_a_reply_that_comes_twice_is_carried_out_once(tmp_path: Path, desks: list[Desk]) -> None:
     reaper = open_reaper(tmp_path)
     track, _ = make_song(reaper)
-    desk = Desk(tmp_path, place_one_stem(track))
+    place = apply(op.insert_track("$t", track.guid, 0), undo="Stembridge: split")
+    desk = Desk(tmp_path, orders({"do": "wait", "seconds": 0.2}, place))
     desk.copies = 3
     desks.append(desk)
     desk.open()
     talk(reaper, tmp_path, desk)
     reaper.run_until_idle(between_ticks=desk.serve)
-    assert [note["say"] for note in desk.notes] == ["act", "resume"]
+    assert [note["say"] for note in desk.notes] == ["act", "resume", "resume"]
+    assert reaper.console == []
     assert [label for label, _ in reaper.current.undo] == ["Stembridge: split"]
 
 
