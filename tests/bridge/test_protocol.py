@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,7 @@ JOB = Job(
         protocol.Cancel(call="1", id="a"),
         protocol.Status(call="1"),
         protocol.Stop(call="1", grace_s=0.0),
+        protocol.Reaper(call="1", note=b'{"v": 1}'),
     ],
 )
 def test_every_call_survives_the_wire(call: protocol.Call) -> None:
@@ -46,6 +48,7 @@ def test_every_call_survives_the_wire(call: protocol.Call) -> None:
         protocol.Stopping(),
         protocol.Event(job=JOB),
         protocol.Error(code="busy", message="m", hint="h"),
+        protocol.Orders(reply=b'{"v": 1}', makes_jobs=True),
     ],
 )
 def test_every_reply_survives_the_wire(reply: protocol.Reply) -> None:
@@ -92,6 +95,36 @@ def test_any_bytes_are_a_message_or_a_protocol_error(frames: list[bytes]) -> Non
         protocol.decode_call(frames)
     except (ProtocolError, RequestError) as error:
         assert "\n" not in error.message
+
+
+FRAME = protocol.MAX_FRAME_BYTES - 1
+
+
+@pytest.mark.parametrize(
+    ("size", "frames"), [(0, 0), (1, 1), (FRAME, 1), (FRAME + 1, 2), (3 * FRAME + 7, 4), (14 * FRAME, 14)]
+)
+def test_a_note_and_a_reply_go_in_as_many_frames_as_they_need(size: int, frames: int) -> None:
+    body = (bytes(range(251)) * (size // 251 + 1))[:size]
+    call = protocol.encode(protocol.Reaper(call="1", note=body))
+    reply = protocol.encode(protocol.Orders(call="1", reply=body))
+    assert [len(call), len(reply)] == [2 + frames, 2 + frames]
+    assert all(len(frame) < protocol.MAX_FRAME_BYTES for frame in (*call, *reply))
+    assert protocol.decode_call(call) == protocol.Reaper(call="1", note=body)
+    assert protocol.decode_reply(reply) == protocol.Orders(call="1", reply=body)
+
+
+@pytest.mark.parametrize("kind", [protocol.Reaper, protocol.Orders])
+def test_what_is_too_long_for_a_message_is_refused_with_its_size_and_the_limit(kind: Any) -> None:
+    body = bytes(14 * FRAME + 1)
+    with pytest.raises(RequestError, match=str(len(body))) as caught:
+        protocol.encode(kind(note=body) if kind is protocol.Reaper else kind(reply=body))
+    assert str(14 * FRAME) in caught.value.hint
+
+
+def test_a_note_in_more_frames_than_are_taken_is_refused() -> None:
+    header = protocol.encode(protocol.Reaper(call="1"))
+    with pytest.raises(RequestError, match="17 frames"):
+        protocol.decode_call([*header, *[b"x"] * 15])
 
 
 def test_a_path_that_is_no_text_is_refused_by_name() -> None:

@@ -17,9 +17,12 @@ import zmq
 from daemon_harness import wait_until
 from stembridge import protocol
 from stembridge.errors import JobNotFound, Leaving, StorageFailed
+from stembridge.reaper.desk import Desk
 from stembridge.settings import load_settings
+from stembridge.transport import Listener, connect
 from stembridge.types import Job, JobState, SplitRequest
 from stembridge_daemon.jobstore import JobStore
+from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
 from stembridge_daemon.supervisor import Supervisor
 
@@ -149,3 +152,105 @@ def test_a_daemon_that_leaves_takes_no_more_jobs(bench: Bench) -> None:
         bench.split("late")
     assert isinstance(bench.split("job"), protocol.Accepted)
     assert bench.service.is_over
+
+
+class Clerk(Desk):
+    """A desk that takes ids of jobs to make for notes, and answers at the length that a note asks for."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def answer(self, note: bytes) -> bytes:
+        if note.startswith(b"long "):
+            return bytes(int(note.split()[1]))
+        if note == b"break":
+            raise ZeroDivisionError
+        for job_id in note.decode().split():
+            self._bench.split(job_id)
+        return b"orders for " + note
+
+
+class Counter:
+    """A server over a bench's service, and one client before it; nothing happens but in `ask`."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.listener = Listener(bench.context, bench.settings, "test")
+        self.server = Server(self.listener, bench.service, bench.supervisor, Events(), Clerk(bench))
+        self.socket = connect(bench.context, self.listener.connection)
+
+    def ask(self, *calls: protocol.Call) -> list[protocol.Reply]:
+        """Send calls in one go and return the replies."""
+        for number, call in enumerate(calls):
+            self.socket.send_multipart(protocol.encode(protocol.with_number(call, str(number))))
+        replies: list[protocol.Reply] = []
+
+        def is_answered() -> bool:
+            self.server.round()
+            while self.socket.poll(0):
+                replies.append(protocol.decode_reply(self.socket.recv_multipart()))
+            return len(replies) == len(calls)
+
+        assert self.listener.socket.poll(10_000)
+        wait_until(is_answered, "the replies")
+        return sorted(replies, key=lambda reply: int(reply.call))
+
+    def close(self) -> None:
+        self.socket.close(0)
+        self.listener.close()
+
+
+@pytest.fixture
+def counter(bench: Bench) -> Iterator[Counter]:
+    counter = Counter(bench)
+    yield counter
+    counter.close()
+
+
+def test_a_note_that_makes_jobs_is_answered_once_they_are_written(bench: Bench, counter: Counter) -> None:
+    (reply,) = counter.ask(protocol.Reaper(note=b"first second"))
+    assert isinstance(reply, protocol.Orders)
+    assert (reply.reply, reply.makes_jobs) == (b"orders for first second", True)
+    assert [record.id for record in bench.store.newest(9)] == ["second", "first"]
+
+
+def test_a_note_whose_jobs_cannot_be_written_is_refused_and_leaves_none(
+    bench: Bench, counter: Counter
+) -> None:
+    bench.store.is_full = True
+    (refusal,) = counter.ask(protocol.Reaper(note=b"first second"))
+    assert isinstance(refusal, protocol.Error)
+    assert refusal.code == "storage" and "disk is full" in refusal.message
+    for job_id in ("first", "second"):
+        with pytest.raises(JobNotFound):
+            bench.state(job_id)
+    bench.store.is_full = False
+    assert isinstance(counter.ask(protocol.Reaper(note=b"first second"))[0], protocol.Orders)
+    assert bench.state("first") is bench.state("second") is JobState.QUEUED
+
+
+def test_a_note_that_makes_no_job_is_answered_whatever_becomes_of_the_table(
+    bench: Bench, counter: Counter
+) -> None:
+    counter.ask(protocol.Reaper(note=b"old"))
+    bench.store.is_full = True
+    split = protocol.Split(id="new", request=bench.request)
+    refused, answered, again = counter.ask(split, protocol.Reaper(note=b""), protocol.Reaper(note=b"old"))
+    assert isinstance(refused, protocol.Error) and refused.code == "storage"
+    assert [getattr(reply, "reply", None) for reply in (answered, again)] == [
+        b"orders for ",
+        b"orders for old",
+    ]
+
+
+def test_a_reply_that_is_too_long_is_an_error_and_holds_nobody_else_up(counter: Counter) -> None:
+    note = f"long {protocol.MAX_BODY_BYTES + 1}".encode()
+    before, refusal, after = counter.ask(protocol.Ping(), protocol.Reaper(note=note), protocol.Ping())
+    assert isinstance(refusal, protocol.Error)
+    assert str(protocol.MAX_BODY_BYTES + 1) in refusal.message
+    assert isinstance(before, protocol.Pong) and isinstance(after, protocol.Pong)
+
+
+def test_a_desk_that_fails_on_a_note_fails_that_note_alone(counter: Counter) -> None:
+    failed, after = counter.ask(protocol.Reaper(note=b"break"), protocol.Ping())
+    assert isinstance(failed, protocol.Error) and failed.code == "internal"
+    assert isinstance(after, protocol.Pong)
