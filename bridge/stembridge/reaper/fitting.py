@@ -18,7 +18,9 @@ FADES = (
 TAKE_SPEED = ("D_PLAYRATE", "B_PPITCH", "D_PITCH", "I_PITCHMODE", "I_STRETCHFLAGS", "F_STRETCHFADESIZE")
 TAKE_SOUND = ("I_CHANMODE", "D_VOL", "D_PAN", "D_PANLAW")
 
-_RENDERED = {"D_PLAYRATE": 1.0, "D_PITCH": 0.0, "I_CHANMODE": 0.0, "D_VOL": 1.0, "D_PAN": 0.0}
+_RENDERED = {
+    "D_PLAYRATE": 1.0, "D_PITCH": 0.0, "I_CHANMODE": 0.0, "D_VOL": 1.0, "D_PAN": 0.0, "D_PANLAW": 1.0,
+}  # fmt: skip
 """What REAPER has put into a rendering, a stem of it must not do again."""
 
 
@@ -55,10 +57,17 @@ def lost_offset(original: Item, fit: Fit) -> float:
     return fit.behind_s if form.mode == REVERSED_WHOLE else 0.0
 
 
+def fit_position(original: Item, fit: Fit, at: float) -> float:
+    """Return where a stem's source has what the original's has at ``at`` seconds."""
+    if fit.rendered_from is not None:
+        return (at - fit.rendered_from) / original.active.values["D_PLAYRATE"]
+    return at - lost_offset(original, fit)
+
+
 def fit_take(original: Item, fit: Fit) -> dict[str, float]:
     """Return the values of the stem's take, by REAPER's names, in the order in which they are set."""
     values = original.active.values
-    offset = values["D_STARTOFFS"] - lost_offset(original, fit)
+    offset = fit_position(original, fit, values["D_STARTOFFS"])
     if fit.rendered_from is not None:
         return {**_RENDERED, "D_STARTOFFS": offset}
     return {**{name: values[name] for name in (*TAKE_SPEED, *TAKE_SOUND)}, "D_STARTOFFS": offset}
@@ -67,9 +76,12 @@ def fit_take(original: Item, fit: Fit) -> dict[str, float]:
 def fit_item(original: Item, fit: Fit) -> dict[str, float]:
     """Return the values of the stem's item, by REAPER's names, in the order in which they are set.
 
-    A file that is only a part of the source does not loop: it would go round at another place.
+    A file that is only a part of the source does not loop: it would go round at another place. A rendering
+    has been stretched to the tempo already.
     """
     values = original.values
+    if fit.rendered_from is not None:
+        values = values | {"C_AUTOSTRETCH": 0.0}
     can_loop = fit.rendered_from is None and (fit.is_whole or is_section(original))
     return {
         **{name: values[name] for name in (*TIMEBASE, *PLACE, *FADES, "D_VOL")},

@@ -18,22 +18,27 @@ from stembridge.reaper.fitting import (
     TIMEBASE,
     Fit,
     fit_item,
+    fit_position,
     fit_section,
     fit_take,
     lost_offset,
 )  # fmt: skip
 from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import TAG, Operation
-from stembridge.reaper.playing import Way, find_needed, judge
+from stembridge.reaper.playing import Way, find_needed, find_played, judge, trim
 from stembridge.reaper.snapshot import Item, Snapshot, Track
 from stembridge.reaper.stem_set import StemSet
 from stembridge.reaper.stem_tracks import plan_stem_tracks
-from stembridge.reaper.tags import OriginalTag, StemTag, write_tag
+from stembridge.reaper.tags import OriginalTag, StemTag, read_tag, write_tag
 
-ITEM_VALUES_USED = (*TIMEBASE, *PLACE, *FADES, "D_VOL", "B_MUTE", "B_LOOPSRC", "I_GROUPID", "I_CURTAKE")
+ITEM_VALUES_USED = (
+    *TIMEBASE, *PLACE, *FADES,
+    "D_VOL", "B_MUTE", "B_LOOPSRC", "B_ALLTAKESPLAY", "C_LOCK", "C_LANEPLAYS", "I_GROUPID", "I_CURTAKE",
+)  # fmt: skip
 TAKE_VALUES_USED = (*TAKE_SOUND, *TAKE_SPEED, "D_STARTOFFS")
 
 FIXED_LANES = 2
+HIDDEN_LANE = -1
 _SAME_S = 1e-6
 """Two parts of one item play its source at the same time of the project to within this."""
 
@@ -69,7 +74,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """The item plays more of its source now than was separated: from ``first_s`` to ``last_s``."""
+    """The item and its parts play ``first_s`` to ``last_s`` now, and not all of that was separated."""
 
     first_s: float
     last_s: float
@@ -93,21 +98,25 @@ def place(
     snapshot : the project now, with the item and everything that plays the same file
     is_orphan : the item is gone, and its stems go where it was
     """
-    parts = [ticket.item] if is_orphan else find_parts(ticket, snapshot)
+    parts = [_find_inside(ticket, ticket.item) or ticket.item] if is_orphan else find_parts(ticket, snapshot)
     if not parts:
         return Unplaceable("the item is gone", is_gone=True)
     parent = snapshot.find_track(parts[0].track)
     if parent is None:
         return Unplaceable("the item's track is gone", is_gone=True)
-    for part in parts:
+    heard = [part for part in parts if _find_inside(ticket, part) is not None]
+    for part in heard or parts[:1]:
         unfit = _find_change(ticket, part)
         if unfit:
             return Unplaceable(unfit)
-        lacking = _find_lack(ticket, part, stems)
-        if lacking is not None and ticket.baked:
-            return Unplaceable("it is longer now than what was rendered of it: run the action again")
-        if lacking is not None:
-            return lacking
+    if not heard:
+        return Unplaceable("nothing is heard now of what was to be split")
+    parts = heard
+    lacking = _find_lack(ticket, parts, stems)
+    if lacking is not None and ticket.baked:
+        return Unplaceable("it is longer now than what was rendered of it: run the action again")
+    if lacking is not None:
+        return lacking
     label = f"Stembridge: split {ticket.item.name}"
     if ticket.as_takes:
         return _place_as_takes(ticket, stems, parts, looks, label)
@@ -127,25 +136,36 @@ def place(
 def find_parts(ticket: Ticket, snapshot: Snapshot) -> list[Item]:
     """Return the ticket's item as it is now and, where it was cut, its other parts, in order of time.
 
-    A part lies on the same track, inside the stretch the item had, and plays the same file at the same time.
+    A part lies on the same track, where the item was, and plays the same file at the same time, or does so
+    seen from where the item has been moved. What lies over a part is a copy and no part.
     """
     before = ticket.item
     found = [item for item in snapshot.items if item.guid == before.guid and item.take is not None]
     track = found[0].track if found else before.track
+    moves = {0.0, *(_origin(item) - _origin(before) for item in found if item.active.source is not None)}
     for item in snapshot.items:
-        if item.guid != before.guid and item.track == track and _is_part(item, before):
+        if item.guid == before.guid or item.track != track:
+            continue
+        if any(_is_part(item, before, moved) for moved in moves) and not any(
+            _covers(other, item) for other in found
+        ):
             found.append(item)
     return sorted(found, key=lambda item: item.position)
 
 
-def _is_part(item: Item, before: Item) -> bool:
+def _covers(other: Item, item: Item) -> bool:
+    """Tell whether the middle of ``item`` lies inside of ``other``."""
+    return other.position < (item.position + item.end) / 2 < other.end
+
+
+def _is_part(item: Item, before: Item, moved: float) -> bool:
     if item.take is None or before.take is None or item.tag != before.tag:
         return False
     ours, theirs = before.take.source, item.take.source
     if ours is None or theirs is None or (ours.path, ours.section) != (theirs.path, theirs.section):
         return False
-    inside = before.position - _SAME_S <= item.position and item.end <= before.end + _SAME_S
-    return inside and abs(_origin(item) - _origin(before)) < _SAME_S
+    middle = (item.position + item.end) / 2 - moved
+    return before.position < middle < before.end and abs(_origin(item) - _origin(before) - moved) < _SAME_S
 
 
 def _origin(item: Item) -> float:
@@ -158,6 +178,9 @@ def _find_change(ticket: Ticket, part: Item) -> str:
     then, now = ticket.item.active, part.active
     if now.source is None or then.media.path != now.media.path:
         return "its active take plays another file now: run the action again"
+    is_new = part.tag != ticket.item.tag and isinstance(read_tag(part.tag), OriginalTag)
+    if is_new and part.values["B_MUTE"]:
+        return "other stems of it were placed meanwhile: remove them first"
     if ticket.baked:
         changed = [name for name in (*TAKE_SOUND, *TAKE_SPEED) if then.values[name] != now.values[name]]
         effects = (then.fx, then.envelopes, then.stretch_markers) != (
@@ -176,25 +199,21 @@ def _find_change(ticket: Ticket, part: Item) -> str:
     return ""
 
 
-def _find_lack(ticket: Ticket, part: Item, stems: StemSet) -> Lacking | None:
+def _find_lack(ticket: Ticket, parts: Sequence[Item], stems: StemSet) -> Lacking | None:
+    """Return what all parts together need, where that is more than there is."""
+    insides = [inside for part in parts if (inside := _find_inside(ticket, part)) is not None]
     if ticket.baked:
-        needed: tuple[float, float] | None = _baked_span(ticket, part)
+        fit = _fit(ticket, stems)
+        starts = [fit_position(inside, fit, inside.active.values["D_STARTOFFS"]) for inside in insides]
+        first_s = min(starts)
+        last_s = max(start + inside.length for start, inside in zip(starts, insides, strict=True))
+        # A rendering is a whole number of frames, and may end before the item by a part of one.
+        is_covered = first_s >= -_SAME_S and last_s <= (stems.frames + 1) / stems.rate
     else:
-        needed = find_needed(part)
-    if needed is None or stems.covers(*needed):
-        return None
-    return Lacking(*needed)
-
-
-def _baked_span(ticket: Ticket, part: Item) -> tuple[float, float]:
-    start = _baked_offset(ticket, part)
-    return start, start + part.length
-
-
-def _baked_offset(ticket: Ticket, part: Item) -> float:
-    """Return where in REAPER's rendering of the item ``part`` begins, in seconds."""
-    moved = part.active.values["D_STARTOFFS"] - ticket.item.active.values["D_STARTOFFS"]
-    return moved / part.active.values["D_PLAYRATE"]
+        spans = [span for inside in insides if (span := find_needed(inside)) is not None]
+        first_s, last_s = min(span[0] for span in spans), max(span[1] for span in spans)
+        is_covered = stems.covers(first_s, last_s)
+    return None if is_covered else Lacking(first_s, last_s)
 
 
 def _expect(part: Item) -> list[Operation]:
@@ -212,9 +231,9 @@ def _place_part(
     middle = _find_middle(ticket, part, number)
     if middle is not None:
         yield from middle.operations
-    is_muted = bool(part.values["B_MUTE"]) or (
-        parent.values["I_FREEMODE"] == FIXED_LANES and part.values["C_LANEPLAYS"] == 0
-    )
+    lane = part.values["C_LANEPLAYS"]
+    is_muted = bool(part.values["B_MUTE"]) or lane == HIDDEN_LANE
+    is_muted |= parent.values["I_FREEMODE"] == FIXED_LANES and lane == 0
     for file in stems.files:
         item, take = f"$item {number} {file.stem}", f"$take {number} {file.stem}"
         yield do.add_item(item, track_of[file.stem])
@@ -223,13 +242,14 @@ def _place_part(
         lines = fit_section(part, fit)
         if lines:
             yield do.wrap_section(item, lines)
-        yield from _set_values(part, fit, item, middle.name if middle else None)
+        yield from _set_take(part, fit, take, middle)
+        yield from _set_item(part, fit, item, middle)
         yield do.set_item(item, "B_MUTE", float(is_muted or _keeps_playing(ticket, part)))
         yield do.set_take_text(item, "P_NAME", f"{part.name} - {file.stem}")
         if part.notes:
             yield do.set_item_text(item, "P_NOTES", part.notes)
         for at, name, color in part.active.markers:
-            yield do.mark_take(item, at - lost_offset(part, fit), name, color)
+            yield do.mark_take(item, fit_position(part, fit, at), name, color)
         yield do.set_item_text(item, TAG, write_tag(_stem_tag(ticket, stems, part, file.stem)))
 
 
@@ -250,48 +270,66 @@ def _keeps_playing(ticket: Ticket, part: Item) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Middle:
-    """The part of an item inside the window: what cuts it out, and its name then."""
+    """The part of an item inside the window: what cuts it out, its name then, and what it will be."""
 
     name: str
     operations: tuple[Operation, ...]
+    item: Item
 
 
 def _find_middle(ticket: Ticket, part: Item, number: str) -> _Middle | None:
     """Return the part of the item that the window covers, where that is not all of it."""
-    cut = _find_cut(ticket, part)
-    if cut is None:
+    inside = _find_inside(ticket, part)
+    if inside is None or inside is part:
         return None
     name, operations = part.guid, []
-    if cut[0] > part.position:
+    if inside.position > part.position:
         name = f"$middle {number}"
-        operations.append(do.split_item(name, part.guid, cut[0]))
-    if cut[1] < part.end:
-        operations.append(do.split_item(f"$right {number}", name, cut[1]))
-    return _Middle(name, tuple(operations))
+        operations.append(do.split_item(name, part.guid, inside.position))
+    if inside.end < part.end - _SAME_S:
+        operations.append(do.split_item(f"$right {number}", name, inside.end))
+    return _Middle(name, tuple(operations), inside)
 
 
-def _find_cut(ticket: Ticket, part: Item) -> tuple[float, float] | None:
-    """Return the stretch of the project in which the window covers ``part``, where that is not all of it."""
-    if ticket.window is None:
-        return None
-    moved = _origin(part) - _origin(ticket.item)
-    start, end = max(ticket.window[0] + moved, part.position), min(ticket.window[1] + moved, part.end)
-    return None if (start <= part.position and end >= part.end) or start >= end else (start, end)
+def _find_inside(ticket: Ticket, part: Item) -> Item | None:
+    """Return ``part`` as it is where the window has cut it, or None where nothing is heard of it there."""
+    inside = part
+    if ticket.window is not None and part.active.source is not None:
+        moved = _origin(part) - _origin(ticket.item)
+        start, end = max(ticket.window[0] + moved, part.position), min(ticket.window[1] + moved, part.end)
+        start = part.position if start - part.position < _SAME_S else start
+        end = part.end if part.end - end < _SAME_S else end
+        if start >= end:
+            return None
+        if start > part.position or end < part.end:
+            inside = trim(part, start, end)
+    return inside if find_played(inside) else None
 
 
-def _set_values(part: Item, fit: Fit, item: str, middle: str | None) -> Iterator[Operation]:
-    """Yield what gives a stem's item its values; place and fades are those of ``middle``, if there is one."""
-    for name, value in fit_take(part, fit).items():
-        if name == "D_STARTOFFS" and middle is not None:
-            yield do.copy_take(middle, item, name, -lost_offset(part, fit))
+def _set_take(part: Item, fit: Fit, take: str, middle: _Middle | None) -> Iterator[Operation]:
+    """Yield what gives a stem's take its values; where it begins is read off ``middle``, if there is one."""
+    inside = middle.item if middle else part
+    for name, value in fit_take(inside, fit).items():
+        if name == "D_STARTOFFS" and middle is not None and _only_shifts(part, fit):
+            yield do.copy_take(middle.name, take, name, -lost_offset(part, fit))
         else:
-            yield do.set_take(item, name, value)
-    for name, value in fit_item(part, fit).items():
+            yield do.set_take(take, name, value)
+
+
+def _set_item(part: Item, fit: Fit, item: str, middle: _Middle | None) -> Iterator[Operation]:
+    """Yield what gives a stem's item its values; place and fades are those of ``middle``, if there is one."""
+    inside = middle.item if middle else part
+    for name, value in fit_item(inside, fit).items():
         # REAPER may let the parts of a cut item overlap and fade: whatever it did holds for the stems too.
-        if middle is not None and name in (*PLACE, *FADES):
-            yield do.copy_item(middle, item, name)
+        if middle is not None and name in (*PLACE, *FADES) and _only_shifts(part, fit):
+            yield do.copy_item(middle.name, item, name)
         else:
             yield do.set_item(item, name, value)
+
+
+def _only_shifts(part: Item, fit: Fit) -> bool:
+    """Tell whether a stem's start offset is the original's but for a constant: not after stretching."""
+    return fit.rendered_from is None or part.active.values["D_PLAYRATE"] == 1
 
 
 def _fit(ticket: Ticket, stems: StemSet) -> Fit:
@@ -333,13 +371,16 @@ def _place_as_takes(
         if fit_section(part, fit):
             return Unplaceable("a section or a reversed source cannot become takes: choose tracks")
         expectations += _expect(part)
+        middle = _find_middle(ticket, part, f"{number}")
+        operations += middle.operations if middle else ()
+        item = middle.name if middle else part.guid
         for file in stems.files:
             if file.stem == RESIDUAL:
                 continue
             take = f"$take {number} {file.stem}"
-            operations += [do.add_take(take, part.guid), do.set_file(take, file.path)]
-            operations += [do.set_take(take, name, value) for name, value in fit_take(part, fit).items()]
+            operations += [do.add_take(take, item), do.set_item(item, "I_CURTAKE", part.active.index)]
+            operations.append(do.set_file(take, file.path))
+            operations += _set_take(part, fit, take, middle)
             operations.append(do.set_take_text(take, "P_NAME", f"{part.name} - {file.stem}"))
             operations.append(do.color_take(take, looks.of(file.stem).color))
-        operations.append(do.activate(part.active.guid))
     return Placed(label, (*expectations, *operations))

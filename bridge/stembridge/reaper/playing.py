@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 from stembridge.reaper.item_chunk import REVERSED_WHOLE, SectionForm, find_section_form
 from stembridge.reaper.snapshot import Item, Source, Take
 
@@ -139,7 +141,8 @@ def find_played(item: Item) -> Played | None:
         first, last = (offset + length - last, offset + length - first) if is_backwards else (
             offset + first, offset + last,
         )  # fmt: skip
-    return Played(max(first, 0.0), min(last, source.file_length), wraps)
+    first, last = max(first, 0.0), min(last, source.file_length)
+    return Played(first, last, wraps) if first < last else None
 
 
 def find_needed(item: Item) -> tuple[float, float] | None:
@@ -156,3 +159,19 @@ def find_needed(item: Item) -> tuple[float, float] | None:
         offset, length, _ = media.section
         return max(offset, 0.0), min(offset + length, media.file_length)
     return played.first_s, played.last_s
+
+
+def trim(item: Item, start: float, end: float) -> Item:
+    """Return ``item`` as it would be if it were cut to that part of the project: new edges have no fade."""
+    take = item.active
+    offset = take.values["D_STARTOFFS"] + (start - item.position) * take.values["D_PLAYRATE"]
+    values = item.values | {"D_POSITION": start, "D_LENGTH": end - start}
+    if start > item.position:
+        values |= {"D_FADEINLEN": 0.0, "D_FADEINLEN_AUTO": -1.0, "D_SNAPOFFSET": 0.0}
+    if end < item.end:
+        values |= {"D_FADEOUTLEN": 0.0, "D_FADEOUTLEN_AUTO": -1.0}
+    return msgspec.structs.replace(
+        item,
+        values=values,
+        take=msgspec.structs.replace(take, values=take.values | {"D_STARTOFFS": offset}),
+    )

@@ -20,6 +20,10 @@ JOINED_S = 8.0
 """Spans that lie closer than a segment of the model share a region: the gap costs nothing."""
 
 
+REACH_S = 0.05
+"""What REAPER's resampler may look at beyond what is played: 768 points at 22050 Hz, and some to spare."""
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """A file as REAPER reads it: frames per channel and their rate in Hz."""
@@ -55,6 +59,7 @@ def plan_regions(
 
 
 def _cover(first_s: float, last_s: float, extent: Extent, handles_s: float) -> Region:
+    handles_s = max(handles_s, REACH_S)
     before_s = max(0, floor(first_s - handles_s))
     behind_s = max(0, floor(extent.seconds - last_s - handles_s))
     start = before_s * extent.rate

@@ -13,7 +13,7 @@ from stembridge import catalog
 from stembridge.estimate import pass_seconds
 from stembridge.quality import QUALITIES
 from stembridge.reaper.house import House
-from stembridge.reaper.playing import find_needed
+from stembridge.reaper.playing import find_needed, trim
 from stembridge.reaper.preferences import Preferences
 from stembridge.reaper.regions import Extent, plan_regions
 from stembridge.reaper.snapshot import Item
@@ -105,23 +105,13 @@ def form_requests(
 
 
 def _span(item: Item, window: tuple[float, float] | None) -> tuple[float, float]:
+    inside = item
     if window is not None:
-        start, end = max(window[0], item.position), min(window[1], item.end)
-        item = trim(item, start, end)
-    needed = find_needed(item)
+        inside = trim(item, max(window[0], item.position), min(window[1], item.end))
+    # Where the window holds silence alone, what the rest of the item plays will do.
+    needed = find_needed(inside) or find_needed(item)
     assert needed is not None
     return needed
-
-
-def trim(item: Item, start: float, end: float) -> Item:
-    """Return ``item`` as it would be if it were trimmed to that part of the project."""
-    take = item.active
-    offset = take.values["D_STARTOFFS"] + (start - item.position) * take.values["D_PLAYRATE"]
-    return msgspec.structs.replace(
-        item,
-        values=item.values | {"D_POSITION": start, "D_LENGTH": end - start},
-        take=msgspec.structs.replace(take, values=take.values | {"D_STARTOFFS": offset}),
-    )
 
 
 def audio_seconds(wanted: Wanted, items: Sequence[Item]) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stembridge import manifest
+from stembridge.reaper.regions import REACH_S
 from stembridge.types import Region
 
 
@@ -54,10 +55,10 @@ class StemSet:
         return self.region.frames == self.frames
 
     def covers(self, first_s: float, last_s: float) -> bool:
-        """Tell whether the files hold the source from ``first_s`` to ``last_s``."""
-        slack = 1e-9
-        starts = first_s >= self.before_s - slack or self.region.start == 0
-        return starts and (last_s <= self.frames / self.rate - self.behind_s + slack or self.behind_s == 0)
+        """Tell whether the files hold what it takes to play the source from ``first_s`` to ``last_s``."""
+        reach = REACH_S - 1e-9
+        starts = self.region.start == 0 or first_s - reach >= self.before_s
+        return starts and (self.behind_s == 0 or last_s + reach <= self.frames / self.rate - self.behind_s)
 
 
 def read_stem_set(folder: str) -> StemSet:

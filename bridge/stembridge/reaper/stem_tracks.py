@@ -3,6 +3,7 @@ and sends go on working on their sum."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from stembridge.reaper.tags import TrackTag, read_tag, write_tag
 
 RESIDUAL_HEIGHT = 24
 """Pixels: the residual is there to be complete, not to be looked at."""
+_RESIDUAL_NAME = re.compile(r"Residual(?: (-?\d+) dB)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def plan_stem_tracks(
         operations += _rename_residual(existing[RESIDUAL], looks, residual_db)
     if not missing:
         return StemTracks(track_of, expectations, operations)
-    anchor = _find_anchor(snapshot, parent, existing, missing)
+    anchor = _find_anchor(snapshot, parent, existing)
     if anchor is not parent:
         expectations.append(do.expect_track(anchor.guid, _place(anchor)))
     names = {stem: f"$track {stem}" for stem in missing}
@@ -84,17 +86,27 @@ def plan_stem_tracks(
     return StemTracks(track_of | names, expectations, operations)
 
 
-def _find_anchor(
-    snapshot: Snapshot, parent: Track, existing: dict[str, Track], missing: Sequence[str]
-) -> Track:
-    """Return the track behind which the missing ones are inserted."""
+def _find_anchor(snapshot: Snapshot, parent: Track, existing: dict[str, Track]) -> Track:
+    """Return the track behind which the missing ones are inserted.
+
+    A stem track that the user has moved into a folder of the folder says nothing: ours go beside no other.
+    """
+    ours = [
+        track
+        for track in find_children(snapshot, parent)
+        if track in existing.values() and _level_before(snapshot, parent, track) == 1
+    ]
     residual = existing.get(RESIDUAL)
-    if residual is not None and RESIDUAL not in missing:
+    if residual is not None and residual in ours:
         return snapshot.tracks[snapshot.tracks.index(residual) - 1]
-    ours = [track for track in find_children(snapshot, parent) if track in existing.values()]
     if not ours:
         return parent
     return (find_children(snapshot, ours[-1]) or ours)[-1]
+
+
+def _level_before(snapshot: Snapshot, parent: Track, track: Track) -> int:
+    """Return how deep ``track`` lies: 1 in the folder of ``parent`` itself, more in a folder of that."""
+    return _level_behind(snapshot, parent, snapshot.tracks[snapshot.tracks.index(track) - 1])
 
 
 def _level_behind(snapshot: Snapshot, parent: Track, anchor: Track) -> int:
@@ -129,14 +141,8 @@ def _dress(name: str, stem: str, parent: Track, looks: Looks, residual_db: float
 
 def _rename_residual(track: Track, looks: Looks, residual_db: float) -> list[Operation]:
     """Name the residual of several items by its loudest; a name of the user's own stays."""
-    plain, _, level = track.name.partition(" ")
-    if plain != "Residual":
-        return []
-    try:
-        before = float(level.removesuffix(" dB"))
-    except ValueError:
-        before = float("-inf")
-    if residual_db <= before:
+    ours = _RESIDUAL_NAME.fullmatch(track.name)
+    if ours is None or residual_db <= float(ours[1] or "-inf"):
         return []
     look = looks.of(RESIDUAL, residual_db)
     return [do.set_track_text(track.guid, "P_NAME", look.name), do.color_track(track.guid, look.color)]
