@@ -12,7 +12,19 @@ from typing import Any
 import msgspec
 
 from stembridge.errors import ProtocolError, RequestError, StembridgeError
-from stembridge.reaper import batch, choosing, importing, realign, remixing, remove, setting, toggle
+from stembridge.reaper import (
+    auditioning,
+    batch,
+    choosing,
+    importing,
+    jobs,
+    null,
+    realign,
+    remixing,
+    remove,
+    setting,
+    toggle,
+)
 from stembridge.reaper.house import House
 from stembridge.reaper.preferences import Preferences, locate_preferences, read_preferences
 from stembridge.reaper.snapshot import Host
@@ -25,7 +37,7 @@ HOLD_S = 2.0
 """How long a word about recording holds; scripts say something several times a second."""
 PLAYING, RECORDING = 1, 4
 
-_THREADS = (batch, choosing, importing, realign, remixing, remove, setting, toggle)
+_THREADS = (auditioning, batch, choosing, importing, jobs, null, realign, remixing, remove, setting, toggle)
 """The modules that hold the threads: each has a table of what begins one and of what takes it on."""
 
 STARTS: dict[str, Start] = {name: start for module in _THREADS for name, start in module.STARTS.items()}

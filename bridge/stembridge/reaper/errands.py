@@ -24,6 +24,7 @@ Report = Callable[[str, float | None], None]
 _SAME_DB = -40.0
 """Two decoders of one lossy stream differ by their rounding and dither; a frame's delay makes far more."""
 _SILENT = 1e-4
+_MIN_HEARD = 3
 _MAX_STEMS = 32
 """So many files in one folder are a library, not the stems of a song."""
 _AUDIO_SUFFIXES = frozenset(
@@ -105,13 +106,15 @@ def compare_decoding(
             start = offset + length - start_s - len(heard) / rate if is_reversed else offset + start_s
             heard = heard[::-1] if is_reversed else heard
         first = min(max(0, round(start * rate)), info.frames - len(heard))
-        if first < 0 or not len(heard):
+        if first < 0 or len(heard) < _MIN_HEARD:
             return {"frames": 0}
         blocks = audio_io.read_blocks(info, Region(first, len(heard)))
         ours = np.concatenate([block[0] for block in blocks])
+    # One frame's delay of a bass note is below the limit: it shows in that another place fits better.
+    lags = [slice(1 + lag, len(ours) - 1 + lag) for lag in (0, -1, 1)]
+    error, *errors = [float(np.sqrt(np.mean((ours[lag] - heard[1:-1]) ** 2))) for lag in lags]
     level = float(np.sqrt(np.mean(ours**2)))
-    error = float(np.sqrt(np.mean((ours - heard) ** 2)))
-    is_same = error <= max(level, _SILENT) * 10 ** (_SAME_DB / 20)
+    is_same = error <= max(level, _SILENT) * 10 ** (_SAME_DB / 20) and error <= min(errors)
     return {"frames": info.frames if is_same else 0}
 
 
@@ -170,8 +173,16 @@ def _list_audio(folder: Path) -> list[Path]:
     return found
 
 
+def measure_nulls(_settings: Settings, report: Report, *, sums: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Measure what is between the sum of stems and their original, for each of ``sums``."""
+    from stembridge.reaper import selection_null
+
+    return {"findings": selection_null.measure(report, sums)}
+
+
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "fetch_model": fetch_model,
+    "null": measure_nulls,
     "measure_speed": measure_speed,
     "compare": compare_decoding,
     "conform": conform_stems,
@@ -183,10 +194,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do the errand that stands on stdin; return the exit code."""
     parser = argparse.ArgumentParser(prog="stembridge.reaper.errands")
     parser.add_argument("--home", type=Path)
+    parser.add_argument("--model-dir", type=Path, action="append", default=[])
     options = parser.parse_args(argv)
     kind, arguments = msgspec.json.decode(sys.stdin.buffer.read())
     try:
-        settings = load_settings(home=options.home, environ={})
+        model_dirs = tuple(options.model_dir) or None
+        settings = load_settings(home=options.home, environ={}, model_dirs=model_dirs)
         _say(result=KINDS[kind](settings, lambda text, part: _say(text=text, fraction=part), **arguments))
     except StembridgeError as error:
         _say(error=ErrorInfo(error.code, error.message, error.hint))

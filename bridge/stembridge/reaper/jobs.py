@@ -1,0 +1,111 @@
+"""The daemon's jobs for REAPER: how they stand, and whether all of them are to be cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stembridge.errors import RequestError
+from stembridge.manifest import FILE_NAME
+from stembridge.reaper.requests import STEMS_FOLDER
+from stembridge.reaper.snapshot import Snapshot, read_snapshot
+from stembridge.reaper.tags import StemTag, read_tag
+from stembridge.reaper.turn import Start, Step, Turn
+from stembridge.text import clock
+from stembridge.types import Job, JobState
+
+MAX_JOBS = 200
+MAX_FINAL = 5
+"""So many of those that are over are shown."""
+MAX_UNPLACED = 20
+
+
+class JobList(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Ids of the jobs that the user is asked about."""
+
+    ids: tuple[str, ...] = ()
+
+
+def start(turn: Turn) -> None:
+    """Begin with what lies in the project: stems that are ready may not."""
+    turn.collect("tagged", "jobs.collected", JobList())
+
+
+def take_collected(turn: Turn, _jobs: JobList, result: Any) -> None:
+    """List what runs and what came of the last ones; ask whether what runs is to be cancelled."""
+    snapshot = read_snapshot(result)
+    jobs = [job for job in turn.house.list_jobs(MAX_JOBS) if job.request.on_source_grid]
+    running = [job for job in jobs if not job.state.is_final]
+    over = [job for job in jobs if job.state.is_final]
+    for job in [*running, *over[:MAX_FINAL]]:
+        turn.tell(_say(job), is_error=job.state is JobState.FAILED)
+    # Takes carry no tag of ours: nobody can tell where they lie.
+    unplaced = _find_unplaced(snapshot, over) if turn.preferences.output == "tracks" else []
+    for job in unplaced[:MAX_UNPLACED]:
+        assert job.result is not None
+        turn.tell(
+            f"{_name(job)}: its stems are ready in {job.result.folder}, but not in this project: select the "
+            "item and run Split again, and they are placed at once."
+        )
+    if not jobs:
+        turn.tell("There are no jobs.")
+    if running:
+        ids = tuple(job.id for job in running)
+        turn.ask("Stembridge: jobs", f"Cancel all {len(ids)}?", "jobs.answered", JobList(ids))
+
+
+def _say(job: Job) -> str:
+    match job.state:
+        case JobState.QUEUED:
+            return f"{_name(job)}: waiting"
+        case JobState.RUNNING if job.progress is not None:
+            eta_s = job.progress.eta_s
+            left = f", {clock(eta_s)} left" if eta_s is not None else ""
+            return f"{_name(job)}: {job.progress.stage}, {job.progress.fraction * 100:.0f} %{left}"
+        case JobState.FAILED if job.error is not None:
+            return f"{_name(job)}: failed: {job.error.message} ({job.error.hint})"
+        case JobState.DONE if job.result is not None:
+            return f"{_name(job)}: done, in {job.result.folder}"
+        case _:
+            return f"{_name(job)}: {job.state}"
+
+
+def _name(job: Job) -> str:
+    return f"{Path(job.request.source).name} ({job.request.model})"
+
+
+def _find_unplaced(snapshot: Snapshot, jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs for this project whose stems are on the disk and on no track."""
+    placed = {tag.job for item in snapshot.items if isinstance(tag := read_tag(item.tag), StemTag)}
+    place = Path(snapshot.project.media_dir) / STEMS_FOLDER
+    return [
+        job
+        for job in jobs
+        if job.state is JobState.DONE
+        and job.result is not None
+        and job.id not in placed
+        and Path(job.request.out) == place
+        and (Path(job.result.folder) / FILE_NAME).is_file()
+    ]
+
+
+def take_answer(turn: Turn, jobs: JobList, result: Any) -> None:
+    """Cancel the jobs that the user was asked about, if that is wanted."""
+    if result.get("answer") != "yes":
+        return
+    for job_id in jobs.ids:
+        # One that has ended meanwhile cannot be cancelled any more.
+        with suppress(RequestError):
+            turn.house.cancel_job(job_id)
+    turn.tell(f"{len(jobs.ids)} cancelled.")
+
+
+STARTS: dict[str, Start] = {"jobs": start}
+STEPS: dict[str, Step] = {
+    "jobs.collected": (JobList, take_collected),
+    "jobs.answered": (JobList, take_answer),
+}
