@@ -85,6 +85,9 @@ class Studio:
             self.told.append((reply["error"]["message"], True))
         for order in reply.get("orders", []):
             self.orders.append(order)
+            if order["do"] == "collect" and order["what"] == "all":
+                # What the scripts do not know by this name yet.
+                order["what"], order["guids"] = "items", [item.guid for item in self.reaper.current.items]
             if order["do"] == "tell":
                 self.told.append((order["text"], order["is_error"]))
         self._files[1].write_text(json.dumps({"n": said["n"], "reply": reply}), "utf-8")
