@@ -143,6 +143,29 @@ BREACHES = {
         "RPR_Undo_BeginBlock2(0)\nRPR_SetItemStateChunk(RPR_GetMediaItem(0, 0), '<ITEM\\n>', False)",
         "not one of this item",
     ),
+    "a chunk with another value": (
+        "local i = reaper.GetMediaItem(0, 0) local _, c = reaper.GetItemStateChunk(i, '', false) "
+        "reaper.Undo_BeginBlock2(0) reaper.SetItemStateChunk(i, c:gsub('SOFFS 0', 'SOFFS 1'), false)",
+        "i = RPR_GetMediaItem(0, 0)\nc = RPR_GetItemStateChunk(i, '', 4194304, False)[2]\n"
+        "RPR_Undo_BeginBlock2(0)\nRPR_SetItemStateChunk(i, c.replace('SOFFS 0', 'SOFFS 1'), False)",
+        "'SOFFS 1' in place of 'SOFFS 0'",
+    ),
+    "a section of no length": (
+        "local i = reaper.GetMediaItem(0, 0) local _, c = reaper.GetItemStateChunk(i, '', false) "
+        "reaper.Undo_BeginBlock2(0) reaper.SetItemStateChunk(i, (c:gsub('<SOURCE WAVE(.-)>', "
+        "'<SOURCE SECTION\\n<SOURCE WAVE%1>\\n>')), false)",
+        None,
+        "without a LENGTH",
+    ),
+    "a take kept over a chunk": (
+        "local i = reaper.GetMediaItem(0, 0) local t = reaper.GetTake(i, 0) "
+        "local _, c = reaper.GetItemStateChunk(i, '', false) reaper.Undo_BeginBlock2(0) "
+        "reaper.SetItemStateChunk(i, c, false) reaper.GetMediaItemTake_Source(t)",
+        "i = RPR_GetMediaItem(0, 0)\nt = RPR_GetTake(i, 0)\n"
+        "c = RPR_GetItemStateChunk(i, '', 4194304, False)[2]\nRPR_Undo_BeginBlock2(0)\n"
+        "RPR_SetItemStateChunk(i, c, False)\nRPR_GetMediaItemTake_Source(t)",
+        "stale",
+    ),
     "a closed accessor": (
         "local a = reaper.CreateTakeAudioAccessor(reaper.GetTake(reaper.GetMediaItem(0, 0), 0)) "
         "reaper.DestroyAudioAccessor(a) reaper.GetAudioAccessorEndTime(a)",

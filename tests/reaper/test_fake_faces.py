@@ -303,3 +303,68 @@ def test_process_line_reaches_the_spawner(tmp_path: Path) -> None:
     reaper.run_code("lua", "reaper.ShowConsoleMsg(reaper.ExecProcess('\"/a b/stembridge\" split', -2))")
     assert reaper.commands == ['"/a b/stembridge" split']
     assert reaper.console == ["0\n23"]
+
+
+def test_folder_is_read_again_only_when_asked(tmp_path: Path) -> None:
+    """EnumerateFiles gives the list of before until it is asked with -1; behind its end there is nil."""
+    reaper = FakeReaper(tmp_path)
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    (folder / "a").touch()
+
+    def write_file(line: str) -> str:
+        (folder / line).touch()
+        return ""
+
+    reaper.spawner = write_file
+    reaper.run_code(
+        "lua",
+        f"local folder = {str(folder)!r} assert(reaper.EnumerateFiles(folder, 0) == 'a') "
+        "reaper.ExecProcess('b', -1) assert(reaper.EnumerateFiles(folder, 1) == nil) "
+        "reaper.EnumerateFiles(folder, -1) assert(reaper.EnumerateFiles(folder, 1) == 'b')",
+    )
+
+
+def test_script_is_registered_once(tmp_path: Path) -> None:
+    """AddRemoveReaScript gives one id per file, and 0 for a file that is not there."""
+    reaper = FakeReaper(tmp_path)
+    path = str(tmp_path / "snippet.py")
+    reaper.run_code(
+        "python",
+        f"first = RPR_AddRemoveReaScript(True, 0, {path!r}, True)\nassert first > 0\n"
+        f"assert RPR_AddRemoveReaScript(True, 0, {path!r}, True) == first\n"
+        "assert RPR_AddRemoveReaScript(True, 0, '/none.lua', True) == 0\n",
+    )
+    assert list(reaper.registered) == [path]
+    reaper.run_code("python", f"assert RPR_AddRemoveReaScript(False, 0, {path!r}, True)")
+    assert not reaper.registered
+
+
+def test_section_says_no_rate(tmp_path: Path) -> None:
+    """Path and rate are the file's: a script has to climb to it."""
+    reaper = _project(tmp_path)
+    reaper.run_code(
+        "lua",
+        "local source = reaper.GetMediaItemTake_Source(reaper.GetActiveTake(reaper.GetMediaItem(0, 0))) "
+        "assert(reaper.GetMediaSourceType(source) == 'SECTION') "
+        "assert(reaper.GetMediaSourceFileName(source) == '') "
+        "local file = reaper.GetMediaSourceParent(source) "
+        "assert(reaper.GetMediaSourceSampleRate(source) == 0) "
+        "assert(reaper.GetMediaSourceSampleRate(file) == 44100 and reaper.GetMediaSourceParent(file) == nil)",
+    )
+
+
+def test_state_replaces_names_and_numbers_guids(tmp_path: Path) -> None:
+    """What differs from run to run can be named away; a GUID in a text is numbered like its track."""
+    states = []
+    for job in ("aaaa", "bbbb"):
+        reaper = FakeReaper(tmp_path)
+        if job == "bbbb":
+            reaper.new_guid()
+        reaper.shelf.virtual[f"/stems/{job}/vocals.wav"] = Media(np.ones((2, 10)), 44100)
+        track = reaper.add_track("Vocals")
+        item = reaper.add_item(track, f"/stems/{job}/vocals.wav")
+        item.ext["stembridge"] = f"{job} of {track.guid}"
+        states.append(reaper.state({job: "JOB"}))
+    assert states[0] == states[1]
+    assert states[0]["projects"][0]["tracks"][0]["items"][0]["ext"] == {"stembridge": "JOB of {0}"}

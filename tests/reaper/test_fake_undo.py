@@ -29,6 +29,8 @@ reaper.SetTakeMarker(second, -1, "here", 0.5, 0)
 reaper.SetMediaItemInfo_Value(copy, "D_LENGTH", 2.0)
 reaper.SetMediaItemInfo_Value(item, "B_MUTE", 1)
 reaper.GetSetMediaItemInfo_String(item, "P_EXT:stembridge", "job", true)
+reaper.GetSetMediaItemTakeInfo_String(take, "P_EXT:stembridge", "stem", true)
+reaper.GetSetMediaTrackInfo_String(track, "P_EXT:stembridge", "set", true)
 reaper.GetSetMediaItemInfo_String(item, "P_NOTES", "note", true)
 reaper.GetSetMediaItemTakeInfo_String(take, "P_NAME", "name", true)
 reaper.SplitMediaItem(item, reaper.GetMediaItemInfo_Value(item, "D_POSITION") + 0.001)
@@ -87,6 +89,29 @@ def test_the_users_edits_are_steps_of_their_own(tmp_path: Path) -> None:
     assert not reaper.redo_once()
 
 
+def test_new_step_forgets_what_was_undone(reaper: FakeReaper) -> None:
+    """After a block there is nothing to redo."""
+    insert = (
+        "reaper.Undo_BeginBlock2(0) reaper.InsertTrackAtIndex(1, false) reaper.Undo_EndBlock2(0, 'x', -1)"
+    )
+    reaper.run_code("lua", insert)
+    assert reaper.undo_once()
+    reaper.run_code("lua", insert)
+    assert not reaper.redo_once()
+    assert len(reaper.current.tracks) == 2
+
+
+def test_pointer_does_not_come_back_with_redo(reaper: FakeReaper) -> None:
+    """Undo and redo build the objects anew: only a GUID finds them again."""
+    with pytest.raises(ContractBreach, match="stale"):
+        reaper.run_code(
+            "lua",
+            "reaper.Undo_BeginBlock2(0) reaper.InsertTrackAtIndex(1, false) "
+            "reaper.Undo_EndBlock2(0, 'x', -1) local track = reaper.GetTrack(0, 0) "
+            "reaper.Undo_DoUndo2(0) reaper.Undo_DoRedo2(0) reaper.CountTrackMediaItems(track)",
+        )
+
+
 def test_block_without_flags_adds_no_step(reaper: FakeReaper) -> None:
     """A bake that is taken away again leaves no step, if the active take is put back."""
     reaper.run_code(
@@ -136,3 +161,9 @@ def test_pointer_into_a_closed_tab_is_stale(reaper: FakeReaper) -> None:
     assert reaper.console == ["false"]
     with pytest.raises(ContractBreach, match="stale project"):
         reaper.run_code("lua", code + "reaper.CountTracks(p)")
+    with pytest.raises(ContractBreach, match="stale track"):
+        reaper.run_code(
+            "lua",
+            "local old, track = reaper.EnumProjects(-1), reaper.GetTrack(0, 0) "
+            "reaper.Main_OnCommandEx(40860, 0, old) reaper.CountTrackMediaItems(track)",
+        )

@@ -474,7 +474,8 @@ def GetMediaSourceLength(host: FakeReaper, source: Source) -> tuple[float, bool]
 
 
 def GetMediaSourceSampleRate(host: FakeReaper, source: Source) -> int:
-    return source.root.rate
+    """Return the rate of a file; a section has been seen to say 0, and its script has to climb."""
+    return source.rate
 
 
 def GetMediaSourceNumChannels(host: FakeReaper, source: Source) -> int:
