@@ -1124,7 +1124,13 @@ def test_a_daemon_killed_before_it_gave_orders_is_asked_again(tmp_path: Path, de
     reaper = open_reaper(tmp_path)
     track, _ = make_song(reaper)
     place = place_one_stem(track)
-    desk = Desk(tmp_path, lambda note: None if len(desk.received) == 1 else place(note))
+    asked_at: list[float] = []
+
+    def answer(note: Note) -> dict[str, Any] | None:
+        asked_at.append(reaper.clock_s)
+        return None if len(asked_at) == 1 else place(note)
+
+    desk = Desk(tmp_path, answer)
     desks.append(desk)
     desk.open()
     talk(reaper, tmp_path, desk)
@@ -1136,6 +1142,7 @@ def test_a_daemon_killed_before_it_gave_orders_is_asked_again(tmp_path: Path, de
     desk.open()
     reaper.run_until_idle(between_ticks=desk.serve)
     assert desk.received[0] == desk.received[1]
+    assert 1 <= asked_at[1] - asked_at[0] < 2
     assert [note["say"] for note in desk.notes] == ["act", "act", "resume"]
     assert [label for label, _ in reaper.current.undo] == ["Stembridge: split"]
 
