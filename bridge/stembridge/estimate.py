@@ -12,12 +12,19 @@ HTDEMUCS_GFLOP_PER_S = 39.7
 segment of 7.8 s, counted with torch's FlopCounterMode plus the attention by hand."""
 STOCK_SHARE_OF_PEAK = 0.29
 """Share of the matrix peak that the stock forward reaches on a CPU, measured on two cores with AMX."""
+SEGMENT_S = 7.8
+"""What a model's segments last where the catalog says nothing: those of the official HTDemucs."""
 PREVIEW_COST = 0.15
 """Seconds of one core per second of audio for `preview`, until this machine has measured its own."""
 
 
 def pass_seconds(model: CatalogModel, request: SplitRequest, audio_s: float) -> float:
-    """Return the seconds of audio that go through a network in all: members, shifts and overlap counted."""
+    """Return the seconds of audio that go through a network in all: members, shifts and overlap counted.
+
+    On the grid of its source a region takes in the segments that only touch it, on the average one more.
+    """
+    if request.on_source_grid and request.region is not None:
+        audio_s += model.segment_s or SEGMENT_S
     members = max(1, len(members_needed(model, request.asked)))
     return audio_s * members * max(1, request.shifts) / (1 - request.overlap)
 

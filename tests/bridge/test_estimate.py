@@ -7,7 +7,7 @@ import pytest
 from stembridge.catalog import find_model
 from stembridge.estimate import measured_cost, pass_seconds, reckoned_cost
 from stembridge.matrix_speed import measure_gflops
-from stembridge.types import SplitRequest
+from stembridge.types import Region, SplitRequest
 
 SPEEDS = {"htdemucs on cpu": 0.5, "htdemucs on cuda": 0.01, "htdemucs_ft on cpu": 9.0}
 
@@ -25,6 +25,14 @@ def test_members_shifts_and_overlap_each_multiply_the_work() -> None:
     assert pass_seconds(bag, request("htdemucs_ft"), 60) == 240
     assert pass_seconds(bag, request("htdemucs_ft", two_stems="vocals"), 60) == 60
     assert pass_seconds(bag, request("htdemucs_ft", stems=("drums", "bass")), 60) == 120
+
+
+def test_a_region_on_its_source_s_grid_costs_the_segments_that_it_only_touches() -> None:
+    plain = find_model("htdemucs")
+    region = Region(44_100, 5 * 44_100)
+    assert pass_seconds(plain, request("htdemucs", region=region), 5) == 5
+    assert pass_seconds(plain, request("htdemucs", region=region, on_source_grid=True), 5) == 5 + 7.8
+    assert pass_seconds(plain, request("htdemucs", on_source_grid=True), 60) == 60
 
 
 @pytest.mark.parametrize(
