@@ -22,7 +22,7 @@ from stembridge.reaper.playing import Way, judge
 from stembridge.reaper.regions import Extent, plan_regions
 from stembridge.reaper.requests import Options, Wanted, choose_model, find_job_id, form_requests
 from stembridge.reaper.snapshot import Host, Item, Snapshot, read_snapshot
-from stembridge.reaper.stem_set import read_stem_set
+from stembridge.reaper.stem_set import StemSet, read_stem_set
 from stembridge.reaper.tags import OriginalTag, read_tag
 from stembridge.reaper.turn import Start, Step, Turn
 from stembridge.text import clock
@@ -73,6 +73,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     label : name of the undo step, where the one of a split does not say what it is
     folder : result for all of the items that is there already, so that nothing is split
     handles_s : seconds beyond what an item plays; None means the preference
+    placer : step that gets all tagged items and places the stems, where they do not go beside the item
     then, carried : step that gets the batch once every entry is final, and what that step needs to know; it
         says what became of the batch then
     items : what can be split of the selection
@@ -92,6 +93,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     label: str = ""
     folder: str = ""
     handles_s: float | None = None
+    placer: str = ""
     then: str = ""
     carried: str = ""
     media_dir: str = ""
@@ -496,6 +498,9 @@ def sum_eta(turn: Turn, jobs: Sequence[Job]) -> float | None:
 
 
 def _collect_kin(turn: Turn, batch: Batch) -> None:
+    if batch.placer:
+        turn.collect("tagged", batch.placer, batch)
+        return
     item = batch.entries[batch.current].ticket.item
     turn.collect("kin", "batch.kin", batch, guids=[item.guid], path=item.active.media.path)
 
@@ -504,21 +509,37 @@ def take_kin(turn: Turn, batch: Batch, result: Any) -> None:
     """Have the stems of the current entry placed onto its item as it is now."""
     snapshot = read_snapshot(result)
     entry = batch.entries[batch.current]
+    stems = find_stems(turn, batch)
+    if stems is not None:
+        plan = place(entry.ticket, stems, snapshot, turn.preferences.looks, is_orphan=entry.is_orphan)
+        carry_out(turn, batch, plan, stems, snapshot)
+
+
+def find_stems(turn: Turn, batch: Batch) -> StemSet | None:
+    """Return the stems of the current entry; where there are none, settle it and return None."""
+    entry = batch.entries[batch.current]
     folder = entry.folder or _find_folder(turn, entry)
     if not folder:
         _settle(turn, batch, RowState.FAILED, "the daemon does not know its job")
-        return
+        return None
     try:
-        stems = read_stem_set(folder)
+        return read_stem_set(folder)
     except StembridgeError as error:
         _settle(turn, batch, RowState.FAILED, str(error))
-        return
-    match place(entry.ticket, stems, snapshot, turn.preferences.looks, is_orphan=entry.is_orphan):
+        return None
+
+
+def carry_out(
+    turn: Turn, batch: Batch, plan: Placed | Lacking | Unplaceable, stems: StemSet, snapshot: Snapshot
+) -> None:
+    """Have the stems of the current entry placed as planned; where that cannot be, ask or say why."""
+    entry = batch.entries[batch.current]
+    match plan:
         case Placed(label, operations):
             turn.apply(batch.label or label, operations, "batch.placed", batch)
         case Lacking() if entry.folder:
             reason = "it plays more of its source now than the stems hold"
-            _settle(turn, batch, RowState.SKIPPED, f"{reason}. They are in {folder}")
+            _settle(turn, batch, RowState.SKIPPED, f"{reason}. They are in {stems.folder}")
         case Lacking(first_s, last_s):
             _ask_for_more(turn, batch, first_s, last_s)
         case Unplaceable(reason, is_gone=True) if snapshot.find_track(entry.ticket.item.track):
@@ -568,9 +589,7 @@ def take_more(turn: Turn, batch: Batch, result: Any) -> None:
         _settle(turn, batch, RowState.FAILED, str(error))
         return
     ticket = msgspec.structs.replace(entry.ticket, job=job_id)
-    look(
-        turn, _with_entry(batch, msgspec.structs.replace(entry, ticket=ticket, state=RowState.WAITING)), None
-    )
+    look(turn, with_entry(batch, msgspec.structs.replace(entry, ticket=ticket, state=RowState.WAITING)), None)
 
 
 def take_gone(turn: Turn, batch: Batch, result: Any) -> None:
@@ -578,7 +597,7 @@ def take_gone(turn: Turn, batch: Batch, result: Any) -> None:
     entry = batch.entries[batch.current]
     if result.get("answer") == "yes":
         entry = msgspec.structs.replace(entry, is_orphan=True)
-        _collect_kin(turn, _with_entry(batch, entry, current=batch.current))
+        _collect_kin(turn, with_entry(batch, entry, current=batch.current))
     else:
         _settle(turn, batch, RowState.SKIPPED, "its item is gone; its stems stay on the disk")
 
@@ -587,20 +606,20 @@ def take_placed(turn: Turn, batch: Batch, result: Any) -> None:
     """Note that an entry's stems are in place; where its item was just being changed, look at it again."""
     entry = batch.entries[batch.current]
     if result.get("ok"):
-        _settle(turn, batch, RowState.DONE, "")
+        _settle(turn, batch, RowState.DONE, entry.text)
     elif result.get("reason") in ("changed", "missing") and entry.tries < MAX_TRIES:
         entry = msgspec.structs.replace(entry, tries=entry.tries + 1)
-        _collect_kin(turn, _with_entry(batch, entry, current=batch.current))
+        _collect_kin(turn, with_entry(batch, entry, current=batch.current))
     else:
         _settle(turn, batch, RowState.FAILED, f"REAPER refused: {result.get('text') or result.get('reason')}")
 
 
 def _settle(turn: Turn, batch: Batch, state: RowState, text: str) -> None:
     entry = msgspec.structs.replace(batch.entries[batch.current], state=state, text=text)
-    look(turn, _with_entry(batch, entry), None)
+    look(turn, with_entry(batch, entry), None)
 
 
-def _with_entry(batch: Batch, entry: Entry, *, current: int = -1) -> Batch:
+def with_entry(batch: Batch, entry: Entry, *, current: int = -1) -> Batch:
     """Return the batch with its current entry replaced by ``entry``."""
     entries = list(batch.entries)
     entries[batch.current] = entry
@@ -616,10 +635,9 @@ def _summarise(turn: Turn, batch: Batch) -> None:
     if done:
         turn.tell(f"{len(done)} of {len(batch.entries) + len(batch.skipped)} split: {_say_of_sum(done)}")
     for entry in batch.entries:
-        if entry.state is not RowState.DONE:
-            turn.tell(
-                f"{entry.ticket.item.name}: {entry.text}", is_error=entry.state is not RowState.CANCELLED
-            )
+        if entry.text:
+            is_fine = entry.state in (RowState.DONE, RowState.CANCELLED)
+            turn.tell(f"{entry.ticket.item.name}: {entry.text}", is_error=not is_fine)
     for name, reason in batch.skipped:
         turn.tell(f"{name} was skipped: {reason}", is_error=True)
 
