@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,8 @@ from stembridge.file_lock import FileLock
 LOOK_S = 0.02
 LEAVE_S = 60.0
 """Without a new note for so long there is nothing to carry; a script that needs us starts us again."""
+GONE_S = 1.0
+"""A request that is away for so long has been taken away; on Windows a rename may leave a gap."""
 
 
 class _Numbered(msgspec.Struct, frozen=True):
@@ -28,31 +31,44 @@ def carry(client: Client, request: Path, status: Path, *, leave_s: float = LEAVE
     """Answer each new note in ``request`` by a reply in ``status``, until none has come for ``leave_s``.
 
     Both are replaced by one rename each time. A second courier for the same files leaves at once; a note may
-    be carried twice, the desk is built for that.
+    be carried twice, the desk is built for that. Where the script has taken its files away, the courier takes
+    its own and the folder.
     """
     lock = FileLock(status.with_suffix(".lock"))
     if not lock.acquire():
         return
     last: int | None = None
-    idle_since = time.monotonic()
+    idle_since = there_since = time.monotonic()
     try:
-        while time.monotonic() - idle_since < leave_s:
+        while (now := time.monotonic()) - idle_since < leave_s and now - there_since < GONE_S:
             found = _read(request)
+            if request.exists():
+                there_since = now
             if found is None or found.n == last:
                 time.sleep(LOOK_S)
                 continue
             _write(status, {"n": found.n, "reply": msgspec.Raw(_ask(client, bytes(found.note)))})
             last = found.n
-            idle_since = time.monotonic()
+            idle_since = there_since = time.monotonic()
     finally:
         lock.release()
+    if not request.exists():
+        _remove_folder(status, lock.path)
+
+
+def _remove_folder(*files: Path) -> None:
+    """Remove what a session has left, and its folder; what is held open stays."""
+    with suppress(OSError):
+        for path in files:
+            path.unlink(missing_ok=True)
+        files[0].parent.rmdir()
 
 
 def _read(path: Path) -> _Numbered | None:
     """Return the note that lies there, or None where there is none that is whole."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Numbered)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None
 
 
