@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from stembridge.errors import RequestError
+from stembridge.errors import OutputError, RequestError
 from stembridge.quality import QUALITIES
 from stembridge.reaper.looks import DEFAULT_LOOKS, Look, Looks
 from stembridge.settings import Settings
@@ -93,7 +93,13 @@ def change_preferences(preferences: Preferences, changes: dict[str, Any], where:
 
 
 def write_preferences(path: Path, preferences: Preferences) -> None:
-    """Write the file at ``path`` by one rename; what it said of looks stays."""
+    """Write the file at ``path`` by one rename; what it said of looks stays.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
     lines = [
         f"{entry.name} = {_spell(getattr(preferences, entry.name))}"
         for entry in fields(Preferences)
@@ -102,11 +108,14 @@ def write_preferences(path: Path, preferences: Preferences) -> None:
     for stem, look in preferences.looks.stems.items():
         if DEFAULT_LOOKS.get(stem) != look:
             color = "".join(f"{part:02x}" for part in look.color)
-            lines += ["", f"[looks.{stem}]", f"name = {_spell(look.name)}", f'color = "#{color}"']
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text("\n".join(lines) + "\n", "utf-8")
-    temporary.replace(path)
+            lines += ["", f"[looks.{_spell(stem)}]", f"name = {_spell(look.name)}", f'color = "#{color}"']
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        temporary.write_text("\n".join(lines) + "\n", "utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}", "make room or give access") from None
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
@@ -154,6 +163,12 @@ def _spell(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_spell, value)) + "]"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return '"' + "".join(map(_escape, value)) + '"'
     return repr(value)
+
+
+def _escape(char: str) -> str:
+    """Return a character as it stands in a basic string of TOML 1.0."""
+    if char in '"\\':
+        return f"\\{char}"
+    return char if char >= " " and char != "\x7f" else f"\\u{ord(char):04x}"
