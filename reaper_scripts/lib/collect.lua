@@ -111,12 +111,13 @@ local function read_take(item)
   }
 end
 
-local function read_item(item)
+local function read_item(item, selected)
   local read_string = reaper.GetSetMediaItemInfo_String
+  local guid = read_text(read_string, item, "GUID")
   return {
-    guid = read_text(read_string, item, "GUID"),
+    guid = guid,
     track = read_text(reaper.GetSetMediaTrackInfo_String, reaper.GetMediaItem_Track(item), "GUID"),
-    is_selected = reaper.IsMediaItemSelected(item),
+    is_selected = selected[guid] or false,
     notes = read_text(read_string, item, "P_NOTES"),
     tag = read_text(read_string, item, collect.TAG),
     takes = reaper.CountTakes(item),
@@ -187,22 +188,31 @@ local function plays_file(item, path)
 end
 
 local WANTED = {
-  selection = function(item) return reaper.IsMediaItemSelected(item) end,
-  items = function(item, guids) return has_guid(item, guids) end,
-  kin = function(item, guids, path) return has_guid(item, guids) or plays_file(item, path) end,
-  tagged = function(item)
-    return reaper.IsMediaItemSelected(item)
-      or read_text(reaper.GetSetMediaItemInfo_String, item, collect.TAG) ~= ""
+  selection = function(item, _, selected) return has_guid(item, selected) end,
+  items = function(item, order) return has_guid(item, order.guids) end,
+  kin = function(item, order) return has_guid(item, order.guids) or plays_file(item, order.path) end,
+  tagged = function(item, _, selected)
+    return has_guid(item, selected) or read_text(reaper.GetSetMediaItemInfo_String, item, collect.TAG) ~= ""
   end,
   project = function() return false end,
 }
 
-local function list_items(project, order)
+-- The set of the selected items' GUIDs.
+function collect.list_selected(project)
+  local selected = {}
+  for index = 0, reaper.CountSelectedMediaItems(project) - 1 do
+    local item = reaper.GetSelectedMediaItem(project, index)
+    selected[read_text(reaper.GetSetMediaItemInfo_String, item, "GUID")] = true
+  end
+  return selected
+end
+
+local function list_items(project, order, selected)
   local is_wanted = WANTED[order.what] or error("nothing is known of collecting " .. tostring(order.what), 0)
-  local guids, found = list_set(order.guids), {}
+  local found, wanted = {}, { guids = list_set(order.guids), path = order.path }
   for index = 0, reaper.CountMediaItems(project) - 1 do
     local item = reaper.GetMediaItem(project, index)
-    if is_wanted(item, guids, order.path) then found[#found + 1] = item end
+    if is_wanted(item, wanted, selected) then found[#found + 1] = item end
   end
   return found
 end
@@ -228,12 +238,13 @@ local function read_all(project, things, kind, read, pause)
 end
 
 -- The snapshot that an order asks for. `pause` is called before each thing that is read: it may yield.
-function collect.read_snapshot(project, order, pause)
-  local items, tracks = list_items(project, order), list_tracks(project)
+-- `selected` is the selection as it was when the user ran the action.
+function collect.read_snapshot(project, order, pause, selected)
+  local items, tracks = list_items(project, order, selected), list_tracks(project)
   return {
     project = read_project(project),
     host = read_host(project),
-    items = read_all(project, items, "MediaItem*", read_item, pause),
+    items = read_all(project, items, "MediaItem*", function(item) return read_item(item, selected) end, pause),
     tracks = read_all(project, tracks, "MediaTrack*", read_track, pause),
   }
 end

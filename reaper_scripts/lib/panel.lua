@@ -291,9 +291,11 @@ end
 -- Remember where it stands and take it away.
 function Window:close()
   if not self.is_open then return end
-  local place = table.pack(gfx.dock(-1, 0, 0, 0, 0))
-  for index = 1, 5 do place[index] = ("%d"):format(math.floor(place[index] or 0)) end
-  reaper.SetExtState(SECTION, KEY, table.concat(place, " ", 1, 5), true)
+  local dock, x, y, w, h = gfx.dock(-1, 0, 0, 0, 0)
+  if h then
+    local place = ("%.0f %.0f %.0f %.0f %.0f"):format(dock, x, y, w, h)
+    reaper.SetExtState(SECTION, KEY, place, true)
+  end
   gfx.quit()
   self.is_open = false
 end

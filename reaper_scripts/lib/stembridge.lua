@@ -72,9 +72,17 @@ local function is_open(project)
   return project ~= nil and reaper.ValidatePtr2(0, project, "ReaProject*")
 end
 
--- A thread is what one note of the user sets going; it belongs to the project that was in front then.
+local function enter_project(thread)
+  thread.project = reaper.EnumProjects(-1)
+  thread.selected = collect.list_selected(thread.project)
+end
+
+-- A thread is what one note of the user sets going; it belongs to the project and the selection of that
+-- moment: by the time the daemon answers, the user may have gone on to the next items.
 local function begin_thread()
-  return { project = (reaper.EnumProjects(-1)) }
+  local thread = {}
+  enter_project(thread)
+  return thread
 end
 
 local function queue_note(script, thread, note)
@@ -243,7 +251,7 @@ function CARRY_OUT.apply(script, thread, order)
   local result, peaks = apply.run(order, thread.project)
   script.peaks:add(peaks)
   for _, operation in ipairs(result.ok and order.ops or {}) do
-    if operation[1] == "command" and TAB_COMMANDS[operation[2]] then thread.project = reaper.EnumProjects(-1) end
+    if operation[1] == "command" and TAB_COMMANDS[operation[2]] then enter_project(thread) end
   end
   return result
 end
@@ -267,11 +275,11 @@ local function end_closed(script, entry)
 end
 
 local function begin_part(script, entry)
-  local read = IN_PARTS[entry.order["do"]]
+  local read, thread = IN_PARTS[entry.order["do"]], entry.thread
   local function pause()
     if reaper.time_precise() >= script.part_until then coroutine.yield() end
   end
-  script.part = { entry = entry, run = coroutine.create(function() return read(entry.thread.project, entry.order, pause) end) }
+  script.part = { entry = entry, run = coroutine.create(function() return read(thread.project, entry.order, pause, thread.selected) end) }
 end
 
 local function advance_part(script)

@@ -303,6 +303,30 @@ def test_only_what_was_asked_for_is_collected(stage: Stage) -> None:
     assert guids("project") == []
 
 
+def test_the_selection_is_the_one_of_when_the_action_was_run(stage: Stage) -> None:
+    path = stage.add_media()
+    track = stage.reaper.add_track("Mix")
+    items = [stage.add_item(track, path, D_POSITION=float(at)) for at in range(3)]
+    shots: list[Any] = []
+
+    def answer(note: Note) -> Reply:
+        if note["say"] == "act":
+            what = "tagged" if note["action"] == "toggle" else "selection"
+            return reply({"do": "collect", "what": what, "then": "x", "with": 1})
+        shots.append(read_snapshot(note["result"]))
+        return reply()
+
+    stage.courier.answer = answer
+    for item, action in zip(items, ("split", "drums_rest", "toggle"), strict=True):
+        stage.reaper.select(item)
+        stage.start(action)
+        stage.reaper.tick()
+    stage.reaper.select()
+    stage.end()
+    assert [[item.guid for item in shot.items] for shot in shots] == [[item.guid] for item in items]
+    assert all(shot.items[0].is_selected for shot in shots)
+
+
 def test_empty_items_and_missing_media_are_said(stage: Stage) -> None:
     path = stage.add_media()
     track = stage.reaper.add_track("Mix")
@@ -904,10 +928,16 @@ def test_one_note_is_under_way_at_a_time(stage: Stage) -> None:
         else reply()
     )
     stage.start()
-    stage.end()
+    for tick in range(200):
+        if tick % 10 == 0:
+            stage.courier.work()
+        stage.reaper.tick()
+    stage.reaper.check()
     assert [note.get("then") for note in stage.courier.notes] == [None, "0", "1", "2", "3", "4"]
     assert stage.courier.starts == 1
-    assert not stage.courier.request.exists() if stage.courier.request else False
+    assert stage.reaper.scripts == []
+    assert stage.courier.request is not None
+    assert not stage.courier.request.exists()
 
 
 def test_a_courier_that_was_killed_is_replaced_and_nothing_happens_twice(stage: Stage) -> None:
