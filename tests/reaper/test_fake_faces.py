@@ -368,3 +368,38 @@ def test_state_replaces_names_and_numbers_guids(tmp_path: Path) -> None:
         states.append(reaper.state({job: "JOB"}))
     assert states[0] == states[1]
     assert states[0]["projects"][0]["tracks"][0]["items"][0]["ext"] == {"stembridge": "JOB of {0}"}
+
+
+def test_python_truth_is_a_number(tmp_path: Path) -> None:
+    """REAPER's wrapper gives back bytes of C, not booleans."""
+    reaper = _project(tmp_path)
+    reaper.run_code("python", "assert type(RPR_IsMediaItemSelected(RPR_GetMediaItem(0, 0))) is int")
+
+
+def test_mute_clears_what_solo_had_overridden(tmp_path: Path) -> None:
+    """B_MUTE takes the override away, B_MUTE_ACTUAL leaves it."""
+    reaper = _project(tmp_path)
+    reaper.run_code(
+        "lua",
+        "local item = reaper.GetMediaItem(0, 0) local get = reaper.GetMediaItemInfo_Value "
+        "local set = reaper.SetMediaItemInfo_Value reaper.Undo_BeginBlock2(0) "
+        "set(item, 'C_MUTE_SOLO', -1) set(item, 'B_MUTE_ACTUAL', 1) "
+        "assert(get(item, 'B_MUTE') == 0 and get(item, 'B_MUTE_ACTUAL') == 1) "
+        "set(item, 'B_MUTE', 1) assert(get(item, 'B_MUTE') == 1 and get(item, 'C_MUTE_SOLO') == 0) "
+        "reaper.Undo_EndBlock2(0, 'mute', -1)",
+    )
+
+
+def test_source_in_use_is_duplicated_and_dies_with_its_take(tmp_path: Path) -> None:
+    """Two takes never share a source, and the source of a deleted item is stale."""
+    reaper = _project(tmp_path)
+    code = (
+        "local item, track = reaper.GetMediaItem(0, 0), reaper.GetTrack(0, 0) "
+        "local source = reaper.GetMediaItemTake_Source(reaper.GetActiveTake(item)) "
+        "reaper.Undo_BeginBlock2(0) local second = reaper.AddTakeToMediaItem(item) "
+        "reaper.SetMediaItemTake_Source(second, source) "
+        "assert(reaper.GetMediaItemTake_Source(second) ~= source) "
+        "reaper.DeleteTrackMediaItem(track, item) reaper.Undo_EndBlock2(0, 'delete', -1) "
+    )
+    with pytest.raises(ContractBreach, match="stale source"):
+        reaper.run_code("lua", code + "reaper.GetMediaSourceType(source)")
