@@ -117,6 +117,30 @@ class SlowReaper(FakeReaper):
         return super().call(name, args, language)
 
 
+class WatchedReaper(FakeReaper):
+    """A REAPER that keeps what one function was called with."""
+
+    watched = ""
+
+    def call(self, name: str, args: list[Any], language: Any) -> dict[str, Any]:
+        if name == self.watched:
+            self.seen.append(args)
+        return super().call(name, args, language)
+
+    def watch(self, name: str) -> list[list[Any]]:
+        self.watched = name
+        self.seen: list[list[Any]] = []
+        return self.seen
+
+
+class PatientReaper(FakeReaper):
+    """A REAPER whose user takes a minute to answer."""
+
+    def ask(self, kind: str, text: str) -> Any:
+        self.clock_s += 60
+        return super().ask(kind, text)
+
+
 class OddReaper(FakeReaper):
     """A REAPER in which a surrogate in a text of the model is a byte that is no UTF-8."""
 
@@ -454,7 +478,8 @@ def test_every_operation_does_what_it_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
 def test_the_peaks_of_new_media_are_built_to_their_end(is_wrapped: bool, tmp_path: Path) -> None:
-    reaper = open_reaper(tmp_path)
+    reaper = fill_shelf(WatchedReaper(tmp_path))
+    calls = reaper.watch("PCM_Source_BuildPeaks")
     track, _ = make_song(reaper)
     operations = [
         op.add_item("$i", track.guid),
@@ -467,6 +492,7 @@ def test_the_peaks_of_new_media_are_built_to_their_end(is_wrapped: bool, tmp_pat
     source = track.items[-1].takes[0].source
     assert source is not None and source.peaks_left == 0
     assert (source.parent is not None) == is_wrapped
+    assert [mode for _, mode in calls] == [0, 1, 1, 2]
 
 
 def test_a_take_is_found_by_its_own_name_among_many(tmp_path: Path) -> None:
@@ -613,6 +639,7 @@ def test_stems_of_a_tab_behind_wait_until_it_is_in_front(tmp_path: Path) -> None
         courier.carry()
         reaper.tick()
     assert len(project.tracks) == 1
+    assert [note["say"] for note in courier.notes] == ["act"]
     assert "tab is in front" in reaper.help_texts[-1]
     reaper.current = project
     reaper.run_until_idle(between_ticks=courier.carry)
@@ -687,8 +714,8 @@ def test_what_is_told_is_shown_together_where_something_went_wrong(tmp_path: Pat
     reaper = open_reaper(tmp_path)
     tell = {"do": "tell", "text": "3 items split", "is_error": False}
     bad = {"do": "tell", "text": "drums.mid is MIDI: skipped", "is_error": True}
-    assert carry_out(reaper, tmp_path, tell, bad) == [{}, {}]
-    assert reaper.console == ["Stembridge: 3 items split\nStembridge: drums.mid is MIDI: skipped\n"]
+    assert carry_out(reaper, tmp_path, bad, tell) == [{}, {}]
+    assert reaper.console == ["Stembridge: drums.mid is MIDI: skipped\nStembridge: 3 items split\n"]
 
 
 def test_what_is_told_where_all_went_well_is_on_the_status_line(tmp_path: Path) -> None:
@@ -699,13 +726,15 @@ def test_what_is_told_where_all_went_well_is_on_the_status_line(tmp_path: Path) 
 
 
 def test_what_is_remembered_comes_back_in_the_next_note(tmp_path: Path) -> None:
-    reaper = open_reaper(tmp_path)
+    reaper = fill_shelf(WatchedReaper(tmp_path))
+    written = reaper.watch("SetExtState")
     remember = {"do": "remember", "key": "split", "value": 'model="ö"\n'}
     courier = Courier(orders(remember, {"do": "wait", "seconds": 0}))
     reaper.spawner = courier.start
     reaper.run_python(action(install(tmp_path)), between_ticks=courier.carry)
     assert courier.notes[0]["memory"] == {}
     assert courier.notes[-1]["memory"] == {"split": 'model="ö"\n'}
+    assert [is_kept for _, key, _, is_kept in written if key == "memory"] == [True]
     assert "\n" not in reaper.ext["stembridge", "memory"]
 
 
@@ -748,6 +777,7 @@ def test_an_order_of_tomorrow_is_said_and_keeps_no_other(tmp_path: Path) -> None
     (said,) = reaper.console
     assert "knows no order 'dance'" in said and "stembridge reaper install" in said
     assert "nothing is known of collecting 'the moon'" in said
+    assert said.count("\n") == 2
 
 
 def test_a_reply_that_makes_no_sense_is_shown_as_a_defect_and_ends_its_thread(tmp_path: Path) -> None:
@@ -859,6 +889,31 @@ def test_an_action_run_meanwhile_is_left_to_the_loop(tmp_path: Path) -> None:
     ]
     assert len(courier.commands) == 1
     assert ("stembridge", "alive") not in reaper.ext
+
+
+def test_an_action_run_right_after_a_long_dialog_is_left_to_the_loop(tmp_path: Path) -> None:
+    reaper = fill_shelf(PatientReaper(tmp_path))
+    reaper.answers.append(("MB", 6))
+    courier = Courier(orders({"do": "ask", "kind": "yes_no", "title": "Model", "text": "Fetch it?"}))
+    reaper.spawner = courier.start
+    root = install(tmp_path)
+    reaper.start_python(action(root))
+    while not reaper.asked:
+        courier.carry()
+        reaper.tick()
+    reaper.start_python(action(root, "jobs"))
+    reaper.run_until_idle(between_ticks=courier.carry)
+    assert [note.get("action") for note in courier.notes if note["say"] == "act"] == ["split", "jobs"]
+    assert len(courier.commands) == 1
+
+
+def test_what_was_left_to_a_loop_that_was_ended_is_not_run_later(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    reaper.ext["stembridge", "inbox"] = "remove"
+    courier = Courier(orders({"do": "wait", "seconds": 0}))
+    reaper.spawner = courier.start
+    reaper.run_python(action(install(tmp_path)), between_ticks=courier.carry)
+    assert [note.get("action") for note in courier.notes if note["say"] == "act"] == ["split"]
 
 
 def test_a_loop_of_the_other_language_takes_the_action(tmp_path: Path) -> None:
