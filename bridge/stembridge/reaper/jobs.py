@@ -101,7 +101,7 @@ def take_answer(turn: Turn, jobs: JobList, result: Any) -> None:
         # One that has ended meanwhile cannot be cancelled any more.
         with suppress(RequestError):
             turn.house.cancel_job(job_id)
-    turn.tell(f"{len(jobs.ids)} cancelled.")
+    turn.tell(f"Cancelling {len(jobs.ids)} job{'s' * (len(jobs.ids) != 1)}.")
 
 
 STARTS: dict[str, Start] = {"jobs": start}

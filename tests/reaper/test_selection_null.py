@@ -1,0 +1,250 @@
+"""The null test of what lies in the project: the level, the verdict, and what broke it."""
+
+from __future__ import annotations
+
+from math import log10
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from studio import RATE, Studio
+
+from reaper_fake import Item, section_of
+from signals import read_wav
+from stembridge.wavfile import write_wav
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Studio:
+    return Studio(tmp_path)
+
+
+def stem_of(studio: Studio, stem: str) -> Item:
+    return next(item for item in studio.reaper.current.items if item.takes[0].name == f"song - {stem}")
+
+
+def samples_of(item: Item) -> NDArray[np.float64]:
+    source = item.takes[0].source
+    assert source is not None
+    return read_wav(Path(source.root.path))[0]
+
+
+def level_of(error: NDArray[np.float64], original: NDArray[np.float64]) -> str:
+    return f"{10 * log10(np.sum(error**2) / np.sum(original**2)):.1f} dB"
+
+
+EXACT = "song: exact null (4 stems + residual)"
+
+
+def test_what_was_placed_nulls_exactly(studio: Studio) -> None:
+    studio.add_song(D_POSITION=1.0, take_D_STARTOFFS=0.5, D_LENGTH=2.0, D_VOL=0.5, take_D_VOL=-0.7)
+    studio.run("split")
+    assert studio.run("null_test") == [EXACT]
+    assert studio.told == [(EXACT, False)]
+    studio.run("toggle")
+    assert studio.run("null_test") == [EXACT]
+
+
+def test_a_part_of_a_long_source_nulls_exactly(studio: Studio) -> None:
+    studio.add_song(seconds=60.0, take_D_STARTOFFS=40.25, D_LENGTH=1.0)
+    studio.run("split")
+    assert samples_of(stem_of(studio, "vocals")).shape[1] < 10 * RATE
+    assert studio.run("null_test") == [EXACT]
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_a_section_nulls_exactly(studio: Studio, is_reversed: bool) -> None:
+    song = studio.add_song(seconds=20.0)
+    take = song.takes[0]
+    assert take.source is not None
+    take.source = section_of(take.source, 9.5, 2.0, is_reversed=is_reversed)
+    take.values["D_STARTOFFS"] = 0.25
+    song.values |= {"D_LENGTH": 1.5, "B_LOOPSRC": 0.0}
+    studio.run("split")
+    assert studio.run("null_test") == [EXACT]
+    stem_of(studio, "vocals").values["D_VOL"] = 0.5
+    (told,) = studio.run("null_test")
+    assert told.endswith("dB: vocals: item volume -6.0 dB")
+
+
+def test_a_whole_file_in_reverse_nulls_exactly(studio: Studio) -> None:
+    song = studio.add_song()
+    take = song.takes[0]
+    assert take.source is not None
+    take.source = section_of(take.source, is_reversed=True)
+    studio.run("split")
+    assert studio.run("null_test") == [EXACT]
+
+
+def test_a_fader_is_named_with_what_it_does_to_the_sum(studio: Studio) -> None:
+    song = studio.add_song()
+    studio.run("split")
+    vocals, original = samples_of(stem_of(studio, "vocals")), samples_of(song)
+    stem_of(studio, "vocals").values["D_VOL"] = 10 ** (-3 / 20)
+    level = level_of((1 - 10 ** (-3 / 20)) * vocals, original)
+    assert studio.run("null_test") == [f"song: sum is off by {level}: vocals: item volume -3.0 dB"]
+    assert studio.told[0][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "left", "cause"),
+    [
+        ("take", -1.0, "take polarity flipped"),
+        ("mute", 0.0, "muted"),
+        ("fader", 0.25, "track volume -12.0 dB"),
+        ("track mute", 0.0, "its track is muted"),
+        ("phase", -1.0, "its track's polarity is flipped"),
+    ],
+)
+def test_each_gain_counts(studio: Studio, change: str, left: float, cause: str) -> None:
+    song = studio.add_song()
+    studio.run("split")
+    bass, track = stem_of(studio, "bass"), studio.find_track("Bass")
+    if change == "take":
+        bass.takes[0].values["D_VOL"] = -1.0
+    elif change == "mute":
+        bass.values["B_MUTE_ACTUAL"] = 1.0
+    elif change == "fader":
+        track.values["D_VOL"] = 0.25
+    elif change == "track mute":
+        track.values["B_MUTE"] = 1.0
+    else:
+        track.values["B_PHASE"] = 1.0
+    level = level_of((1 - left) * samples_of(bass), samples_of(song))
+    assert studio.run("null_test") == [f"song: sum is off by {level}: bass: {cause}"]
+
+
+def test_a_stem_that_was_moved_trimmed_or_slipped(studio: Studio) -> None:
+    song = studio.add_song()
+    studio.run("split")
+    drums = stem_of(studio, "drums")
+    original, samples = samples_of(song), samples_of(drums)
+    drums.values["D_POSITION"] = 100 / RATE
+    late = np.concatenate([np.zeros((2, 100)), samples[:, :-100]], axis=1)
+    level = level_of(late - samples, original)
+    assert studio.run("null_test") == [
+        f"song: sum is off by {level}: drums: moved, it sounds 0.013 s too late"
+    ]
+    # The left edge, drawn in: what is left plays where it played.
+    drums.takes[0].values["D_STARTOFFS"] = 100 / RATE
+    drums.values["D_LENGTH"] -= 100 / RATE
+    level = level_of(samples[:, :100], original)
+    assert studio.run("null_test") == [f"song: sum is off by {level}: drums: trimmed to 3.987 s of 4.000 s"]
+    drums.values |= {"D_POSITION": 0.0, "D_LENGTH": 4.0}
+    early = np.concatenate([samples[:, 100:], np.zeros((2, 100))], axis=1)
+    level = level_of(early - samples, original)
+    assert studio.run("null_test") == [
+        f"song: sum is off by {level}: drums: its content lies 0.013 s too early"
+    ]
+
+
+def test_a_missing_stem_is_missed(studio: Studio) -> None:
+    song = studio.add_song()
+    studio.run("split")
+    other = stem_of(studio, "other")
+    assert other.track is not None
+    other.track.items.remove(other)
+    level = level_of(samples_of(other), samples_of(song))
+    assert studio.run("null_test") == [f"song: sum is off by {level}: other: missing"]
+
+
+def test_a_stem_that_was_cut_in_two_still_nulls(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    vocals = stem_of(studio, "vocals")
+    assert vocals.track is not None
+    piece = vocals.copy()
+    piece.guid = "{11111111-0000-0000-0000-000000000000}"
+    piece.takes[0].guid = "{11111111-0000-0000-0000-000000000001}"
+    vocals.track.add_item(piece)
+    vocals.values["D_LENGTH"] = 1.0
+    piece.values |= {"D_POSITION": 1.0, "D_LENGTH": 3.0}
+    piece.takes[0].values["D_STARTOFFS"] = 1.0
+    assert studio.run("null_test") == [
+        "song: the files sum exactly, but this is not in their sum: vocals: cut into 2 pieces"
+    ]
+
+
+def test_what_no_sum_of_files_shows_is_named(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    drums = stem_of(studio, "drums")
+    drums.takes[0].fx.append(("gain", 0.5))
+    drums.takes[0].values["D_PAN"] = -0.5
+    drums.values["D_FADEOUTLEN"] = 0.5
+    studio.find_track("Bass").fx += [("gain", 0.5), ("gain", 0.5)]
+    studio.find_track("Bass").values["D_PAN"] = 0.25
+    assert studio.run("null_test") == [
+        "song: the files sum exactly, but this is not in their sum: drums: its fades differ, "
+        "drums: take pan 50% left, drums: 1 take effect, bass: track pan 25% right, "
+        "bass: 2 effects on its track"
+    ]
+    drums.values["D_VOL"] = 2.0
+    (told,) = studio.run("null_test")
+    assert "dB: drums: item volume +6.0 dB; not measured: drums: its fades differ" in told
+
+
+def test_another_speed_cannot_be_measured(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    stem_of(studio, "bass").takes[0].values["D_PLAYRATE"] = 1.25
+    assert studio.run("null_test") == [
+        "song: not measured: bass plays at another speed or in another direction; "
+        "found: bass: play rate 1.250 instead of 1.000"
+    ]
+
+
+def test_a_file_that_was_changed_is_found_in_the_folder_too(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    source = stem_of(studio, "vocals").takes[0].source
+    assert source is not None
+    samples, rate = read_wav(Path(source.path))
+    Path(source.path).unlink()
+    write_wav(Path(source.path), samples * 0.5, rate, "FLOAT")
+    told = studio.run("null_test")
+    assert "vocals: plays another file" in told[0] or "a file is not what it was" in told[0]
+    assert any("vocals" in line for line in told[1:])
+
+
+def test_a_changed_original_is_off_without_a_cause_in_the_items(studio: Studio) -> None:
+    song = studio.add_song()
+    studio.run("split")
+    source = song.takes[0].source
+    assert source is not None
+    samples, rate = read_wav(Path(source.path))
+    Path(source.path).unlink()
+    write_wav(Path(source.path), samples * 0.0, rate, "PCM_24")
+    told = studio.run("null_test")
+    assert told[0] == "song: sum is off by a peak of -12.0 dBFS: a file is not what it was when it was placed"
+
+
+def test_copies_of_a_family_are_told_apart(studio: Studio) -> None:
+    song = studio.add_song()
+    studio.run("split")
+    for item in list(studio.reaper.current.items):
+        assert item.track is not None
+        pasted = item.copy()
+        pasted.guid = studio.reaper.new_guid()
+        pasted.takes[0].guid = studio.reaper.new_guid()
+        pasted.values["D_POSITION"] = 10.0
+        if item.takes[0].name == "song - vocals":
+            pasted.values["D_VOL"] = 0.5
+        item.track.add_item(pasted)
+    studio.reaper.select()
+    told = studio.run("null_test")
+    assert told[0] == EXACT
+    assert told[1].endswith("vocals: item volume -6.0 dB")
+    assert len(told) == 2
+    studio.reaper.select(song)
+    assert studio.run("null_test") == [EXACT]
+
+
+def test_without_an_original_there_is_nothing_to_compare(studio: Studio) -> None:
+    song = studio.add_song()
+    studio.run("split")
+    assert song.track is not None
+    song.track.items.remove(song)
+    studio.reaper.select()
+    assert studio.run("null_test") == ["song: its original is gone: there is nothing to compare."]
