@@ -8,22 +8,28 @@ from typing import Any
 
 from fakes import FakeSeparator
 from splits import split_to_end
-from stembridge.errors import StembridgeError
+from stembridge.errors import JobNotFound, StembridgeError
 from stembridge.reaper.errands import KINDS
 from stembridge.reaper.house import Errand
 from stembridge.settings import Settings, load_settings
-from stembridge.types import ErrorInfo, Job, JobState, SplitRequest
+from stembridge.types import ErrorInfo, Job, JobState, Progress, SplitRequest
 from stembridge_daemon import admission
 
 
 class FakeHouse:
-    """A `House` whose jobs are done the moment they are submitted.
+    """A `House` whose jobs and errands are done the moment they are submitted, unless they are held.
 
     Parameters
     ----------
     home : root of all its folders
     costs : seconds per second of audio and pass, by model; what is not there never ran here
     models : models that are here; None means all
+
+    Attributes
+    ----------
+    holds_jobs, holds_errands : what is submitted waits until `finish_jobs` or `finish_errands`
+    faults : what a job or errand fails with, by the name of its source file or by its kind
+    held : the seconds of each `hold`
     """
 
     def __init__(
@@ -35,6 +41,11 @@ class FakeHouse:
         self.errands: dict[str, Errand] = {}
         self.kinds: list[str] = []
         self.separator = FakeSeparator()
+        self.holds_jobs = False
+        self.holds_errands = False
+        self.faults: dict[str, StembridgeError] = {}
+        self.held: list[float] = []
+        self._errands_held: dict[str, tuple[str, dict[str, Any]]] = {}
         self._settings = load_settings(home=home, environ={})
 
     @property
@@ -42,15 +53,32 @@ class FakeHouse:
         return self._settings
 
     def submit(self, request: SplitRequest, job_id: str) -> Job:
-        job = Job(job_id, request, JobState.QUEUED, created=0.0)
+        if job_id not in self.jobs:
+            self.jobs[job_id] = Job(job_id, request, JobState.QUEUED, created=0.0)
+            if not self.holds_jobs:
+                self.finish_jobs(job_id)
+        return self.jobs[job_id]
+
+    def run_job(self, job_id: str, progress: Progress) -> None:
+        """Let a job that waits be running and so far."""
+        self.jobs[job_id] = replace(self.jobs[job_id], state=JobState.RUNNING, progress=progress)
+
+    def finish_jobs(self, *job_ids: str) -> None:
+        """Do these jobs to their end, or all that are not final."""
+        for job_id in job_ids or [job.id for job in self.jobs.values() if not job.state.is_final]:
+            self.jobs[job_id] = self._do_job(self.jobs[job_id])
+
+    def _do_job(self, job: Job) -> Job:
         try:
-            result, _ = split_to_end(request, self.separator, job_id=job_id)
-            job = replace(job, state=JobState.DONE, result=result)
+            self._fail(Path(job.request.source).name)
+            result, _ = split_to_end(job.request, self.separator, job_id=job.id)
         except StembridgeError as error:
-            fault = ErrorInfo(error.code, error.message, error.hint)
-            job = replace(job, state=JobState.FAILED, error=fault)
-        self.jobs[job_id] = job
-        return job
+            return replace(job, state=JobState.FAILED, error=_tell(error))
+        return replace(job, state=JobState.DONE, result=result)
+
+    def _fail(self, name: str) -> None:
+        if name in self.faults:
+            raise self.faults[name]
 
     def find_job(self, job_id: str) -> Job | None:
         return self.jobs.get(job_id)
@@ -59,7 +87,10 @@ class FakeHouse:
         return tuple(reversed(self.jobs.values()))[:limit]
 
     def cancel_job(self, job_id: str) -> None:
-        self.jobs[job_id] = replace(self.jobs[job_id], state=JobState.CANCELLED)
+        if job_id not in self.jobs:
+            raise JobNotFound(f"no job {job_id!r}")
+        if not self.jobs[job_id].state.is_final:
+            self.jobs[job_id] = replace(self.jobs[job_id], state=JobState.CANCELLED)
 
     def cost_of(self, model: str) -> float | None:
         return self.costs.get(model)
@@ -71,18 +102,42 @@ class FakeHouse:
         return admission.source_signature(path)
 
     def hold(self, seconds: float) -> None:
-        """Nothing runs that could be held."""
+        self.held.append(seconds)
 
     def start_errand(self, kind: str, arguments: dict[str, Any]) -> str:
         self.kinds.append(kind)
         errand_id = f"errand {len(self.kinds)}"
-        try:
-            result = KINDS[kind](self._settings, lambda _text, _part: None, **arguments)
-            self.errands[errand_id] = Errand(errand_id, result=result)
-        except StembridgeError as error:
-            fault = ErrorInfo(error.code, error.message, error.hint)
-            self.errands[errand_id] = Errand(errand_id, error=fault)
+        self.errands[errand_id] = Errand(errand_id, text=f"{kind} goes on")
+        self._errands_held[errand_id] = kind, arguments
+        if not self.holds_errands:
+            self.finish_errands()
         return errand_id
+
+    def finish_errands(self) -> None:
+        """Do all that is held."""
+        for errand_id, (kind, arguments) in self._errands_held.items():
+            self.errands[errand_id] = self._do_errand(errand_id, kind, arguments)
+        self._errands_held.clear()
+
+    def forget_errands(self) -> None:
+        """Be restarted: what ran aside is lost."""
+        self.errands.clear()
+        self._errands_held.clear()
+
+    def _do_errand(self, errand_id: str, kind: str, arguments: dict[str, Any]) -> Errand:
+        try:
+            self._fail(kind)
+            if kind == "fetch_model" and self.models is not None:
+                self.models.add(arguments["model"])
+                return Errand(errand_id, result={"files": []})
+            result = KINDS[kind](self._settings, lambda _text, _part: None, **arguments)
+        except StembridgeError as error:
+            return Errand(errand_id, error=_tell(error))
+        return Errand(errand_id, result=result)
 
     def find_errand(self, errand_id: str) -> Errand | None:
         return self.errands.get(errand_id)
+
+
+def _tell(error: StembridgeError) -> ErrorInfo:
+    return ErrorInfo(error.code, error.message, error.hint)
