@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lua_stage import RATE, SCRIPTS, Note, Reply, Stage, reply, take_of
 
-from reaper.lua_stage import RATE, SCRIPTS, Note, Reply, Stage, reply, take_of
 from reaper_fake import api
 from reaper_fake.contract import read_contract
 from reaper_fake.lua_face import LuaScript
@@ -393,6 +393,21 @@ def test_many_items_are_read_over_many_ticks(stage: Stage, running_clock: None) 
     assert sum(reads) == 300
     assert max(reads) <= 12
     assert len(read_snapshot(stage.courier.notes[-1]["result"]).items) == 300
+
+
+def test_a_tick_reads_as_many_items_as_it_has_time_for(stage: Stage) -> None:
+    path = stage.add_media()
+    track = stage.reaper.add_track("Mix")
+    stage.reaper.select(*[stage.add_item(track, path, D_POSITION=float(at)) for at in range(50)])
+    stage.courier.answer = lambda note: (
+        reply({"do": "collect", "what": "selection", "then": "next", "with": None})
+        if note["say"] == "act"
+        else reply()
+    )
+    stage.start()
+    stage.tick_until(lambda: stage.reaper.calls["GetActiveTake"] > 0)
+    assert stage.reaper.calls["GetActiveTake"] == 50
+    stage.end()
 
 
 def test_an_item_removed_while_others_are_read_is_left_out(stage: Stage, running_clock: None) -> None:
@@ -1432,6 +1447,27 @@ def test_cancel_says_which_and_what_is_shown(stage: Stage, panel: Any) -> None:
     stage.end()
 
 
+def test_new_work_can_be_cancelled_after_all_was(stage: Stage, panel: Any) -> None:
+    daemon = Splitting(_row("a"))
+    stage.courier.answer = daemon
+    stage.start()
+    stage.tick(20)
+    cancel_all = panel.area(panel.arrange({"rows": daemon.rows}), "cancel_all")
+    _click(stage, cancel_all)
+    daemon.is_over = True
+    stage.tick(30)
+    daemon.is_over, daemon.rows = False, [_row("b")]
+    stage.start()
+    stage.tick(20)
+    _click(stage, cancel_all)
+    stage.tick(10)
+    assert [note["rows"] for note in daemon.says("cancel")] == [["a"], ["b"]]
+    daemon.is_over = True
+    stage.tick(30)
+    stage.reaper.window.keys.append(27)
+    stage.end()
+
+
 def test_place_and_dock_are_remembered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     window = stage.reaper.window
     opened: list[tuple[float, ...]] = []
@@ -1514,7 +1550,7 @@ def test_stems_land_where_the_window_is_what_fails(stage: Stage, monkeypatch: py
 
     def answer(note: Note) -> Reply:
         if note["say"] == "act":
-            return reply({"do": "wait", "seconds": 1.0, "then": "x", "with": "x"}, panel=_panel(_row("a")))
+            return reply({"do": "wait", "seconds": 5.0, "then": "x", "with": "x"}, panel=_panel(_row("a")))
         return reply({"do": "apply", "undo": "one", "ops": operations}, panel=_panel(_row("a", "done")))
 
     stage.courier.answer = answer
