@@ -6,18 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stem_items import cut_item, delete_item, find_stem
 from studio import Studio
-
-from reaper_fake import Item
 
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Studio:
     return Studio(tmp_path)
-
-
-def stem_of(studio: Studio, stem: str) -> Item:
-    return next(item for item in studio.reaper.current.items if item.takes[0].name == f"song - {stem}")
 
 
 def test_nothing_is_done_to_what_lies_well(studio: Studio) -> None:
@@ -61,13 +56,13 @@ def test_the_stems_follow_the_original_as_it_is_now(studio: Studio, selected: st
 def test_what_values_cannot_put_back_is_named_and_left(studio: Studio) -> None:
     studio.add_song()
     studio.run("split")
-    drums, bass, vocals = (stem_of(studio, name) for name in ("drums", "bass", "vocals"))
+    drums, bass, vocals = (find_stem(studio, name) for name in ("drums", "bass", "vocals"))
     drums.takes[0].fx.append(("gain", 0.5))
     drums.values["D_POSITION"] = 1.0
     other = studio.reaper.shelf.source(str(studio.folder / "song.wav"))
     bass.takes[0].source = other
     vocals.values["D_POSITION"] = 1.0
-    stem_of(studio, "other").values["B_MUTE_ACTUAL"] = 1.0
+    find_stem(studio, "other").values["B_MUTE_ACTUAL"] = 1.0
     assert studio.run("realign") == [
         "song: vocals: moved, it sounds 1.000 s too late: put back",
         "song: drums: moved, it sounds 1.000 s too late: left as it is",
@@ -75,22 +70,15 @@ def test_what_values_cannot_put_back_is_named_and_left(studio: Studio) -> None:
         "song: bass: plays another file: song.wav: left as it is",
     ]
     assert (drums.values["D_POSITION"], vocals.values["D_POSITION"]) == (1.0, 0.0)
-    assert stem_of(studio, "other").values["B_MUTE_ACTUAL"] == 1
+    assert find_stem(studio, "other").values["B_MUTE_ACTUAL"] == 1
 
 
 def test_pieces_missing_stems_and_locked_ones_are_left(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
-    vocals, bass, drums = (stem_of(studio, name) for name in ("vocals", "bass", "drums"))
-    # As REAPER cuts an item: all that is on it is on both.
-    piece = vocals.copy()
-    piece.guid = "{11111111-0000-0000-0000-000000000000}"
-    piece.takes[0].guid = "{11111111-0000-0000-0000-000000000001}"
-    vocals.track.add_item(piece)
-    vocals.values["D_LENGTH"] = 1.0
-    piece.values |= {"D_POSITION": 1.0, "D_LENGTH": 3.0}
-    piece.takes[0].values["D_STARTOFFS"] += 1.0
-    bass.track.items.remove(bass)
+    vocals, bass, drums = (find_stem(studio, name) for name in ("vocals", "bass", "drums"))
+    cut_item(studio, vocals, 1.0)
+    delete_item(bass)
     assert studio.run("realign") == [
         "song: bass: missing: left as it is",
         "song: vocals: cut into 2 pieces: left as it is",

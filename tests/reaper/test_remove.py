@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from stem_items import delete_item, find_stem, track_of
 from studio import NO, YES, Studio
 
-from reaper_fake import Item
 from stembridge.reaper.desk import Desk
 from stembridge.reaper.families import Stem
 from stembridge.reaper.fitting import Fit
@@ -53,10 +53,6 @@ def layout(studio: Studio) -> list[tuple[str, int]]:
     return [(track.name, track.folder_depth) for track in studio.reaper.current.tracks]
 
 
-def stem_of(studio: Studio, stem: str) -> Item:
-    return next(item for item in studio.reaper.current.items if item.takes[0].name == f"song - {stem}")
-
-
 def files(studio: Studio) -> set[Path]:
     return {path for path in studio.folder.rglob("*.wav") if "Stems" in path.parts}
 
@@ -96,8 +92,8 @@ def test_an_original_that_was_muted_is_muted_again(studio: Studio) -> None:
 def test_worked_on_stems_are_listed_and_all_go_on_yes(studio: Studio) -> None:
     studio.add_song()
     studio.run("split")
-    stem_of(studio, "drums").values["D_POSITION"] = 0.5
-    stem_of(studio, "vocals").takes[0].fx.append(("gain", 0.5))
+    find_stem(studio, "drums").values["D_POSITION"] = 0.5
+    find_stem(studio, "vocals").takes[0].fx.append(("gain", 0.5))
     assert studio.run("remove", YES) == ["song: 5 stems removed. Their files are still there."]
     text = next(order["text"] for order in studio.orders if order["do"] == "ask")
     assert "song: drums: moved, it sounds 0.500 s too late" in text
@@ -110,7 +106,7 @@ def test_worked_on_stems_stay_muted_on_no(studio: Studio) -> None:
     song = studio.add_song()
     before = studio.listen()
     studio.run("split")
-    vocals = stem_of(studio, "vocals")
+    vocals = find_stem(studio, "vocals")
     vocals.values["D_VOL"] = 0.5
     assert studio.run("remove", NO) == ["song: 4 stems removed, 1 stay muted. Their files are still there."]
     assert layout(studio) == [("song", 1), ("Vocals", -1)]
@@ -123,7 +119,7 @@ def test_worked_on_stems_stay_muted_on_no(studio: Studio) -> None:
 def test_cancel_changes_nothing(studio: Studio) -> None:
     studio.add_song()
     studio.run("split")
-    stem_of(studio, "vocals").values["D_LENGTH"] = 1.0
+    find_stem(studio, "vocals").values["D_LENGTH"] = 1.0
     before = studio.reaper.state()
     assert studio.run("remove", CANCEL) == []
     assert studio.reaper.state() == before
@@ -151,7 +147,9 @@ def test_where_nobody_counts_items_the_tracks_stay(studio: Studio) -> None:
 
 def test_another_items_stems_keep_their_tracks(studio: Studio) -> None:
     first = studio.add_song()
-    second = studio.reaper.add_item(first.track, studio.folder / "song.wav", name="again", D_POSITION=10.0)
+    second = studio.reaper.add_item(
+        track_of(first), studio.folder / "song.wav", name="again", D_POSITION=10.0
+    )
     studio.reaper.select(first, second)
     studio.run("split")
     tracks = layout(studio)
@@ -165,7 +163,7 @@ def test_another_items_stems_keep_their_tracks(studio: Studio) -> None:
 def test_stems_without_an_original_stay(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
-    song.track.items.remove(song)
+    delete_item(song)
     studio.reaper.select()
     assert studio.run("remove") == ["song: its original is gone, so its stems stay."]
     assert len(studio.reaper.current.items) == 5
@@ -174,7 +172,7 @@ def test_stems_without_an_original_stay(studio: Studio) -> None:
 def test_locked_stems_stay(studio: Studio) -> None:
     studio.add_song()
     studio.run("split")
-    stem_of(studio, "bass").values["C_LOCK"] = 1.0
+    find_stem(studio, "bass").values["C_LOCK"] = 1.0
     assert studio.run("remove") == ["song: it or one of its stems is locked, it stays as it is."]
     assert len(studio.reaper.current.items) == 6
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stem_items import active_take, cut_item, find_stem, is_muted
 from studio import NO, Studio, fields
 
 from fakes import FakeSeparator
-from reaper_fake import Item, section_of
+from reaper_fake import section_of
 
 SIX = ("drums", "bass", "other", "vocals", "guitar", "piano")
 
@@ -20,17 +21,9 @@ def studio(tmp_path: Path) -> Studio:
     return Studio(tmp_path)
 
 
-def stem_of(studio: Studio, stem: str) -> Item:
-    return next(item for item in studio.reaper.current.items if item.takes[0].name == f"song - {stem}")
-
-
 def use(studio: Studio, model: str, sources: tuple[str, ...] = SIX) -> None:
     studio.house.separator = FakeSeparator(sources=sources, seed=7)
     studio.house.separator.name = model
-
-
-def is_muted(item: Item) -> bool:
-    return bool(item.values.get("B_MUTE_ACTUAL"))
 
 
 def test_each_stem_gets_a_take_and_keeps_what_is_the_users(studio: Studio) -> None:
@@ -54,8 +47,10 @@ def test_each_stem_gets_a_take_and_keeps_what_is_the_users(studio: Studio) -> No
         if item.guid in before and item is not song:
             assert item.takes[0].guid == before[item.guid]
             assert len(item.takes) == 2
-            assert "htdemucs_6s" in str(item.active_take.source.path)
-            assert item.active_take.name == item.takes[0].name
+            source = active_take(item).source
+            assert source is not None
+            assert "htdemucs_6s" in source.path
+            assert active_take(item).name == item.takes[0].name
     np.testing.assert_allclose(studio.listen(), heard, atol=1e-12)
     assert (track.name, track.fx) == ("Lead", [("gain", 1.0)])
     track.fx.clear()
@@ -86,14 +81,14 @@ def test_stems_the_model_does_not_know_are_muted_and_stay_out(studio: Studio) ->
     # There and back: what is not of this model stays silent.
     studio.run("toggle")
     studio.run("toggle")
-    assert is_muted(stem_of(studio, "guitar"))
-    assert not is_muted(stem_of(studio, "vocals"))
+    assert is_muted(find_stem(studio, "guitar"))
+    assert not is_muted(find_stem(studio, "vocals"))
     np.testing.assert_allclose(studio.listen(), heard, atol=1e-12)
     assert studio.run("null_test") == ["song: exact null (4 stems + residual)"]
-    studio.reaper.select(stem_of(studio, "guitar"))
+    studio.reaper.select(find_stem(studio, "guitar"))
     use(studio, "htdemucs_6s")
     studio.run("resplit", fields("good", "htdemucs_6s"))
-    assert not is_muted(stem_of(studio, "guitar"))
+    assert not is_muted(find_stem(studio, "guitar"))
     np.testing.assert_allclose(studio.listen(), heard, atol=1e-12)
     assert song.values["B_MUTE_ACTUAL"] == 1
 
@@ -101,7 +96,7 @@ def test_stems_the_model_does_not_know_are_muted_and_stay_out(studio: Studio) ->
 def test_what_the_user_did_to_a_stem_stays(studio: Studio) -> None:
     studio.add_song(seconds=60.0, D_POSITION=1.0, take_D_STARTOFFS=20.5, D_LENGTH=2.0)
     studio.run("split")
-    vocals, drums, bass = (stem_of(studio, name) for name in ("vocals", "drums", "bass"))
+    vocals, drums, bass = (find_stem(studio, name) for name in ("vocals", "drums", "bass"))
     vocals.takes[0].values["D_VOL"] = 0.5
     vocals.takes[0].markers.append((1.0, "here", 0))
     offset = vocals.takes[0].values["D_STARTOFFS"]
@@ -111,11 +106,11 @@ def test_what_the_user_did_to_a_stem_stays(studio: Studio) -> None:
     use(studio, "mdx", ("drums", "bass", "other", "vocals"))
     told = studio.run("resplit", fields("good", "mdx"))
     assert told[1:] == ["song: bass: effects, envelopes and stretch markers stay on the take before"]
-    assert vocals.active_take.values["D_VOL"] == 0.5
-    assert vocals.active_take.values["D_STARTOFFS"] == offset
-    assert vocals.active_take.markers == [(1.0, "here", 0)]
+    assert active_take(vocals).values["D_VOL"] == 0.5
+    assert active_take(vocals).values["D_STARTOFFS"] == offset
+    assert active_take(vocals).markers == [(1.0, "here", 0)]
     assert (drums.values["D_POSITION"], drums.values["D_LENGTH"]) == (1.5, 1.0)
-    assert drums.active_take.values["D_STARTOFFS"] == offset + 0.5
+    assert active_take(drums).values["D_STARTOFFS"] == offset + 0.5
     told = studio.run("null_test")
     assert "vocals: take volume -6.0 dB" in told[0]
     assert "drums: trimmed to 1.000 s of 2.000 s" in told[0]
@@ -206,14 +201,7 @@ def test_an_item_that_was_cut_gets_takes_on_every_piece(studio: Studio) -> None:
     heard = studio.listen()
     studio.run("split")
     for item in list(studio.reaper.current.items):
-        assert item.track is not None
-        right = item.copy()
-        right.guid = studio.reaper.new_guid()
-        right.takes[0].guid = studio.reaper.new_guid()
-        item.values["D_LENGTH"] = 1.0
-        right.values |= {"D_POSITION": 1.0, "D_LENGTH": 3.0}
-        right.takes[0].values["D_STARTOFFS"] = 1.0
-        item.track.add_item(right)
+        cut_item(studio, item, 1.0)
     studio.reaper.select(song)
     use(studio, "htdemucs_6s")
     studio.run("resplit", fields("good", "htdemucs_6s"))

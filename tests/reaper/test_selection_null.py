@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from stem_items import cut_item, delete_item, find_stem, paste_item
 from studio import RATE, Studio
 
 from reaper_fake import Item, section_of
@@ -18,10 +19,6 @@ from stembridge.wavfile import write_wav
 @pytest.fixture
 def studio(tmp_path: Path) -> Studio:
     return Studio(tmp_path)
-
-
-def stem_of(studio: Studio, stem: str) -> Item:
-    return next(item for item in studio.reaper.current.items if item.takes[0].name == f"song - {stem}")
 
 
 def samples_of(item: Item) -> NDArray[np.float64]:
@@ -49,7 +46,7 @@ def test_what_was_placed_nulls_exactly(studio: Studio) -> None:
 def test_a_part_of_a_long_source_nulls_exactly(studio: Studio) -> None:
     studio.add_song(seconds=60.0, take_D_STARTOFFS=40.25, D_LENGTH=1.0)
     studio.run("split")
-    assert samples_of(stem_of(studio, "vocals")).shape[1] < 10 * RATE
+    assert samples_of(find_stem(studio, "vocals")).shape[1] < 10 * RATE
     assert studio.run("null_test") == [EXACT]
 
 
@@ -63,7 +60,7 @@ def test_a_section_nulls_exactly(studio: Studio, is_reversed: bool) -> None:
     song.values |= {"D_LENGTH": 1.5, "B_LOOPSRC": 0.0}
     studio.run("split")
     assert studio.run("null_test") == [EXACT]
-    stem_of(studio, "vocals").values["D_VOL"] = 0.5
+    find_stem(studio, "vocals").values["D_VOL"] = 0.5
     (told,) = studio.run("null_test")
     assert told.endswith("dB: vocals: item volume -6.0 dB")
 
@@ -80,8 +77,8 @@ def test_a_whole_file_in_reverse_nulls_exactly(studio: Studio) -> None:
 def test_a_fader_is_named_with_what_it_does_to_the_sum(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
-    vocals, original = samples_of(stem_of(studio, "vocals")), samples_of(song)
-    stem_of(studio, "vocals").values["D_VOL"] = 10 ** (-3 / 20)
+    vocals, original = samples_of(find_stem(studio, "vocals")), samples_of(song)
+    find_stem(studio, "vocals").values["D_VOL"] = 10 ** (-3 / 20)
     level = level_of((1 - 10 ** (-3 / 20)) * vocals, original)
     assert studio.run("null_test") == [f"song: sum is off by {level}: vocals: item volume -3.0 dB"]
     assert studio.told[0][1]
@@ -100,7 +97,7 @@ def test_a_fader_is_named_with_what_it_does_to_the_sum(studio: Studio) -> None:
 def test_each_gain_counts(studio: Studio, change: str, left: float, cause: str) -> None:
     song = studio.add_song()
     studio.run("split")
-    bass, track = stem_of(studio, "bass"), studio.find_track("Bass")
+    bass, track = find_stem(studio, "bass"), studio.find_track("Bass")
     if change == "take":
         bass.takes[0].values["D_VOL"] = -1.0
     elif change == "mute":
@@ -118,7 +115,7 @@ def test_each_gain_counts(studio: Studio, change: str, left: float, cause: str) 
 def test_a_stem_that_was_moved_trimmed_or_slipped(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
-    drums = stem_of(studio, "drums")
+    drums = find_stem(studio, "drums")
     original, samples = samples_of(song), samples_of(drums)
     drums.values["D_POSITION"] = 100 / RATE
     late = np.concatenate([np.zeros((2, 100)), samples[:, :-100]], axis=1)
@@ -142,9 +139,8 @@ def test_a_stem_that_was_moved_trimmed_or_slipped(studio: Studio) -> None:
 def test_a_missing_stem_is_missed(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
-    other = stem_of(studio, "other")
-    assert other.track is not None
-    other.track.items.remove(other)
+    other = find_stem(studio, "other")
+    delete_item(other)
     level = level_of(samples_of(other), samples_of(song))
     assert studio.run("null_test") == [f"song: sum is off by {level}: other: missing"]
 
@@ -152,15 +148,7 @@ def test_a_missing_stem_is_missed(studio: Studio) -> None:
 def test_a_stem_that_was_cut_in_two_still_nulls(studio: Studio) -> None:
     studio.add_song()
     studio.run("split")
-    vocals = stem_of(studio, "vocals")
-    assert vocals.track is not None
-    piece = vocals.copy()
-    piece.guid = "{11111111-0000-0000-0000-000000000000}"
-    piece.takes[0].guid = "{11111111-0000-0000-0000-000000000001}"
-    vocals.track.add_item(piece)
-    vocals.values["D_LENGTH"] = 1.0
-    piece.values |= {"D_POSITION": 1.0, "D_LENGTH": 3.0}
-    piece.takes[0].values["D_STARTOFFS"] = 1.0
+    cut_item(studio, find_stem(studio, "vocals"), 1.0)
     assert studio.run("null_test") == [
         "song: the files sum exactly, but this is not in their sum: vocals: cut into 2 pieces"
     ]
@@ -169,7 +157,7 @@ def test_a_stem_that_was_cut_in_two_still_nulls(studio: Studio) -> None:
 def test_what_no_sum_of_files_shows_is_named(studio: Studio) -> None:
     studio.add_song()
     studio.run("split")
-    drums = stem_of(studio, "drums")
+    drums = find_stem(studio, "drums")
     drums.takes[0].fx.append(("gain", 0.5))
     drums.takes[0].values["D_PAN"] = -0.5
     drums.values["D_FADEOUTLEN"] = 0.5
@@ -188,7 +176,7 @@ def test_what_no_sum_of_files_shows_is_named(studio: Studio) -> None:
 def test_another_speed_cannot_be_measured(studio: Studio) -> None:
     studio.add_song()
     studio.run("split")
-    stem_of(studio, "bass").takes[0].values["D_PLAYRATE"] = 1.25
+    find_stem(studio, "bass").takes[0].values["D_PLAYRATE"] = 1.25
     assert studio.run("null_test") == [
         "song: not measured: bass plays at another speed or in another direction; "
         "found: bass: play rate 1.250 instead of 1.000"
@@ -198,7 +186,7 @@ def test_another_speed_cannot_be_measured(studio: Studio) -> None:
 def test_a_file_that_was_changed_is_found_in_the_folder_too(studio: Studio) -> None:
     studio.add_song()
     studio.run("split")
-    source = stem_of(studio, "vocals").takes[0].source
+    source = find_stem(studio, "vocals").takes[0].source
     assert source is not None
     samples, rate = read_wav(Path(source.path))
     Path(source.path).unlink()
@@ -224,14 +212,9 @@ def test_copies_of_a_family_are_told_apart(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
     for item in list(studio.reaper.current.items):
-        assert item.track is not None
-        pasted = item.copy()
-        pasted.guid = studio.reaper.new_guid()
-        pasted.takes[0].guid = studio.reaper.new_guid()
-        pasted.values["D_POSITION"] = 10.0
+        pasted = paste_item(studio, item, 10.0)
         if item.takes[0].name == "song - vocals":
             pasted.values["D_VOL"] = 0.5
-        item.track.add_item(pasted)
     studio.reaper.select()
     told = studio.run("null_test")
     assert told[0] == EXACT
@@ -244,7 +227,6 @@ def test_copies_of_a_family_are_told_apart(studio: Studio) -> None:
 def test_without_an_original_there_is_nothing_to_compare(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
-    assert song.track is not None
-    song.track.items.remove(song)
+    delete_item(song)
     studio.reaper.select()
     assert studio.run("null_test") == ["song: its original is gone: there is nothing to compare."]

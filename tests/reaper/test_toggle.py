@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stem_items import delete_item, find_stems
 from studio import Studio
 
 from reaper_fake import Item
@@ -14,15 +15,6 @@ from reaper_fake import Item
 @pytest.fixture
 def studio(tmp_path: Path) -> Studio:
     return Studio(tmp_path)
-
-
-def stems_of(studio: Studio, name: str) -> list[Item]:
-    return [
-        item
-        for track in studio.reaper.current.tracks
-        for item in track.items
-        if item.takes[0].name.startswith(f"{name} - ")
-    ]
 
 
 def are_muted(items: list[Item]) -> list[bool]:
@@ -36,7 +28,7 @@ def undo_names(studio: Studio) -> list[str]:
 def test_there_and_back_in_one_undo_step_each(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
-    stems = stems_of(studio, "song")
+    stems = find_stems(studio, "song")
     assert len(stems) == 5
     assert song.values["B_MUTE_ACTUAL"] == 1
 
@@ -63,11 +55,11 @@ def test_a_selected_stem_stands_for_its_family_and_for_no_other(studio: Studio) 
     one, two = studio.add_song("one"), studio.add_song("two", seed=2)
     studio.reaper.select(one, two)
     studio.run("split")
-    studio.reaper.select(stems_of(studio, "two")[3])
+    studio.reaper.select(find_stems(studio, "two")[3])
     studio.run("toggle")
     assert (one.values["B_MUTE_ACTUAL"], two.values["B_MUTE_ACTUAL"]) == (1, 0)
-    assert not any(are_muted(stems_of(studio, "one")))
-    assert all(are_muted(stems_of(studio, "two")))
+    assert not any(are_muted(find_stems(studio, "one")))
+    assert all(are_muted(find_stems(studio, "two")))
 
 
 def test_without_a_selection_all_go_to_the_stems_first(studio: Studio) -> None:
@@ -79,16 +71,16 @@ def test_without_a_selection_all_go_to_the_stems_first(studio: Studio) -> None:
     studio.reaper.select()
     studio.run("toggle")
     assert (one.values["B_MUTE_ACTUAL"], two.values["B_MUTE_ACTUAL"]) == (1, 1)
-    assert not any(are_muted(stems_of(studio, "one") + stems_of(studio, "two")))
+    assert not any(are_muted(find_stems(studio, "one") + find_stems(studio, "two")))
     studio.run("toggle")
     assert (one.values["B_MUTE_ACTUAL"], two.values["B_MUTE_ACTUAL"]) == (0, 0)
-    assert all(are_muted(stems_of(studio, "one") + stems_of(studio, "two")))
+    assert all(are_muted(find_stems(studio, "one") + find_stems(studio, "two")))
 
 
 def test_a_stem_that_was_muted_alone_still_means_the_stems_play(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
-    stems = stems_of(studio, "song")
+    stems = find_stems(studio, "song")
     stems[0].values["B_MUTE_ACTUAL"] = 1.0
     studio.run("toggle")
     assert song.values["B_MUTE_ACTUAL"] == 0
@@ -99,7 +91,7 @@ def test_a_stem_that_was_muted_alone_still_means_the_stems_play(studio: Studio) 
 def test_a_locked_item_keeps_its_whole_family_as_it_is(studio: Studio) -> None:
     song = studio.add_song()
     studio.run("split")
-    stems = stems_of(studio, "song")
+    stems = find_stems(studio, "song")
     stems[1].values["C_LOCK"] = 1.0
     assert studio.run("toggle") == ["song: it or one of its stems is locked, it stays as it is."]
     assert song.values["B_MUTE_ACTUAL"] == 1
@@ -113,6 +105,6 @@ def test_what_has_no_stems_is_told(studio: Studio) -> None:
     assert studio.run("toggle") == ["This project has no stems: select items and split them first."]
     studio.reaper.select(song)
     studio.run("split")
-    song.track.items.remove(song)
+    delete_item(song)
     told = studio.run("toggle")
     assert told == ["song: its original is gone, there is nothing to switch to."]
