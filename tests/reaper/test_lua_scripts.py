@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import lupa.lua54 as lupa
+import lupa.lua54 as lupa  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from hypothesis import given
