@@ -15,6 +15,7 @@ from stembridge.errors import ProtocolError, RequestError, StembridgeError
 from stembridge.reaper import (
     auditioning,
     batch,
+    checking,
     choosing,
     importing,
     jobs,
@@ -22,6 +23,7 @@ from stembridge.reaper import (
     realign,
     remixing,
     remove,
+    resplit,
     setting,
     toggle,
 )
@@ -37,7 +39,21 @@ HOLD_S = 2.0
 """How long a word about recording holds; scripts say something several times a second."""
 PLAYING, RECORDING = 1, 4
 
-_THREADS = (auditioning, batch, choosing, importing, jobs, null, realign, remixing, remove, setting, toggle)
+_THREADS = (
+    auditioning,
+    batch,
+    checking,
+    choosing,
+    importing,
+    jobs,
+    null,
+    realign,
+    remixing,
+    remove,
+    resplit,
+    setting,
+    toggle,
+)
 """The modules that hold the threads: each has a table of what begins one and of what takes it on."""
 
 STARTS: dict[str, Start] = {name: start for module in _THREADS for name, start in module.STARTS.items()}

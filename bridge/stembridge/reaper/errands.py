@@ -180,12 +180,52 @@ def measure_nulls(_settings: Settings, report: Report, *, sums: Sequence[dict[st
     return {"findings": selection_null.measure(report, sums)}
 
 
+def check_material(_settings: Settings, report: Report, *, folder: str) -> dict[str, Any]:
+    """Write what the scratch project of the check plays; ``song`` and ``mp3`` are the paths."""
+    from stembridge.reaper.check_audio import write_material
+
+    report("check: making something to play", None)
+    return write_material(Path(folder))
+
+
+def check_compare(
+    _settings: Settings,
+    report: Report,
+    *,
+    before: str,
+    after: str,
+    pieces: Sequence[tuple[str, float, float]],
+    song: str,
+    bake: str,
+    offset_s: float,
+    length_s: float,
+    fade_s: float,
+) -> dict[str, Any]:
+    """Compare the renders with and without stems, and an item with what REAPER rendered of it.
+
+    Returns
+    -------
+    dict
+        ``differences`` as `compare_renders` and ``bake`` as `measure_bake` return them; ``bake`` is empty
+        where nothing was rendered of the item.
+    """
+    from stembridge.reaper.check_audio import compare_renders, measure_bake
+
+    report("check: comparing", None)
+    return {
+        "differences": compare_renders(before, after, pieces),
+        "bake": measure_bake(song, bake, offset_s, length_s, fade_s) if bake else {},
+    }
+
+
 KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "fetch_model": fetch_model,
     "null": measure_nulls,
     "measure_speed": measure_speed,
     "compare": compare_decoding,
     "conform": conform_stems,
+    "check_material": check_material,
+    "check_compare": check_compare,
 }
 """Name of an errand -> what does it, with the settings, a way to report, and its arguments."""
 
