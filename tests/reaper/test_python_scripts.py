@@ -837,14 +837,14 @@ def test_waits_come_due_by_the_clock_and_hold_nobody_up(tmp_path: Path) -> None:
 
 def test_a_note_tells_what_reaper_is_doing(tmp_path: Path) -> None:
     reaper = open_reaper(tmp_path)
-    reaper.current.name = "/songs/one.rpp"
-    reaper.current.cursor_s = 1 / 3
-    reaper.open_tab("/songs/two.rpp").play_state = 5
-    reaper.current = reaper.projects[0]
+    reaper.current.name = "/songs/two.rpp"
+    reaper.current.play_state = 5
+    reaper.open_tab("/songs/one.rpp").cursor_s = 1 / 3
+    reaper.current.play_state = 0
     courier = Courier(orders({"do": "wait", "seconds": 0.2}))
     reaper.spawner = courier.start
     reaper.start_python(action(install(tmp_path), "audition"))
-    reaper.current = reaper.projects[1]
+    reaper.current = reaper.projects[0]
     reaper.run_until_idle(between_ticks=courier.carry)
     act, resume = courier.notes
     assert (act["v"], act["script"], act["say"], act["action"]) == (1, "python 0.1.0", "act", "audition")
@@ -893,7 +893,7 @@ def test_an_action_run_meanwhile_is_left_to_the_loop(tmp_path: Path) -> None:
 
 def test_an_action_run_right_after_a_long_dialog_is_left_to_the_loop(tmp_path: Path) -> None:
     reaper = fill_shelf(PatientReaper(tmp_path))
-    reaper.answers.append(("MB", 6))
+    reaper.answers.extend([("MB", 6), ("MB", 6)])
     courier = Courier(orders({"do": "ask", "kind": "yes_no", "title": "Model", "text": "Fetch it?"}))
     reaper.spawner = courier.start
     root = install(tmp_path)
