@@ -16,11 +16,19 @@ import msgspec
 
 from stembridge import catalog
 from stembridge.errors import StembridgeError
+from stembridge.estimate import pass_seconds
 from stembridge.reaper import operations as do
 from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, place
 from stembridge.reaper.playing import Way, judge
 from stembridge.reaper.regions import Extent, plan_regions
-from stembridge.reaper.requests import Options, Wanted, choose_model, find_job_id, form_requests
+from stembridge.reaper.requests import (
+    Options,
+    Wanted,
+    choose_model,
+    estimate_seconds,
+    find_job_id,
+    form_requests,
+)
 from stembridge.reaper.snapshot import Host, Item, Snapshot, read_snapshot
 from stembridge.reaper.stem_set import StemSet, read_stem_set
 from stembridge.reaper.tags import OriginalTag, read_tag
@@ -305,7 +313,8 @@ def look_at_errand(turn: Turn, batch: Batch, _result: Any) -> None:
         if errand.error is not None:
             turn.tell(f"Nothing was split: {errand.error.message} ({errand.error.hint})", is_error=True)
         else:
-            prepare(turn, batch)
+            # Fetched once: where that is of no help, another time is of none.
+            prepare(turn, msgspec.structs.replace(batch, answers=batch.answers | {"fetch": "done"}))
     else:
         # A file that we cannot decode is one that REAPER has to render.
         frames = 0 if errand.error is not None else int(errand.result.get("frames", 0))
@@ -314,6 +323,11 @@ def look_at_errand(turn: Turn, batch: Batch, _result: Any) -> None:
 
 def _bake(turn: Turn, batch: Batch, item: Item) -> None:
     """Have REAPER render the item's take; the rendering becomes a file and no take is left of it."""
+    if _is_recording(turn):
+        line = f"{item.name} is rendered when the recording has ended"
+        turn.panel = {"line": line, "fraction": None, "eta_s": None, "rows": []}
+        turn.wait(LOOK_S, "batch.waited", batch)
+        return
     take = item.active.guid
     operations = [
         do.select_only(item.guid),
@@ -325,6 +339,10 @@ def _bake(turn: Turn, batch: Batch, item: Item) -> None:
     ]
     turn.panel = {"line": f"REAPER renders {item.name}", "fraction": None, "eta_s": None, "rows": []}
     turn.apply("", operations, "batch.baked", msgspec.structs.replace(batch, subject=item.guid))
+
+
+def _is_recording(turn: Turn) -> bool:
+    return bool(turn.host.play & RECORDING)
 
 
 def take_bake(turn: Turn, batch: Batch, result: Any) -> None:
@@ -418,7 +436,7 @@ def look(turn: Turn, batch: Batch, _result: Any) -> None:
     }
     entries = tuple(_update(entry, jobs) for entry in batch.entries)
     batch = msgspec.structs.replace(batch, entries=entries)
-    is_recording = bool(turn.host.play & RECORDING)
+    is_recording = _is_recording(turn)
     ready = next(
         (
             number
@@ -475,7 +493,7 @@ def _panel(
                 "text": entry.text or (progress.stage if progress else ""),
             }
         )
-    eta_s = sum_eta(turn, [job for job in jobs.values() if job is not None])
+    eta_s = _sum_eta(turn, entries, jobs)
     done = sum(float(row["fraction"]) for row in rows) / max(len(rows), 1)
     final = sum(entry.state.is_final for entry in entries)
     line = f"{final} of {len(entries)} placed" if final < len(entries) else f"{final} of {final}"
@@ -484,17 +502,30 @@ def _panel(
     return {"line": line, "fraction": done, "eta_s": eta_s, "rows": rows}
 
 
-def sum_eta(turn: Turn, jobs: Sequence[Job]) -> float | None:
-    """Return in how many seconds all of ``jobs`` will be done, None while one of them cannot be reckoned."""
+def _sum_eta(turn: Turn, entries: Sequence[Entry], jobs: dict[str, Job | None]) -> float | None:
+    """Return in how many seconds all jobs will be done, None while one of them cannot be reckoned."""
+    tickets = {entry.ticket.job: entry.ticket for entry in entries}
+    left = [job for job in jobs.values() if job is not None and not job.state.is_final]
+    costs = {model: turn.house.cost_of(model) for model in {job.request.model for job in left}}
     total = 0.0
-    for job in jobs:
-        if job.state.is_final:
-            continue
-        if job.progress is not None and job.progress.eta_s is not None:
-            total += job.progress.eta_s
-            continue
-        return None if job.state is JobState.RUNNING or not total else total
+    for job in left:
+        eta_s = job.progress.eta_s if job.progress is not None else None
+        if eta_s is None:
+            eta_s = _reckon(job, tickets[job.id], costs[job.request.model])
+        if eta_s is None:
+            return None
+        total += eta_s
     return total
+
+
+def _reckon(job: Job, ticket: Ticket, cost: float | None) -> float | None:
+    """Return how long a job will take that has not said so yet; ``cost`` as `House.cost_of` returns it."""
+    if cost is None:
+        return None
+    if ticket.baked:
+        model = catalog.find_model(job.request.model)
+        return cost * pass_seconds(model, job.request, ticket.item.length)
+    return estimate_seconds(Wanted(job.request, (0,)), [ticket.item], cost)
 
 
 def _collect_kin(turn: Turn, batch: Batch) -> None:
@@ -534,6 +565,9 @@ def carry_out(
 ) -> None:
     """Have the stems of the current entry placed as planned; where that cannot be, ask or say why."""
     entry = batch.entries[batch.current]
+    if _is_recording(turn):
+        look(turn, batch, None)
+        return
     match plan:
         case Placed(label, operations):
             turn.apply(batch.label or label, operations, "batch.placed", batch)
@@ -579,9 +613,9 @@ def take_more(turn: Turn, batch: Batch, result: Any) -> None:
     if result.get("answer") != "yes":
         _settle(turn, batch, RowState.SKIPPED, f"left as it was. Its stems are in {job.result.folder}")
         return
-    stems = read_stem_set(job.result.folder)
-    (region,) = plan_regions([batch.span], Extent(stems.frames, stems.rate), turn.preferences.handles_s)
     try:
+        stems = read_stem_set(job.result.folder)
+        (region,) = plan_regions([batch.span], Extent(stems.frames, stems.rate), turn.preferences.handles_s)
         request = replace(job.request, region=region)
         job_id = find_job_id(turn.house, request)
         turn.house.submit(request, job_id)
@@ -660,6 +694,7 @@ STEPS: dict[str, Step] = {
     "batch.answered": (Batch, take_answer),
     "batch.heard": (Batch, take_heard),
     "batch.errand": (Batch, look_at_errand),
+    "batch.waited": (Batch, lambda turn, batch, _result: prepare(turn, batch)),
     "batch.baked": (Batch, take_bake),
     "batch.look": (Batch, look),
     "batch.kin": (Batch, take_kin),
