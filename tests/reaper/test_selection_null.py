@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from math import log10
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from stem_items import cut_item, delete_item, find_stem, paste_item
+from stem_items import cut_item, delete_item, find_stem, find_stems, paste_item
 from studio import RATE, Studio
 
 from reaper_fake import Item, section_of
@@ -230,3 +233,33 @@ def test_without_an_original_there_is_nothing_to_compare(studio: Studio) -> None
     delete_item(song)
     studio.reaper.select()
     assert studio.run("null_test") == ["song: its original is gone: there is nothing to compare."]
+
+
+def test_the_samples_are_summed_in_a_process_aside(studio: Studio) -> None:
+    song = studio.add_song()
+    studio.run("split")
+    original = song.takes[0].source
+    assert original is not None
+    parts = []
+    for stem in find_stems(studio):
+        source = stem.takes[0].source
+        assert source is not None
+        parts.append(
+            {"path": source.path, "start_s": 0.0, "first_s": 0.0, "last_s": 4.0, "gain": 1.0, "state": ""}
+        )
+    one = {"path": original.path, "first_s": 0.0, "last_s": 4.0, "folders": [], "state": "", "parts": parts}
+    gone = one | {"path": str(studio.folder / "nonesuch.wav")}
+    half = one | {"parts": parts[:-2]}
+    done = subprocess.run(
+        [sys.executable, "-m", "stembridge.reaper.errands", "--home", str(studio.folder / "home")],
+        input=json.dumps(["null", {"sums": [one, gone, half]}]).encode(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["text"] for line in lines[:-1]] == [f"null test {number} of 3" for number in (1, 2, 3)]
+    exact, missing, off = lines[-1]["result"]["findings"]
+    assert (exact["is_exact"], exact["level_db"], exact["fault"]) == (True, None, "")
+    assert "nonesuch.wav" in missing["fault"]
+    assert not off["is_exact"]
+    assert off["level_db"] < 0

@@ -1,0 +1,82 @@
+"""Random items split, edited, put back, split again and removed: by ear, and by the null test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from studio import Studio, fields
+
+from fakes import FakeSeparator
+from reaper_fake import Item
+from reaper_fake.random_items import EDITS, random_item
+from stembridge.wavfile import write_wav
+
+ITEMS = 8
+VALUES_ONLY = sorted(set(EDITS) - {"split"})
+
+
+def write_sources(studio: Studio, seed: int) -> list[str]:
+    noise = np.random.default_rng(seed)
+    paths = []
+    for number, (rate, channels) in enumerate([(44100, 2), (48000, 1), (22050, 2), (8000, 2)]):
+        path = studio.folder / f"source{number}.wav"
+        samples = noise.integers(-(2**21), 2**21, (channels, rate // 4)) / 2.0**23
+        write_wav(path, samples, rate, "PCM_24")
+        paths.append(str(path))
+    return paths
+
+
+def name_of(item: Item) -> str:
+    return item.takes[int(item.values.get("I_CURTAKE", 0))].name
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_done_to_originals_their_stems_follow(tmp_path: Path, seed: int) -> None:
+    rng = Random(seed)
+    studio = Studio(tmp_path)
+    paths = write_sources(studio, seed)
+    items = []
+    for number in range(ITEMS):
+        item = random_item(rng, studio.reaper, studio.reaper.add_track(f"track {number}"), paths)
+        item.values |= {"C_LOCK": 0.0, "C_LANEPLAYS": 1.0, "B_MUTE_ACTUAL": 0.0}
+        item.takes[int(item.values.get("I_CURTAKE", 0))].name = f"item {number}"
+        items.append(item)
+    studio.reaper.select(*items)
+    studio.run("split")
+    split = [item for item in items if item.values["B_MUTE_ACTUAL"]]
+    assert len(split) >= 3
+    studio.reaper.select(*split)
+    assert [text for text in studio.run("null_test") if "exact null" not in text] == []
+    assert studio.run("realign") == ["Every stem lies where its original lies."]
+
+    for item in split:
+        EDITS[rng.choice(VALUES_ONLY)](rng, studio.reaper, item)
+    studio.run("realign")
+    silent = [text for text, is_error in studio.told if is_error]
+    assert all(text.endswith("it lies beyond its source: left as it is") for text in silent)
+    stemmed = studio.listen()
+    studio.run("toggle")
+    np.testing.assert_allclose(stemmed, studio.listen(), atol=1e-9)
+    studio.run("toggle")
+    split = [item for item in split if not any(text.startswith(f"{name_of(item)}: ") for text in silent)]
+    studio.reaper.select(*split)
+    assert [text for text in studio.run("null_test") if "exact null" not in text] == []
+
+    studio.house.separator = FakeSeparator(sources=("drums", "vocals"), seed=9)
+    studio.house.separator.name = "mdx"
+    told = studio.run("resplit", fields("good", "mdx"))
+    sections = [text for text in told if "plays a section or backwards" in text]
+    assert f"{len(split) - len(sections)} of " in " ".join(told)
+    np.testing.assert_allclose(studio.listen(), stemmed, atol=1e-9)
+    assert [text for text in studio.run("null_test") if "exact null" not in text] == []
+
+    studio.reaper.select()
+    studio.run("toggle")
+    heard = studio.listen()
+    studio.run("remove")
+    assert studio.titles == []
+    assert len(studio.reaper.current.items) == ITEMS
+    np.testing.assert_array_equal(studio.listen(), heard)
