@@ -324,7 +324,7 @@ local function follow_scale(window)
   if scale == window.scale then return end
   window.scale = scale
   choose_fonts(scale)
-  if window.is_new and scale > 1 and not window.is_mac then resize(window, WIDTH * scale, HEIGHT * scale) end
+  if window.is_new and scale > 1 then resize(window, WIDTH * scale, HEIGHT * scale) end
 end
 
 -- The window grows with its rows, unless the user has given it another size or docked it.
