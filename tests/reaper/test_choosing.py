@@ -33,7 +33,8 @@ def test_a_chop_of_a_long_file_is_reckoned_as_a_chop(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
     studio.add_song(seconds=100, take_D_STARTOFFS=50, D_LENGTH=4)
     studio.run("split_choose", CANCEL)
-    assert studio.titles == ["1 item, 6.0 s of audio: about 4.0 s, 2 MB"]
+    # With the segment that it only touches: (6 + 7.8) s at 0.5, a quarter of every segment twice.
+    assert studio.titles == ["1 item, 6.0 s of audio: about 9.2 s, 2 MB"]
 
 
 def test_what_is_chosen_is_split_and_is_what_plain_split_does_next(tmp_path: Path) -> None:
@@ -67,6 +68,17 @@ def test_only_the_time_selection_is_split_if_that_is_wanted(tmp_path: Path) -> N
     studio.run("split_choose", fields("good", "", "", "tracks", "yes"))
     placed = studio.find_track("Vocals").items[0]
     assert (placed.position_s, placed.length_s) == (1.0, 1.0)
+
+
+def test_what_lies_outside_of_the_time_selection_is_left_out(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    one = studio.add_song("one")
+    two = studio.add_song("two", seed=2, D_POSITION=10.0)
+    studio.reaper.select(one, two)
+    studio.reaper.current.time_selection = (1.0, 2.0)
+    told = studio.run("split_choose", fields("good", "", "", "tracks", "y"))
+    assert studio.track_names[-1] == "two"
+    assert "two was skipped: it lies outside of the time selection" in told
 
 
 @pytest.mark.parametrize(

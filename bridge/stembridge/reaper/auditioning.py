@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from stembridge import catalog
+from stembridge.estimate import SEGMENT_S
 from stembridge.quality import QUALITIES
 from stembridge.reaper import batch
 from stembridge.reaper.batch import RECORDING, Batch, RowState
@@ -17,8 +18,8 @@ from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
 from stembridge.reaper.tags import StemTag, read_tag
 from stembridge.reaper.turn import Start, Step, Turn, pack, unpack
 
-AUDITION_S = 7.8
-"""A segment of the Hybrid Transformer, which is long enough to judge by."""
+AUDITION_S = SEGMENT_S
+"""Long enough to judge by."""
 LEAST_S = 4.0
 """Where two segments of the model give less than this from the cursor on, a third one is worth its time."""
 
@@ -101,7 +102,7 @@ def find_window(turn: Turn, item: Item, cursor: float) -> tuple[float, float]:
         return cursor, end
     take = item.active
     model = catalog.find_model(choose_model(Options(), turn.preferences, turn.house.settings))
-    segment_s = model.segment_s or AUDITION_S
+    segment_s = model.segment_s or SEGMENT_S
     overlap = QUALITIES[turn.preferences.quality].overlap
     rate = take.values["D_PLAYRATE"]
     first = take.values["D_STARTOFFS"] + (cursor - item.position) * rate
