@@ -1,0 +1,695 @@
+"""Splitting what is selected, by what a producer sees: stems, undo steps, questions and words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from fake_house import FakeHouse
+from studio import NO, RATE, YES, Studio
+
+from reaper_fake import Item, Media, Source, Track
+from stembridge.errors import ModelError, SourceError
+from stembridge.reaper.desk import Desk
+from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
+from stembridge.reaper.tags import StemTag, read_tag
+from stembridge.types import Progress
+
+STEMS = ["Drums", "Bass", "Other", "Vocals"]
+RECORDING = 4
+STEMS_ARE_THERE = "its stems are there: split it again with another model, or remove them first"
+
+
+class Desked(Desk):
+    """A desk that keeps what it was told, and lets a test do what a user does meanwhile."""
+
+    def __init__(self, house: FakeHouse) -> None:
+        super().__init__(house)
+        self.notes: list[dict[str, Any]] = []
+        self.panels: list[dict[str, Any]] = []
+        self.acts: list[tuple[str, Callable[[], None]]] = []
+
+    def answer(self, note: bytes) -> bytes:
+        said = json.loads(note)
+        self.notes.append(said)
+        if self.acts and said.get("then") == self.acts[0][0]:
+            self.acts.pop(0)[1]()
+        reply = super().answer(note)
+        if "panel" in (said := json.loads(reply)):
+            self.panels.append(said["panel"])
+        return reply
+
+
+class Room(Studio):
+    """A studio in which things happen between two notes."""
+
+    def __init__(self, folder: Path, **preferences: Any) -> None:
+        super().__init__(folder, FakeHouse(folder / "home", costs={"htdemucs": 0.5}))
+        self.desk: Desked = Desked(self.house)
+        write_preferences(locate_preferences(self.house.settings), Preferences(**preferences))
+
+    def when(self, then: str, act: Callable[[], None], *, times: int = 1) -> None:
+        """Have ``act`` done before the desk hears the next result for that step, so many times."""
+        self.desk.acts += [(then, act)] * times
+
+    def edit(self, item: Item, **values: float) -> Callable[[], None]:
+        """Return what changes an item as its user does."""
+
+        def act() -> None:
+            with self.reaper.user_edit("edit"):
+                item.values.update({name: value for name, value in values.items() if name[:5] != "take_"})
+                if item.active_take is not None:
+                    takes = {name[5:]: value for name, value in values.items() if name[:5] == "take_"}
+                    item.active_take.values.update(takes)
+
+        return act
+
+    def run(self, action: str, *answers: tuple[str, Any]) -> list[str]:
+        said = super().run(action, *answers)
+        assert not self.desk.acts, f"never came to {self.desk.acts[0][0]}"
+        return said
+
+    @property
+    def stems(self) -> list[Item]:
+        """All stem items of the project."""
+        return [item for item in self.reaper.current.items if isinstance(tag_of(item), StemTag)]
+
+    @property
+    def undo_labels(self) -> list[str]:
+        return [label for label, _ in self.reaper.current.undo]
+
+
+def tag_of(item: Item) -> Any:
+    return read_tag(item.ext.get("stembridge", ""))
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room(tmp_path)
+
+
+def assert_split(room: Room, *items: Item) -> None:
+    """The items are muted originals, and each has five stems of its own."""
+    for item in items:
+        assert item.values["B_MUTE_ACTUAL"] == 1
+        family = tag_of(item).family
+        assert len([stem for stem in room.stems if tag_of(stem).family == family]) == 5
+
+
+def delete(room: Room, item: Item) -> Callable[[], None]:
+    """Return what deletes an item as its user does."""
+
+    def act() -> None:
+        with room.reaper.user_edit("deleted"):
+            assert item.track is not None
+            item.track.remove_item(item)
+
+    return act
+
+
+def assert_left(room: Room, *items: Item) -> None:
+    for item in items:
+        assert not item.values.get("B_MUTE_ACTUAL")
+        assert "stembridge" not in item.ext
+
+
+# what is selected
+
+
+def test_with_nothing_selected_it_says_what_to_do(room: Room) -> None:
+    item = room.add_song()
+    room.reaper.select()
+    (said,) = room.run("split")
+    assert "Nothing is selected" in said and "run the action again" in said
+    assert not room.house.jobs and not room.undo_labels
+    assert_left(room, item)
+
+
+def test_what_cannot_be_split_is_skipped_by_name_and_reason(room: Room) -> None:
+    done = room.add_song("done")
+    room.run("split")
+    missing, good = room.add_song("missing"), room.add_song("good", seed=2)
+    (room.folder / "missing.wav").unlink()
+    track = room.reaper.add_track("Odd ones")
+    empty = room.reaper.add_item(track, None, D_POSITION=7.5, D_LENGTH=1.0)
+    midi = room.reaper.add_item(track, Source("MIDI", ""), name="chords", D_LENGTH=2.0)
+    room.reaper.select(good, missing, done, empty, midi)
+    said = room.run("split")
+    assert said[0].startswith("1 of 5 split")
+    assert said[1:] == [
+        f"done was skipped: {STEMS_ARE_THERE}",
+        f"missing was skipped: its media is missing: {room.folder / 'missing.wav'}",
+        "chords was skipped: it is MIDI",
+        "item at 7.500 s was skipped: it is empty",
+    ]
+    assert_split(room, done, good)
+    assert_left(room, missing)
+
+
+def test_where_all_is_skipped_nothing_is_done(room: Room) -> None:
+    track = room.reaper.add_track("Odd ones")
+    empty = room.reaper.add_item(track, None, D_LENGTH=1.0)
+    room.reaper.select(empty)
+    (said,) = room.run("split")
+    assert "was skipped: it is empty" in said
+    assert not room.house.jobs and not room.undo_labels and len(room.reaper.current.tracks) == 1
+
+
+def test_the_same_action_twice_does_it_once(room: Room) -> None:
+    item = room.add_song()
+    room.run("split")
+    before = room.tracks
+    (said,) = room.run("split")
+    assert said == f"song was skipped: {STEMS_ARE_THERE}"
+    assert room.tracks == before and len(room.house.jobs) == 1
+    assert_split(room, item)
+
+
+# what is asked before
+
+
+def test_a_model_that_is_missing_is_asked_for_once_with_size_and_place(room: Room) -> None:
+    one, two = room.add_song("one"), room.add_song("two", seed=2)
+    room.reaper.select(one, two)
+    room.house.models = {"preview"}
+    room.run("split", YES)
+    (asked,) = [order for order in room.orders if order["do"] == "ask"]
+    assert "htdemucs is not on this machine" in asked["text"] and "84 MB" in asked["text"]
+    assert str(room.house.settings.model_dirs[0]) in asked["text"]
+    assert room.house.kinds == ["fetch_model"]
+    assert {job.request.model for job in room.house.jobs.values()} == {"htdemucs"}
+    assert_split(room, one, two)
+
+
+def test_a_model_that_is_not_wanted_leaves_all_as_it_was(room: Room) -> None:
+    item = room.add_song()
+    room.house.models = {"preview"}
+    assert room.run("split", NO) == ["Nothing was split: the model htdemucs is not on this machine."]
+    assert not room.house.kinds and not room.house.jobs
+    assert_left(room, item)
+
+
+def test_a_model_that_cannot_be_fetched_says_why(room: Room) -> None:
+    item = room.add_song()
+    room.house.models = set()
+    room.house.faults["fetch_model"] = ModelError("cannot download htdemucs: no route", "check the network")
+    (said,) = room.run("split", YES)
+    assert said == "Nothing was split: cannot download htdemucs: no route (check the network)"
+    assert_left(room, item)
+
+
+def test_a_model_that_was_fetched_and_is_not_there_is_not_fetched_for_ever(room: Room) -> None:
+    room.add_song()
+    models: set[str] = set()
+    room.house.models = models
+    room.when("batch.errand", models.clear)
+    assert room.run("split", YES) == ["Nothing was split: the model htdemucs is not on this machine."]
+    assert room.house.kinds == ["fetch_model"]
+
+
+def test_a_fetch_that_was_lost_with_the_daemon_is_begun_again(room: Room) -> None:
+    item = room.add_song()
+    room.house.models = set()
+    room.house.holds_errands = True
+    room.when("batch.errand", lambda: None)
+    room.when("batch.errand", room.house.forget_errands)
+    room.when("batch.errand", room.house.finish_errands)
+    room.run("split", YES)
+    assert room.house.kinds == ["fetch_model", "fetch_model"]
+    assert room.desk.panels[0]["line"] == "fetch_model goes on"
+    assert_split(room, item)
+
+
+@pytest.mark.parametrize("answer", [YES, NO])
+def test_a_locked_item_is_muted_only_where_its_owner_says_so(room: Room, answer: tuple[str, int]) -> None:
+    item = room.add_song(C_LOCK=1)
+    before = room.listen()
+    room.run("split", answer)
+    (asked,) = [order for order in room.orders if order["do"] == "ask"]
+    assert "song is locked" in asked["text"]
+    assert bool(item.values.get("B_MUTE_ACTUAL")) == (answer == YES)
+    assert all(bool(stem.values.get("B_MUTE_ACTUAL")) != (answer == YES) for stem in room.stems)
+    assert item.values["C_LOCK"] == 1
+    np.testing.assert_allclose(room.listen(), before, atol=1e-12)
+
+
+def test_locked_items_are_asked_for_once(room: Room) -> None:
+    items = [room.add_song(name, C_LOCK=1) for name in ("one", "two", "three")]
+    room.reaper.select(*items)
+    room.run("split", YES)
+    assert "3 items are locked" in room.orders[1]["text"]
+    assert_split(room, *items)
+
+
+# effects, and files that two decoders read in two ways
+
+
+@pytest.mark.parametrize("effects", ["bake", "keep", "skip"])
+def test_effects_are_baked_kept_or_a_reason_to_skip(tmp_path: Path, effects: str) -> None:
+    room = Room(tmp_path, effects=effects)
+    item = room.add_song()
+    room.reaper.current.rate = RATE
+    assert item.active_take is not None
+    item.active_take.fx.append(("tanh", 2.0))
+    before = room.listen()
+    said = room.run("split")
+    sources = {job.request.source for job in room.house.jobs.values()}
+    original = str(room.folder / "song.wav")
+    if effects == "skip":
+        assert said == ["song was skipped: it has take effects, and the settings skip such items"]
+        assert not sources
+        assert_left(room, item)
+    elif effects == "keep":
+        assert "approximate" in said[0] and sources == {original}
+        assert {tag_of(stem).is_approximate for stem in room.stems} == {True}
+    else:
+        assert said == ["1 of 1 split: the stems sum to the original."]
+        assert original not in sources and len(sources) == 1
+        assert not any(stem.active_take.fx for stem in room.stems if stem.active_take)
+        # What REAPER renders is rounded to float samples.
+        np.testing.assert_allclose(room.listen(), before, atol=1e-6)
+        assert len(item.takes) == 1, "the rendering leaves no take"
+
+
+def test_an_item_that_reaper_cannot_render_is_skipped_and_others_go_on(room: Room) -> None:
+    wet, dry = room.add_song("wet"), room.add_song("dry", seed=2)
+    assert wet.active_take is not None
+    wet.active_take.fx.append(("tanh", 2.0))
+    room.reaper.select(wet, dry)
+    room.when("batch.selected", delete(room, wet))
+    said = room.run("split")
+    assert said[0].startswith("1 of 2 split")
+    assert said[1].startswith("wet was skipped: REAPER could not render it")
+    assert_split(room, dry)
+
+
+def add_lossy(room: Room, shift: int = 0) -> Item:
+    """Return an item of an OGG file that REAPER decodes ``shift`` frames late."""
+    path = room.folder / "lossy.ogg"
+    draw = np.random.default_rng(5)
+    soundfile.write(path, 0.2 * draw.standard_normal((4 * 44_100, 2)), 44_100)
+    heard = soundfile.read(path, always_2d=True)[0].T
+    room.reaper.shelf.virtual[str(path)] = Media(np.roll(heard, shift, axis=1), 44_100, "VORBIS")
+    item = room.reaper.add_item(room.reaper.add_track("lossy"), str(path))
+    room.reaper.current.rate = 44_100
+    room.reaper.select(item)
+    return item
+
+
+@pytest.mark.parametrize("shift", [0, 1, 1105])
+def test_a_lossy_file_is_sent_only_where_reaper_hears_what_we_do(room: Room, shift: int) -> None:
+    item = add_lossy(room, shift)
+    room.run("split")
+    assert room.house.kinds == ["compare"]
+    (job,) = room.house.jobs.values()
+    assert (job.request.source == str(room.folder / "lossy.ogg")) == (shift == 0)
+    assert_split(room, item)
+
+
+def test_a_lossy_file_that_we_cannot_read_is_rendered(room: Room) -> None:
+    item = add_lossy(room)
+    room.house.faults["compare"] = SourceError("no such codec", "")
+    room.run("split")
+    (job,) = room.house.jobs.values()
+    assert job.request.source.endswith(".wav")
+    assert_split(room, item)
+
+
+def test_a_lossy_file_is_compared_once_for_all_its_items(room: Room) -> None:
+    first = add_lossy(room)
+    assert first.track is not None
+    path = str(room.folder / "lossy.ogg")
+    others = [room.reaper.add_item(first.track, path, D_POSITION=5.0 * n) for n in (1, 2)]
+    room.reaper.select(first, *others)
+    room.run("split")
+    assert room.house.kinds == ["compare"]
+    assert_split(room, first, *others)
+
+
+# jobs
+
+
+def test_one_failure_stops_nothing_and_is_told_at_the_end(room: Room) -> None:
+    items = [room.add_song(name, seed=n) for n, name in enumerate(("one", "two", "three"))]
+    room.reaper.select(*items)
+    room.house.faults["two.wav"] = SourceError("two.wav is damaged", "export it again")
+    said = room.run("split")
+    assert said == [
+        "2 of 3 split: the stems sum to the original.",
+        "two: two.wav is damaged (export it again)",
+    ]
+    assert [is_error for _, is_error in room.told] == [False, True]
+    assert_split(room, items[0], items[2])
+    assert_left(room, items[1])
+
+
+def test_a_source_that_goes_before_it_is_submitted_fails_its_item_alone(room: Room) -> None:
+    one, two = room.add_song("one"), room.add_song("two", seed=2)
+    room.reaper.select(one, two)
+    room.when("batch.selected", (room.folder / "one.wav").unlink)
+    said = room.run("split")
+    assert said[0].startswith("1 of 2 split") and "one.wav" in said[1] and "does not exist" in said[1]
+    assert_split(room, two)
+
+
+def test_a_job_that_the_daemon_has_forgotten_is_told(room: Room) -> None:
+    item = room.add_song()
+    room.house.holds_jobs = True
+    room.when("batch.look", room.house.jobs.clear)
+    assert room.run("split") == ["song: the daemon does not know its job"]
+    assert_left(room, item)
+
+
+def cancel(room: Room, row: str) -> Callable[[], None]:
+    """Return what the panel's Cancel does."""
+
+    def act() -> None:
+        rows = [entry["id"] for entry in room.desk.panels[-1]["rows"]]
+        note = {"v": 1, "say": "cancel", "row": rows[int(row)] if row != "all" else "all", "rows": rows}
+        assert json.loads(room.desk.answer(json.dumps(note).encode()))["orders"] == []
+
+    return act
+
+
+def test_cancel_cancels_all_that_waits(room: Room) -> None:
+    items = [room.add_song(name, seed=n) for n, name in enumerate(("one", "two"))]
+    room.reaper.select(*items)
+    room.house.holds_jobs = True
+    room.when("batch.look", cancel(room, "all"))
+    assert room.run("split") == ["one: cancelled", "two: cancelled"]
+    assert [row["state"] for row in room.desk.panels[-1]["rows"]] == ["cancelled", "cancelled"]
+    assert not any(is_error for _, is_error in room.told)
+    assert_left(room, *items)
+
+
+def test_cancel_of_a_row_cancels_that_one(room: Room) -> None:
+    items = [room.add_song(name, seed=n) for n, name in enumerate(("one", "two"))]
+    room.reaper.select(*items)
+    room.house.holds_jobs = True
+    room.when("batch.look", cancel(room, "0"))
+    room.when("batch.look", room.house.finish_jobs)
+    said = room.run("split")
+    assert said == ["1 of 2 split: the stems sum to the original.", "one: cancelled"]
+    assert_left(room, items[0])
+    assert_split(room, items[1])
+
+
+def test_a_job_that_was_cancelled_is_made_anew(room: Room) -> None:
+    item = room.add_song()
+    room.house.holds_jobs = True
+    room.when("batch.look", cancel(room, "all"))
+    room.run("split")
+    room.house.holds_jobs = False
+    room.run("split")
+    assert len(room.house.jobs) == 2
+    assert_split(room, item)
+
+
+def test_a_job_is_the_same_for_a_desk_that_was_restarted(room: Room) -> None:
+    item = room.add_song()
+    room.house.holds_jobs = True
+
+    def restart() -> None:
+        acts, room.desk = room.desk.acts, Desked(room.house)
+        room.desk.acts = acts
+
+    room.when("batch.look", restart)
+    room.when("batch.look", room.house.finish_jobs)
+    room.when("batch.kin", restart)
+    room.when("batch.placed", restart)
+    room.run("split")
+    (job_id,) = room.house.jobs
+    assert_split(room, item)
+    room.reaper.undo_once()
+    restart()
+    room.reaper.select(room.reaper.current.items[0])
+    room.run("split")
+    assert list(room.house.jobs) == [job_id], "what is done is not done again"
+    assert_split(room, room.reaper.current.items[0])
+
+
+def test_a_result_that_was_removed_is_made_again(room: Room) -> None:
+    room.add_song()
+    room.run("split")
+    (first,) = room.house.jobs.values()
+    assert first.result is not None
+    room.reaper.undo_once()
+    shutil.rmtree(first.result.folder)
+    item = room.reaper.current.items[0]
+    room.reaper.select(item)
+    room.run("split")
+    assert len(room.house.jobs) == 2
+    assert_split(room, item)
+
+
+def test_the_panel_shows_each_item_and_the_time_that_is_left(room: Room) -> None:
+    items = [room.add_song(name, seed=n) for n, name in enumerate(("one", "two"))]
+    room.reaper.select(*items)
+    house = room.house
+    house.holds_jobs = True
+    first: list[str] = []
+
+    def run_first() -> None:
+        first.append(next(iter(house.jobs)))
+        house.run_job(first[0], Progress("separate", 0.5, 12.0))
+
+    room.when("batch.look", run_first)
+    room.when("batch.look", lambda: house.finish_jobs(first[0]))
+    room.when("batch.placed", lambda: None)
+    room.when("batch.look", house.finish_jobs)
+    room.run("split")
+    waiting, running, *_, last = room.desk.panels
+    assert [(row["label"], row["state"], row["fraction"]) for row in waiting["rows"]] == [
+        ("one", "waiting", 0.0),
+        ("two", "waiting", 0.0),
+    ]
+    # 4 s each, at 0.5 s of work per second and pass, with a quarter of overlap.
+    alone_s = 0.5 * 4.0 / 0.75
+    assert waiting["eta_s"] == pytest.approx(2 * alone_s)
+    assert running["eta_s"] == pytest.approx(12.0 + alone_s)
+    assert running["fraction"] == 0.25 and running["line"] == "0 of 2 placed"
+    one, two = running["rows"]
+    assert (one["state"], one["fraction"], one["eta_s"], one["text"]) == ("running", 0.5, 12.0, "separate")
+    assert (two["state"], two["eta_s"]) == ("waiting", None)
+    assert [row["state"] for row in last["rows"]] == ["done", "done"]
+    assert (last["line"], last["fraction"], last["eta_s"]) == ("2 of 2", 1.0, 0.0)
+    assert {row["id"] for row in last["rows"]} == set(house.jobs)
+
+
+def test_no_time_is_named_that_nobody_knows(room: Room) -> None:
+    room.add_song()
+    room.house.costs.clear()
+    room.house.holds_jobs = True
+    room.when("batch.look", room.house.finish_jobs)
+    room.run("split")
+    assert room.desk.panels[0]["eta_s"] is None
+
+
+# while REAPER records
+
+
+def test_stems_wait_for_the_recording_to_end(room: Room) -> None:
+    item = room.add_song()
+    project = room.reaper.current
+    project.play_state = RECORDING
+
+    def stop() -> None:
+        assert "recording" in room.desk.panels[-1]["line"]
+        assert_left(room, item)
+        project.play_state = 0
+
+    room.when("batch.look", lambda: None, times=3)
+    room.when("batch.look", stop)
+    room.run("split")
+    assert len(room.house.held) > 3
+    assert_split(room, item)
+
+
+def test_a_recording_that_begins_in_the_last_moment_is_waited_for(room: Room) -> None:
+    item = room.add_song()
+    project = room.reaper.current
+    states: list[int] = []
+
+    def record() -> None:
+        project.play_state = RECORDING
+
+    def stop() -> None:
+        states.append(len(room.undo_labels))
+        project.play_state = 0
+
+    room.when("batch.selected", record)
+    room.when("batch.look", lambda: None)
+    room.when("batch.look", stop)
+    room.run("split")
+    assert states == [0]
+    assert_split(room, item)
+
+
+def test_nothing_is_rendered_while_reaper_records(room: Room) -> None:
+    item = room.add_song()
+    assert item.active_take is not None
+    item.active_take.fx.append(("tanh", 2.0))
+    project = room.reaper.current
+    project.rate = RATE
+    project.play_state = RECORDING
+    seen: list[int] = []
+
+    def stop() -> None:
+        seen.append(len([order for order in room.orders if order["do"] == "apply"]))
+        project.play_state = 0
+
+    room.when("batch.waited", stop)
+    room.run("split")
+    assert seen == [0]
+    assert_split(room, item)
+
+
+# what the user does meanwhile
+
+
+@pytest.mark.parametrize("times", [1, 5, 6])
+def test_an_item_that_changes_again_and_again_is_looked_at_five_times_more(room: Room, times: int) -> None:
+    item = room.add_song()
+    steps = iter(range(1, 100))
+
+    def edit() -> None:
+        room.edit(item, D_VOL=1.0 / (1 + next(steps)))()
+
+    room.when("batch.kin", edit, times=times)
+    said = room.run("split")
+    if times <= 5:
+        assert_split(room, item)
+        assert {stem.values["D_VOL"] for stem in room.stems} == {item.values["D_VOL"]}
+    else:
+        (text,) = said
+        assert text.startswith("song: REAPER refused")
+        assert_left(room, item)
+        assert not [label for label in room.undo_labels if label.startswith("Stembridge")]
+
+
+@pytest.mark.parametrize("answer", [YES, NO])
+def test_an_item_that_was_made_longer_gets_more_where_wanted(room: Room, answer: tuple[str, int]) -> None:
+    item = room.add_song(seconds=40.0, D_LENGTH=2.0, take_D_STARTOFFS=10.0)
+    room.house.holds_jobs = True
+
+    def make_longer() -> None:
+        room.edit(item, D_LENGTH=9.0)()
+        room.house.holds_jobs = False
+        room.house.finish_jobs()
+
+    room.when("batch.look", make_longer)
+    said = room.run("split", answer)
+    (asked,) = [order for order in room.orders if order["do"] == "ask"]
+    assert asked["title"] == "Stembridge: song" and "10.00 s to 19.00 s" in asked["text"]
+    if answer == YES:
+        assert len(room.house.jobs) == 2
+        assert_split(room, item)
+    else:
+        assert "left as it was" in said[0] and "Stems" in said[0]
+        assert_left(room, item)
+
+
+def test_a_result_that_goes_while_more_is_asked_for_fails_its_item_alone(room: Room) -> None:
+    long = room.add_song("long", seconds=40.0, D_LENGTH=2.0, take_D_STARTOFFS=10.0)
+    other = room.add_song("other", seed=2)
+    room.reaper.select(long, other)
+    room.house.holds_jobs = True
+
+    def make_longer() -> None:
+        room.edit(long, D_LENGTH=9.0)()
+        room.house.finish_jobs()
+
+    def remove() -> None:
+        job = next(job for job in room.house.jobs.values() if job.request.source.endswith("long.wav"))
+        assert job.result is not None
+        shutil.rmtree(job.result.folder)
+
+    room.when("batch.look", make_longer)
+    room.when("batch.more", remove)
+    said = room.run("split", YES)
+    assert said[0].startswith("1 of 2 split") and said[1].startswith("long: ")
+    assert_split(room, other)
+
+
+@pytest.mark.parametrize("answer", [YES, NO])
+def test_an_item_that_is_gone_gets_its_stems_where_wanted(room: Room, answer: tuple[str, int]) -> None:
+    item = room.add_song(D_POSITION=2.0)
+    before = room.listen()
+    room.when("batch.selected", delete(room, item))
+    said = room.run("split", answer)
+    (asked,) = [order for order in room.orders if order["do"] == "ask"]
+    assert asked["text"] == "song: the item is gone. Place its stems where it was?"
+    if answer == YES:
+        np.testing.assert_allclose(room.listen(), before, atol=1e-12)
+    else:
+        assert said == ["song: its item is gone; its stems stay on the disk"]
+        assert not room.stems
+        (job,) = room.house.jobs.values()
+        assert job.result is not None and Path(job.result.folder).is_dir()
+
+
+def test_an_item_whose_track_is_gone_is_told_without_a_question(room: Room) -> None:
+    item = room.add_song()
+    track = item.track
+    assert track is not None
+
+    def delete() -> None:
+        with room.reaper.user_edit("deleted"):
+            room.reaper.current.tracks.remove(track)
+
+    room.when("batch.selected", delete)
+    (said,) = room.run("split")
+    assert "gone" in said and "Its stems are in" in said
+
+
+def test_an_item_that_got_its_stems_meanwhile_is_left_alone(room: Room) -> None:
+    item = room.add_song()
+    room.house.holds_jobs = True
+
+    def split_it_elsewhere() -> None:
+        room.house.holds_jobs = False
+        room.house.finish_jobs()
+        with room.reaper.user_edit("another action"):
+            item.values["B_MUTE_ACTUAL"] = 1.0
+            item.ext["stembridge"] = '{"is":"original","job":"another","family":"f"}'
+
+    room.when("batch.look", split_it_elsewhere)
+    (said,) = room.run("split")
+    assert "other stems of it were placed meanwhile" in said
+    assert not room.stems
+
+
+# many items
+
+
+def test_forty_items_of_one_track_share_its_stem_tracks(room: Room) -> None:
+    song = room.add_song(seconds=42.0, D_LENGTH=1.0)
+    track = song.track
+    assert track is not None
+    items = [song]
+    for number in range(1, 40):
+        items.append(
+            room.reaper.add_item(
+                track, str(room.folder / "song.wav"), D_POSITION=float(number), D_LENGTH=1.0,
+                take_D_STARTOFFS=float(number),
+            )
+        )  # fmt: skip
+    room.reaper.select(*items)
+    before = room.listen()
+    said = room.run("split")
+    assert said == ["40 of 40 split: the stems sum to the original."]
+    tracks: list[Track] = room.reaper.current.tracks
+    assert [found.name for found in tracks[:5]] == ["song", *STEMS]
+    assert len(tracks) == 6 and tracks[5].name.startswith("Residual")
+    assert room.undo_labels == ["Stembridge: split song"] * 40
+    assert len(room.house.jobs) == 1, "they lie side by side: one job"
+    np.testing.assert_allclose(room.listen(), before, atol=1e-12)
+    for _ in range(40):
+        room.reaper.undo_once()
+    assert room.track_names == ["song"]
