@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stem_items import active_take, cut_item, find_stem, is_muted
-from studio import NO, Studio, fields
 
 from fakes import FakeSeparator
 from reaper_fake import section_of
+from stem_items import active_take, cut_item, find_stem, is_muted
+from studio import NO, Studio, fields
 
 SIX = ("drums", "bass", "other", "vocals", "guitar", "piano")
 
@@ -85,12 +85,17 @@ def test_stems_the_model_does_not_know_are_muted_and_stay_out(studio: Studio) ->
     assert not is_muted(find_stem(studio, "vocals"))
     np.testing.assert_allclose(studio.listen(), heard, atol=1e-12)
     assert studio.run("null_test") == ["song: exact null (4 stems + residual)"]
+    # Somebody looks what the guitar was: the original plays alone all the same.
+    find_stem(studio, "guitar").values["B_MUTE_ACTUAL"] = 0.0
+    studio.run("toggle")
+    np.testing.assert_array_equal(studio.listen(), heard)
+    studio.run("toggle")
     studio.reaper.select(find_stem(studio, "guitar"))
     use(studio, "htdemucs_6s")
     studio.run("resplit", fields("good", "htdemucs_6s"))
     assert not is_muted(find_stem(studio, "guitar"))
     np.testing.assert_allclose(studio.listen(), heard, atol=1e-12)
-    assert song.values["B_MUTE_ACTUAL"] == 1
+    assert is_muted(song)
 
 
 def test_what_the_user_did_to_a_stem_stays(studio: Studio) -> None:

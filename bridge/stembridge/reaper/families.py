@@ -359,9 +359,10 @@ def _compare_place(stem: Stem, original: Item, *, is_piece: bool) -> Iterator[tu
             yield Kind.MOVED, f"moved, it sounds {_say_delay(delay)}"
     if is_piece:
         return
-    late = moved if _is_same(delay, 0.0) else 0.0
-    if not _is_same(late, 0.0) or not _is_same(stem.item.length, original.length):
+    if not _is_same(stem.item.length, original.length):
         yield Kind.TRIMMED, f"trimmed to {stem.item.length:.3f} s of {original.length:.3f} s"
+    elif _is_same(delay, 0.0) and not _is_same(moved, 0.0):
+        yield Kind.TRIMMED, "shows another stretch than its original"
 
 
 def _has_section(stem: Stem, original: Item) -> bool:
