@@ -22,7 +22,6 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +167,7 @@ class _Reader:
                 raise self._error(name, key, f"{name}.{key} = {value!r}", "true or false")
         gain_db = entry.get("gain_db", 0.0)
         is_number = isinstance(gain_db, int | float) and not isinstance(gain_db, bool)
-        if not is_number or not isfinite(gain_db) or not MIN_GAIN_DB <= gain_db <= MAX_GAIN_DB:
+        if not is_number or not MIN_GAIN_DB <= gain_db <= MAX_GAIN_DB:
             raise self._error(
                 name, "gain_db", f"{name}.gain_db = {gain_db!r}", f"dB, {MIN_GAIN_DB:g} to {MAX_GAIN_DB:g}"
             )
