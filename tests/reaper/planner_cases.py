@@ -14,10 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 from random import Random
 
-import interpreter
 import numpy as np
 import pytest
 
+import interpreter
 from reaper_fake import FakeProject, FakeReaper, Item, Media, render_item
 from reaper_fake.model import Source
 from reaper_fake.playback import Samples
@@ -256,7 +256,7 @@ class Case:
                     moved = begin_of(item) - self.begins[snap.guid]
                     start = max(start, window[0] + moved - item.position_s)
                     end = min(end, window[1] + moved - item.position_s)
-                span = find_span(item, start, end) if start < end else None
+                span = find_span(item, start, end) if end - start > 1e-6 else None
                 if span is not None:
                     spans.append(span)
         return (min(span[0] for span in spans), max(span[1] for span in spans)) if spans else None

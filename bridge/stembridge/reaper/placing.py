@@ -137,7 +137,7 @@ def find_parts(ticket: Ticket, snapshot: Snapshot) -> list[Item]:
     """Return the ticket's item as it is now and, where it was cut, its other parts, in order of time.
 
     A part lies on the same track, where the item was, and plays the same file at the same time, or does so
-    seen from where the item has been moved. What lies over a part is a copy and no part.
+    seen from where the item has been moved. A copy that lies over a part is none.
     """
     before = ticket.item
     found = [item for item in snapshot.items if item.guid == before.guid and item.take is not None]
@@ -147,15 +147,16 @@ def find_parts(ticket: Ticket, snapshot: Snapshot) -> list[Item]:
         if item.guid == before.guid or item.track != track:
             continue
         if any(_is_part(item, before, moved) for moved in moves) and not any(
-            _covers(other, item) for other in found
+            _is_copy(item, other) for other in found
         ):
             found.append(item)
     return sorted(found, key=lambda item: item.position)
 
 
-def _covers(other: Item, item: Item) -> bool:
-    """Tell whether the middle of ``item`` lies inside of ``other``."""
-    return other.position < (item.position + item.end) / 2 < other.end
+def _is_copy(item: Item, other: Item) -> bool:
+    """Tell whether ``item`` lies over ``other`` and plays the same at the same time, as no two parts do."""
+    is_over = other.position < (item.position + item.end) / 2 < other.end
+    return is_over and abs(_origin(item) - _origin(other)) < _SAME_S
 
 
 def _is_part(item: Item, before: Item, moved: float) -> bool:
