@@ -163,11 +163,7 @@ end
 
 local function read_host(project)
   local from, to = reaper.GetSet_LoopTimeRange2(project, false, false, 0, 0, false)
-  return {
-    play = reaper.GetPlayStateEx(project),
-    cursor = reaper.GetCursorPositionEx(project),
-    time_selection = json.array({ from, to }),
-  }
+  return { cursor = reaper.GetCursorPositionEx(project), time_selection = json.array({ from, to }) }
 end
 
 local function list_set(values)
@@ -197,14 +193,14 @@ local WANTED = {
   project = function() return false end,
 }
 
--- The set of the selected items' GUIDs.
-function collect.list_selected(project)
+-- What the user means by running an action: the set of the selected items' GUIDs, the cursor, the time selection.
+function collect.read_moment(project)
   local selected = {}
   for index = 0, reaper.CountSelectedMediaItems(project) - 1 do
     local item = reaper.GetSelectedMediaItem(project, index)
     selected[read_text(reaper.GetSetMediaItemInfo_String, item, "GUID")] = true
   end
-  return selected
+  return { selected = selected, host = read_host(project) }
 end
 
 local function list_items(project, order, selected)
@@ -238,12 +234,13 @@ local function read_all(project, things, kind, read, pause)
 end
 
 -- The snapshot that an order asks for. `pause` is called before each thing that is read: it may yield.
--- `selected` is the selection as it was when the user ran the action.
-function collect.read_snapshot(project, order, pause, selected)
+-- `moment` is that in which the user ran the action.
+function collect.read_snapshot(project, order, pause, moment)
+  local selected, host = moment.selected, moment.host
   local items, tracks = list_items(project, order, selected), list_tracks(project)
   return {
     project = read_project(project),
-    host = read_host(project),
+    host = { play = reaper.GetPlayStateEx(project), cursor = host.cursor, time_selection = host.time_selection },
     items = read_all(project, items, "MediaItem*", function(item) return read_item(item, selected) end, pause),
     tracks = read_all(project, tracks, "MediaTrack*", read_track, pause),
   }

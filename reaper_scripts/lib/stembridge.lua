@@ -30,7 +30,7 @@ local function new_script(config)
   return setmetatable({
     config = config,
     route = files.open_route(config, files.name_session()),
-    notes = {}, orders = {}, waits = {},
+    notes = {}, orders = {}, waits = {}, threads = {},
     peaks = apply.queue_peaks(),
     window = panel.new_window(),
     view = { line = "Stembridge", rows = {}, lines = {}, asked = {} },
@@ -74,11 +74,11 @@ end
 
 local function enter_project(thread)
   thread.project = reaper.EnumProjects(-1)
-  thread.selected = collect.list_selected(thread.project)
+  thread.moment = collect.read_moment(thread.project)
 end
 
--- A thread is what one note of the user sets going; it belongs to the project and the selection of that
--- moment: by the time the daemon answers, the user may have gone on to the next items.
+-- A thread is what one note of the user sets going; it belongs to the project, the selection and the cursor of
+-- that moment: by the time the daemon answers, the user may have gone on to the next items.
 local function begin_thread()
   local thread = {}
   enter_project(thread)
@@ -97,7 +97,8 @@ local function read_host(thread)
   if active ~= project then play = play | reaper.GetPlayStateEx(active) end
   return {
     play = play,
-    cursor = reaper.GetCursorPositionEx(project),
+    cursor = thread.moment.host.cursor,
+    time_selection = thread.moment.host.time_selection,
     project = collect.find_project_path(project) or "",
   }
 end
@@ -113,26 +114,53 @@ local function tell(script, text, is_error)
   script.is_wanted = true
 end
 
-local function take_panel(script, shown)
-  local view = script.view
-  for _, name in ipairs({ "line", "eta_s", "fraction" }) do
-    local value = shown[name]
-    if value == json.null then value = nil end
-    view[name] = value
+local function without_nulls(shown)
+  local plain = {}
+  for name, value in pairs(shown) do
+    if value ~= json.null then plain[name] = value end
   end
-  local asked, is_running = {}, false
-  view.rows = {}
-  for index, row in ipairs(shown.rows or {}) do
-    local plain = {}
-    for name, value in pairs(row) do
-      if value ~= json.null then plain[name] = value end
+  return plain
+end
+
+local function is_going(script, thread)
+  for _, entry in ipairs(script.notes) do if entry.thread == thread then return true end end
+  for _, entry in ipairs(script.orders) do if entry.thread == thread then return true end end
+  for _, wait in ipairs(script.waits) do if wait.entry.thread == thread then return true end end
+  return script.part ~= nil and script.part.entry.thread == thread
+end
+
+-- One list of what all threads have said last: each knows of its own rows alone. What is over makes room when
+-- something new begins.
+local function take_panel(script, thread, shown)
+  if not thread.shown then
+    local going = {}
+    for _, each in ipairs(script.threads) do
+      if is_going(script, each) then table.insert(going, each) end
     end
-    view.rows[index] = plain
-    if not panel.is_ended(plain) then
-      is_running = true
-      asked[plain.id] = view.asked[plain.id]
+    table.insert(going, thread)
+    script.threads = going
+  end
+  thread.shown = without_nulls(shown)
+  local view, asked, is_running = script.view, {}, false
+  local eta_s, done, parts
+  view.rows, view.line = {}, thread.shown.line
+  for _, each in ipairs(script.threads) do
+    local rows = each.shown.rows or {}
+    local weight = math.max(#rows, 1)
+    if each.shown.eta_s then eta_s = (eta_s or 0) + each.shown.eta_s end
+    if each.shown.fraction then
+      done, parts = (done or 0) + each.shown.fraction * weight, (parts or 0) + weight
+    end
+    for _, row in ipairs(rows) do
+      local plain = without_nulls(row)
+      table.insert(view.rows, plain)
+      if not panel.is_ended(plain) then
+        is_running = true
+        asked[plain.id] = view.asked[plain.id]
+      end
     end
   end
+  view.eta_s, view.fraction = eta_s, done and done / parts
   view.asked, view.is_all_asked = asked, view.is_all_asked and is_running
   if #view.rows > 0 then script.is_wanted = true end
 end
@@ -144,7 +172,7 @@ local function take_reply(script, thread, reply)
     tell(script, tostring(failure.message or failure.code) .. hint, true)
     return
   end
-  if json.is_object(reply.panel) then take_panel(script, reply.panel) end
+  if json.is_object(reply.panel) then take_panel(script, thread, reply.panel) end
   if not json.is_array(reply.orders) then return end
   for _, order in ipairs(reply.orders) do table.insert(script.orders, { thread = thread, order = order }) end
 end
@@ -279,7 +307,7 @@ local function begin_part(script, entry)
   local function pause()
     if reaper.time_precise() >= script.part_until then coroutine.yield() end
   end
-  script.part = { entry = entry, run = coroutine.create(function() return read(thread.project, entry.order, pause, thread.selected) end) }
+  script.part = { entry = entry, run = coroutine.create(function() return read(thread.project, entry.order, pause, thread.moment) end) }
 end
 
 local function advance_part(script)

@@ -10,7 +10,6 @@ from stembridge_api import (
     PATH_BYTES,
     TAG,
     Spoilt,
-    find_active_project,
     find_root,
     is_null,
     is_open,
@@ -52,8 +51,29 @@ class ProjectClosed(Exception):
     """The project's tab was closed."""
 
 
-def collect(project, order):
+def list_selected(project):
+    """Return the pointers of the selected items."""
+    count = reaper.CountSelectedMediaItems(project)
+    return [reaper.GetSelectedMediaItem(project, number) for number in range(count)]
+
+
+def read_host(project):
+    """Return the cursor and the time selection."""
+    return {
+        "cursor": reaper.GetCursorPositionEx(project),
+        "time_selection": list(reaper.GetSet_LoopTimeRange2(project, False, False, 0.0, 0.0, False)),
+    }
+
+
+def collect(project, order, selected, host, places):
     """Yield after each item or track that was looked at; return the snapshot at last.
+
+    Parameters
+    ----------
+    project, order : where, and what is asked for
+    selected : GUIDs of what was selected when the user ran the action, in its order
+    host : cursor and time selection at that moment
+    places : GUID -> pointer of an item that had it at an earlier time; updated
 
     Returns
     -------
@@ -67,8 +87,8 @@ def collect(project, order):
     """
     _check_open(project)
     tracks = [reaper.GetTrack(project, number) for number in range(reaper.CountTracks(project))]
-    items = _list_items(project, order["what"])
-    head = {"project": _read_project(project), "host": _read_host(project)}
+    items = yield from _list_items(project, order, selected, places)
+    head = {"project": _read_project(project), "host": dict(host, play=reaper.GetPlayStateEx(project))}
     read_tracks, read_items, lines = [], [], []
     for track in tracks:
         yield
@@ -81,24 +101,14 @@ def collect(project, order):
         if not reaper.ValidatePtr2(project, item, "MediaItem*"):
             continue
         try:
-            if _is_wanted(item, order):
-                read_items.append(write_part(_read_item(item)))
+            if _is_wanted(item, order, selected):
+                read = _read_item(item, selected)
+                places[read["guid"]] = item
+                read_items.append(write_part(read))
         except UNREADABLE as error:
             position = reaper.GetMediaItemInfo_Value(item, "D_POSITION")
             lines.append(f"the item at {position:.3f} s cannot be read: {error}")
     return dict(head, tracks=read_tracks, items=read_items), lines
-
-
-def read_host(project):
-    """Return what every note says of REAPER. A recording counts in whichever tab it runs."""
-    active = find_active_project()
-    if not is_open(project):
-        project = active
-    return {
-        "play": reaper.GetPlayStateEx(project) | reaper.GetPlayStateEx(active),
-        "cursor": reaper.GetCursorPositionEx(project),
-        "project": read_project_path(project),
-    }
 
 
 def listen(project, order):
@@ -148,25 +158,47 @@ def _check_open(project):
         raise ProjectClosed
 
 
-def _list_items(project, what):
+def _list_items(project, order, selected, places):
+    """Yield before each text that is read; return the items among which the wanted ones are."""
+    what = order["what"]
     if what not in ("selection", "items", "kin", "tagged", "project"):
         raise ValueError(f"nothing is known of collecting {what!r}")
     if what == "project":
         return []
-    if what == "selection":
-        count, get = reaper.CountSelectedMediaItems(project), reaper.GetSelectedMediaItem
-    else:
-        count, get = reaper.CountMediaItems(project), reaper.GetMediaItem
-    return [get(project, number) for number in range(count)]
+    guids = selected if what == "selection" else order.get("guids", ())
+    known = []
+    for guid in guids:
+        yield
+        _check_open(project)
+        if _is_at(project, guid, places):
+            known.append(places[guid])
+    if what == "tagged" or len(known) < len(guids):
+        return [reaper.GetMediaItem(project, number) for number in range(reaper.CountMediaItems(project))]
+    if what != "kin":
+        return known
+    tracks = {reaper.GetMediaItem_Track(item) for item in known}
+    return [
+        reaper.GetTrackMediaItem(track, number)
+        for track in sorted(tracks)
+        for number in range(reaper.CountTrackMediaItems(track))
+    ]
 
 
-def _is_wanted(item, order):
+def _is_at(project, guid, places):
+    """Tell whether an item is where it was found before."""
+    item = places.get(guid)
+    is_there = item is not None and reaper.ValidatePtr2(project, item, "MediaItem*")
+    return is_there and read_item_text(item, "GUID") == guid
+
+
+def _is_wanted(item, order, selected):
     what = order["what"]
-    if what == "selection":
+    if what == "tagged" and read_item_text(item, TAG):
         return True
-    if what == "tagged":
-        return bool(reaper.IsMediaItemSelected(item)) or read_item_text(item, TAG) != ""
-    if read_item_text(item, "GUID") in order["guids"]:
+    guid = read_item_text(item, "GUID")
+    if what in ("selection", "tagged"):
+        return guid in selected
+    if guid in order["guids"]:
         return True
     if what == "items":
         return False
@@ -187,14 +219,6 @@ def _read_project(project):
     }
 
 
-def _read_host(project):
-    return {
-        "play": reaper.GetPlayStateEx(project),
-        "cursor": reaper.GetCursorPositionEx(project),
-        "time_selection": list(reaper.GetSet_LoopTimeRange2(project, False, False, 0.0, 0.0, False)),
-    }
-
-
 def _read_values(get, thing, names):
     return {name: get(thing, name) for name in names}
 
@@ -209,13 +233,14 @@ def _read_track(track):
     }
 
 
-def _read_item(item):
+def _read_item(item, selected):
     take = reaper.GetActiveTake(item)
+    guid = read_item_text(item, "GUID")
     values = _read_values(reaper.GetMediaItemInfo_Value, item, ITEM_VALUES)
     return {
-        "guid": read_item_text(item, "GUID"),
+        "guid": guid,
         "track": read_track_text(reaper.GetMediaItem_Track(item), "GUID"),
-        "is_selected": bool(reaper.IsMediaItemSelected(item)),
+        "is_selected": guid in selected,
         "notes": read_item_text(item, "P_NOTES"),
         "tag": read_item_text(item, TAG),
         "takes": reaper.CountTakes(item),

@@ -14,9 +14,18 @@ import re
 import sys
 import traceback
 
-from stembridge_api import SAVED, find_active_project, is_null, is_open, list_projects, reaper
+from stembridge_api import (
+    SAVED,
+    find_active_project,
+    is_null,
+    is_open,
+    list_projects,
+    read_item_text,
+    read_project_path,
+    reaper,
+)
 from stembridge_apply import Failure, apply, changes_tab, describe_error, must_wait
-from stembridge_collect import ProjectClosed, collect, listen, read_host
+from stembridge_collect import ProjectClosed, collect, list_selected, listen, read_host
 from stembridge_files import GIVE_UP_S, FileRoute, quote_word, start_process
 from stembridge_json import write_json
 
@@ -214,10 +223,39 @@ class DaemonRoute:
 
 
 class Thread:
-    """What an action has set going; its orders are carried out in the project that was in front then."""
+    """What an action has set going; its orders are about project, selection and cursor of that moment.
 
-    def __init__(self, project):
-        self.project = project
+    By the time the daemon answers, the user may have gone on to the next items.
+    """
+
+    def __init__(self):
+        self.panel = {}
+        self.enter_project()
+
+    def enter_project(self):
+        """Belong to the project in front, and to what is selected there."""
+        self.project = find_active_project()
+        self.selected = {}
+        self.host = read_host(self.project)
+        self._unnamed = collections.deque(list_selected(self.project))
+
+    def read_host(self):
+        """Return what every note says of REAPER. A recording counts in whichever tab it runs."""
+        active = find_active_project()
+        project = self.project if is_open(self.project) else active
+        play = reaper.GetPlayStateEx(project) | reaper.GetPlayStateEx(active)
+        return dict(self.host, play=play, project=read_project_path(project))
+
+    def name_selection(self, places):
+        """Return whether all GUIDs of what was selected are known; read as many as a tick has room for."""
+        until = reaper.time_precise() + PART_S
+        while self._unnamed and reaper.time_precise() < until:
+            item = self._unnamed.popleft()
+            if is_open(self.project) and reaper.ValidatePtr2(self.project, item, "MediaItem*"):
+                guid = read_item_text(item, "GUID")
+                self.selected[guid] = True
+                places[guid] = item
+        return not self._unnamed
 
 
 class Loop:
@@ -236,7 +274,7 @@ class Loop:
         self._part = None
         self._silent = collections.deque()
         self._places = {}
-        self._panel = {}
+        self._shown_threads = []
         self._blocked = ""
         self._lines = []
         self._has_error = False
@@ -254,7 +292,7 @@ class Loop:
 
     def begin(self, action):
         """Put the note of an action behind those that wait."""
-        self._notes.append((Thread(find_active_project()), {"say": "act", "action": action}))
+        self._notes.append((Thread(), {"say": "act", "action": action}))
 
     def step(self):
         """Do one tick's work."""
@@ -308,16 +346,20 @@ class Loop:
         reaper.SetExtState(SAVED, "alive", self._alive, False)
 
     def _show_status(self):
-        line = self._route.line or self._blocked or describe_panel(self._panel)
+        line = (
+            self._route.line
+            or self._blocked
+            or describe_panels([thread.panel for thread in self._shown_threads])
+        )
         if line != self._shown:
             self._shown = line
             reaper.Help_Set(f"Stembridge: {line}" if line else "", False)
 
     def _exchange(self):
-        if self._asking is None and self._notes:
+        if self._asking is None and self._notes and self._notes[0][0].name_selection(self._places):
             thread, said = self._notes.popleft()
             said = dict(said, v=CONVERSATION, script=f"python {VERSION}")
-            note = write_json(dict(said, host=read_host(thread.project), memory=read_memory()))
+            note = write_json(dict(said, host=thread.read_host(), memory=read_memory()))
             self._asking = (thread, note)
             self._route.send(note)
         try:
@@ -337,8 +379,22 @@ class Loop:
             hint = error.get("hint")
             self.tell(f"{error.get('message')} ({hint})" if hint else str(error.get("message")), True)
             return
-        self._panel = reply.get("panel") or self._panel
+        if reply.get("panel"):
+            self._take_panel(thread, reply["panel"])
         self._orders.extend((thread, order) for order in reply["orders"])
+
+    def _take_panel(self, thread, panel):
+        """Keep what a thread shows, the last to speak last; what is over makes room for what is new."""
+        others = [one for one in self._shown_threads if one is not thread]
+        if not thread.panel:
+            others = [one for one in others if self._is_going(one)]
+        thread.panel = panel
+        self._shown_threads = [*others, thread]
+
+    def _is_going(self, thread):
+        busy = [entry[0] for entry in (*self._notes, *self._orders)]
+        busy += [wait[1] for wait in self._waits]
+        return thread in busy or (self._part is not None and self._part[0] is thread)
 
     def _answer(self, thread, order, result):
         if "then" in order:
@@ -379,7 +435,7 @@ class Loop:
         self._current = (thread, order)
         name = order.get("do")
         if name in IN_PARTS:
-            self._part = (thread, order, IN_PARTS[name](thread.project, order))
+            self._part = (thread, order, IN_PARTS[name](self, thread, order))
             self._go_on()
         elif name in CLOSED and not is_open(thread.project):
             self._finish(thread, order, CLOSED[name])
@@ -436,7 +492,7 @@ class Loop:
         result, takes = apply(project, order, self._places)
         self._silent.extend(Silent(project, take) for take in takes)
         if changes_tab(order["ops"]):
-            thread.project = find_active_project()
+            thread.enter_project()
         return result
 
     def _wait(self, thread, order):
@@ -523,19 +579,30 @@ def _ask_fields(title, captions, values):
     return text.split("\n")[: len(captions)] if is_given else None
 
 
-def describe_panel(panel):
-    """Return the status line: what is done, how far it is and how long it will take."""
+def describe_panels(panels):
+    """Return the status line: what was said last, how far all is and how long all of it will take."""
+    if not panels:
+        return ""
     parts = []
-    if panel.get("fraction") is not None:
-        parts.append(f"{panel['fraction']:.0%}")
-    if panel.get("eta_s") is not None:
-        eta_s = round(panel["eta_s"])
+    weights = [(max(len(panel.get("rows") or ()), 1), panel.get("fraction")) for panel in panels]
+    total = sum(weight for weight, fraction in weights if fraction is not None)
+    if total:
+        done = sum(weight * fraction for weight, fraction in weights if fraction is not None)
+        parts.append(f"{done / total:.0%}")
+    times = [panel["eta_s"] for panel in panels if panel.get("eta_s") is not None]
+    if times:
+        eta_s = round(sum(times))
         parts.append(f"{eta_s} s left" if eta_s < 100 else f"{round(eta_s / 60)} min left")
-    line = panel.get("line") or ""
+    line = panels[-1].get("line") or ""
     return f"{line} ({', '.join(parts)})" if parts else line
 
 
-IN_PARTS = {"collect": collect, "listen": listen}
+IN_PARTS = {
+    "collect": lambda loop, thread, order: collect(
+        thread.project, order, thread.selected, thread.host, loop._places
+    ),
+    "listen": lambda _loop, thread, order: listen(thread.project, order),
+}
 """Orders that may take several ticks."""
 ORDERS = {
     "apply": Loop._apply,

@@ -125,6 +125,9 @@ class Stage:
         return render_project(self.reaper.current, self.reaper.shelf.samples, rate)
 
     def close(self) -> None:
+        """End what still runs, as REAPER does when it is closed."""
+        for script in list(self.reaper.scripts):
+            self.reaper.terminate(script)
         self.behind.close()
 
 

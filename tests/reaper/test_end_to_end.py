@@ -1,4 +1,4 @@
-"""From a selected item to stems that null, with a real daemon in another process and the scripts' own routes."""
+"""From a selected item to stems that null: a real daemon in another process, the scripts' own routes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def write_song(path: Path, seconds: float) -> str:
     draw = np.random.default_rng(1)
     time = np.arange(round(seconds * RATE)) / RATE
     tone = 0.3 * np.sin(2 * np.pi * 220 * time)
-    soundfile.write(path, np.stack([tone, tone]).T + 0.05 * draw.standard_normal((len(time), 2)), RATE, "PCM_24")
+    soundfile.write(
+        path, np.stack([tone, tone]).T + 0.05 * draw.standard_normal((len(time), 2)), RATE, "PCM_24"
+    )
     return str(path)
 
 
@@ -60,7 +62,11 @@ def test_a_selected_item_becomes_stems_that_null(
     reaper = stage.reaper
     track = reaper.add_track("Mix")
     item = reaper.add_item(
-        track, write_song(tmp_path / "song.wav", 40), D_POSITION=3.5, D_LENGTH=5.0, take_D_STARTOFFS=12.3456789
+        track,
+        write_song(tmp_path / "song.wav", 40),
+        D_POSITION=3.5,
+        D_LENGTH=5.0,
+        take_D_STARTOFFS=12.3456789,
     )
     reaper.select(item)
     original = stage.hear(RATE)
@@ -72,7 +78,9 @@ def test_a_selected_item_becomes_stems_that_null(
     assert_sounds_as(stage, original)
     assert reaper.current.undo[-1][0] == "Stembridge: split song"
     lengths = {soundfile.info(path).frames for path in Path(folder).glob("*.wav")}
-    assert lengths == {8 * RATE}, "five seconds and a handle on either side, from whole second to whole second"
+    assert lengths == {8 * RATE}, (
+        "five seconds and a handle on either side, from whole second to whole second"
+    )
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lua_stage import RATE, SCRIPTS, Note, Reply, Stage, reply, take_of
 
+from lua_stage import RATE, SCRIPTS, Note, Reply, Stage, reply, take_of
 from reaper_fake import api
 from reaper_fake.contract import read_contract
 from reaper_fake.lua_face import LuaScript
@@ -879,7 +879,7 @@ def test_notes_say_what_reaper_does(stage: Stage) -> None:
         "script": "lua 0.1.0",
         "say": "act",
         "action": "split",
-        "host": {"play": 5, "cursor": 0.1, "project": "/songs/größer.rpp"},
+        "host": {"play": 5, "cursor": 0.1, "time_selection": [0, 0], "project": "/songs/größer.rpp"},
         "memory": {},
     }
     assert last == {

@@ -848,8 +848,9 @@ def test_a_note_tells_what_reaper_is_doing(tmp_path: Path) -> None:
     reaper.run_until_idle(between_ticks=courier.carry)
     act, resume = courier.notes
     assert (act["v"], act["script"], act["say"], act["action"]) == (1, "python 0.1.0", "act", "audition")
-    assert act["host"] == {"play": 0, "cursor": 1 / 3, "project": "/songs/one.rpp"}
-    assert resume["host"] == {"play": 5, "cursor": 1 / 3, "project": "/songs/one.rpp"}
+    here = {"cursor": 1 / 3, "time_selection": [0.0, 0.0], "project": "/songs/one.rpp"}
+    assert act["host"] == {"play": 0, **here}
+    assert resume["host"] == {"play": 5, **here}
     assert resume["with"] == {"at": 0}
 
 

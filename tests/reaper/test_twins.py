@@ -13,7 +13,9 @@ import soundfile
 from fake_house import FakeHouse
 from reaper_fake import Item, Track, section_of
 from stage import LANGUAGES, BehindDesk, Stage
+from stembridge.manifest import job8
 from stembridge.reaper.preferences import Preferences
+from stembridge.reaper.tags import OriginalTag, StemTag, read_tag
 
 RATE = 44_100
 IDYES, IDNO = 6, 7
@@ -60,15 +62,19 @@ class Scene:
 
 def plain(scene: Scene) -> None:
     scene.add(
-        D_POSITION=1.25, D_LENGTH=1.5, take_D_STARTOFFS=0.7312345678901234, D_FADEINLEN=0.2, D_FADEOUTLEN_AUTO=0.1,
-        C_FADEINSHAPE=3, D_FADEINDIR=-0.3, D_VOL=0.8, take_D_VOL=-0.5, take_D_PAN=0.25, B_LOOPSRC=1,
+        D_POSITION=1.25, D_LENGTH=1.5, take_D_STARTOFFS=0.7312345678901234, D_FADEINLEN=0.2,
+        D_FADEOUTLEN_AUTO=0.1, C_FADEINSHAPE=3, D_FADEINDIR=-0.3, D_VOL=0.8, take_D_VOL=-0.5,
+        take_D_PAN=0.25, B_LOOPSRC=1,
     )  # fmt: skip
     scene.stage.run("split")
 
 
 def several(scene: Scene) -> None:
     path = scene.write_song(20)
-    track, other = scene.reaper.add_track("Mix", I_FOLDERDEPTH=1), scene.reaper.add_track("In it", I_FOLDERDEPTH=-1)
+    track, other = (
+        scene.reaper.add_track("Mix", I_FOLDERDEPTH=1),
+        scene.reaper.add_track("In it", I_FOLDERDEPTH=-1),
+    )
     scene.add(track, path, D_POSITION=0, D_LENGTH=1, take_D_STARTOFFS=1)
     scene.add(track, path, D_POSITION=2, D_LENGTH=1, take_D_STARTOFFS=17)
     scene.add(other, D_POSITION=1, take_I_CHANMODE=1)
@@ -173,8 +179,8 @@ def extended(scene: Scene) -> None:
 
 
 SAME_SOUND = [
-    plain, several, sections, play_rate, moved_and_trimmed, changed_in_the_last_moment, two_stems, queued, locked,
-    extended, take_effects,
+    plain, several, sections, play_rate, moved_and_trimmed, changed_in_the_last_moment, two_stems, queued,
+    locked, extended, take_effects,
 ]  # fmt: skip
 SCENES = [*SAME_SOUND, gone]
 
@@ -195,8 +201,13 @@ def play(
 
 
 def names_of(scene: Scene) -> dict[str, str]:
-    """Return what differs between two runs for good reason: where they ran."""
-    return {str(scene.folder): "FOLDER"} | {job: f"JOB{n}" for n, job in enumerate(scene.house.jobs)}
+    """Return what differs between two runs for good reason: where they ran, and what is named after that."""
+    names = {str(scene.folder): "FOLDER"}
+    for number, job in enumerate(scene.house.jobs):
+        names |= {job: f"JOB{number}", job8(job): f"FOLDER{number}"}
+    tags = [read_tag(item.ext.get("stembridge", "")) for item in scene.reaper.current.items]
+    families = [tag.family for tag in tags if isinstance(tag, StemTag | OriginalTag)]
+    return names | {family: f"FAMILY{number}" for number, family in enumerate(dict.fromkeys(families))}
 
 
 @pytest.mark.parametrize("scene_of", SCENES, ids=lambda scene: scene.__name__)
