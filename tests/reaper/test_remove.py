@@ -9,9 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from stem_items import delete_item, find_stem, track_of
-from studio import NO, YES, Studio
 
+from stem_items import delete_item, find_stem, track_of
 from stembridge.reaper.desk import Desk
 from stembridge.reaper.families import Stem
 from stembridge.reaper.fitting import Fit
@@ -23,6 +22,7 @@ from stembridge.reaper.snapshot import Item as ItemSeen
 from stembridge.reaper.snapshot import Track as TrackSeen
 from stembridge.reaper.stem_tracks import plan_stem_tracks
 from stembridge.reaper.tags import StemTag
+from studio import NO, YES, Studio
 
 CANCEL = ("MB", 2)
 
@@ -133,6 +133,20 @@ def test_tracks_with_something_of_the_users_stay(studio: Studio) -> None:
     studio.run("remove")
     assert layout(studio) == [("song", 1), ("Drums", 0), ("Vocals", -1)]
     assert studio.find_track("Vocals").items == [other]
+
+
+def test_a_stem_track_that_is_a_folder_by_now_or_armed_stays(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    mine = studio.reaper.add_track("mine")
+    tracks = studio.reaper.current.tracks
+    tracks.remove(mine)
+    tracks.insert(tracks.index(studio.find_track("Vocals")) + 1, mine)
+    studio.find_track("Vocals").values["I_FOLDERDEPTH"] = 1.0
+    mine.values["I_FOLDERDEPTH"] = -1.0
+    studio.find_track("Drums").values["I_RECARM"] = 1.0
+    studio.run("remove")
+    assert layout(studio) == [("song", 1), ("Drums", 0), ("Vocals", 1), ("mine", -2)]
 
 
 def test_where_nobody_counts_items_the_tracks_stay(studio: Studio) -> None:
