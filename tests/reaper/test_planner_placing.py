@@ -9,9 +9,9 @@ from fractions import Fraction
 import msgspec
 import numpy as np
 import pytest
+
 from interpreter import Refused, apply_operations, take_snapshot
 from planner_cases import GRID, STEMS, World, as_heard, make_world
-
 from reaper_fake import Item, Media, Track, render_item, section_of
 from reaper_fake.api import split_item
 from reaper_fake.playback import Samples, render_take
@@ -208,7 +208,7 @@ def test_neighbours_of_one_recording_are_no_parts_of_each_other(world: World) ->
     assert not behind.ext
 
 
-@pytest.mark.parametrize("moves", ["both", "left", "right"])
+@pytest.mark.parametrize("moves", ["both", "away", "onto the other", "none"])
 def test_parts_that_were_moved_are_found(world: World, moves: str) -> None:
     item = add_song(world)
     ticket = make_ticket(world, item)
@@ -216,8 +216,10 @@ def test_parts_that_were_moved_are_found(world: World, moves: str) -> None:
         item.values["D_POSITION"] += 3.0
     right = split_item(world.reaper, item, item.position_s + 4.0)
     assert right is not None
-    if moves == "left":
+    if moves == "away":
         item.values["D_POSITION"] -= 3.0
+    if moves == "onto the other":
+        item.values["D_POSITION"] += 5.0
     expected = hear(world, [item, right])
     put(world, ticket, world.stem_set(SONG, None))
     assert len(stems_of(world)) == 2 * len(STEMS)
