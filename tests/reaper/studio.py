@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fake_house import FakeHouse
 from numpy.typing import NDArray
 
+from fake_house import FakeHouse
 from reaper_fake import FakeReaper, Item, Track, render_project
 from stembridge.reaper.actions import file_stem
 from stembridge.reaper.desk import Desk

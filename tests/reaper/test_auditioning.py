@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studio import NO, YES, Studio
 
 from reaper_fake import FakeReaper
+from studio import NO, YES, Studio
 
 SEGMENT_S = 7.8
 

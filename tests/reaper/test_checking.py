@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from studio import NO, YES, Studio
 
-from reaper_fake import FakeReaper, actions, api, playback
+from reaper_fake import FakeReaper, Media, actions, api, playback
+from reaper_fake.media import MediaShelf
 from reaper_fake.model import FakeProject, Source, Take
 from stembridge.errors import JobFailed
+from studio import NO, YES, Studio
 
 SAVE = ("save", True)
 PIECES = ["plain", "reversed", "section", "play rate 1.25", "MP3", "in a folder"]
@@ -157,6 +159,26 @@ def test_a_reaper_that_says_wrong_things_of_an_item_is_found(
     lines, _ = check(tmp_path)
     assert "what REAPER says of its items" in lines[0]
     assert any(line.startswith("reads otherwise: reversed: its section is") for line in lines)
+
+
+def test_a_reaper_that_decodes_mp3_otherwise_passes_and_it_is_said(tmp_path: Path) -> None:
+    class LateShelf(MediaShelf):
+        """Media of which MP3s begin with what their encoder has put before them."""
+
+        def open(self, path: str) -> Media | None:
+            media = super().open(path)
+            if media is None or media.kind != "MP3":
+                return media
+            return Media(np.pad(media.samples, ((0, 0), (1105, 0))), media.rate, media.kind)
+
+    reaper = FakeReaper(tmp_path / "resource")
+    reaper.shelf = LateShelf()
+    studio = Studio(tmp_path, reaper=reaper)
+    studio.run("check", YES, SAVE)
+    lines = read_report(studio)
+    assert lines[0].endswith("check passed")
+    [mp3] = [line for line in lines if line.startswith("nulls   MP3")]
+    assert mp3.endswith("(REAPER decodes it otherwise, and rendered it first)")
 
 
 def test_a_split_that_fails_is_in_the_report(tmp_path: Path) -> None:

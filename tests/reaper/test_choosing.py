@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_house import FakeHouse
-from studio import RATE, Studio, fields
 
+from fake_house import FakeHouse
 from stembridge.reaper import errands
+from studio import RATE, Studio, fields
 
 USUAL = ("good", "", "", "tracks", "n")
 CANCEL = ("GetUserInputs", None)

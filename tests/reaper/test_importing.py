@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-from studio import NO, RATE, YES, Studio
 
 from reaper_fake import Item
 from stembridge.wavfile import write_wav
+from studio import NO, RATE, YES, Studio
 
 FRAMES = 24 * RATE
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from studio import Studio, fields
 
 from stembridge.reaper.preferences import Preferences, read_preferences
+from studio import Studio, fields
 
 
 def read(studio: Studio) -> Preferences:

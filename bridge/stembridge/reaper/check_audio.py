@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from stembridge.audio_io import probe, read_blocks
 from stembridge.errors import SourceError
+from stembridge.reaper.scratch import RATE
 from stembridge.stem_file import write_mp3
 from stembridge.types import Region
 from stembridge.wavfile import write_wav
 
 Signal = NDArray[np.float64]
 
-RATE = 44100
 SONG_S = 40.0
 """So long that the items below need but a part of it: then start offsets have to be right."""
 MP3_S = 12.0

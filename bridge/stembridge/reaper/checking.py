@@ -135,6 +135,7 @@ def fill_tab(turn: Turn, check: Check, result: Any) -> None:
         return
     operations = [
         do.project_text("RECORD_PATH", check.folder),
+        *scratch.set_rate(),
         *scratch.build(check.song, check.mp3),
     ]
     turn.apply("Stembridge: check", operations, "check.filled", check)

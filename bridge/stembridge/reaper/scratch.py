@@ -11,6 +11,7 @@ from stembridge.reaper.item_chunk import SECTION, section_lines
 from stembridge.reaper.operations import Operation
 from stembridge.reaper.snapshot import Item, Snapshot
 
+RATE = 44100
 LENGTH_S = 2.0
 EVERY_S = 3.0
 BAKE = "rendering an item"
@@ -19,7 +20,7 @@ _FOLDER = "a folder"
 _FLOAT_WAV = "ZXZhdyAAAQ=="
 """RENDER_FORMAT of WAV in 32-bit floats: the writer's mark "evaw" backwards, the bits, and its flags."""
 _RENDER = {
-    "RENDER_SETTINGS": 0, "RENDER_BOUNDSFLAG": 0, "RENDER_CHANNELS": 2, "RENDER_SRATE": 44100,
+    "RENDER_SETTINGS": 0, "RENDER_BOUNDSFLAG": 0, "RENDER_CHANNELS": 2, "RENDER_SRATE": RATE,
     "RENDER_TAILFLAG": 0, "RENDER_ADDTOPROJ": 0, "RENDER_DITHER": 0, "RENDER_NORMALIZE": 0,
 }  # fmt: skip
 
@@ -78,6 +79,11 @@ def build(song: str, mp3: str) -> list[Operation]:
         operations += _add_item(piece, last, span(number), mp3 if piece.is_mp3 else song)
     operations.append(do.restore_selection())
     return operations
+
+
+def set_rate() -> list[Operation]:
+    """Return what gives the project the rate of its media, so that nothing is resampled."""
+    return [do.project_value("PROJECT_SRATE", RATE), do.project_value("PROJECT_SRATE_USE", 1)]
 
 
 def _add_track(operations: list[Operation], name: str, last: str, place: int) -> tuple[str, int]:
