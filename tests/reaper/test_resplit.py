@@ -11,6 +11,7 @@ import pytest
 from fakes import FakeSeparator
 from reaper_fake import section_of
 from stem_items import active_take, cut_item, find_stem, is_muted
+from stembridge.reaper.preferences import locate_preferences
 from studio import NO, Studio, fields
 
 SIX = ("drums", "bass", "other", "vocals", "guitar", "piano")
@@ -24,6 +25,12 @@ def studio(tmp_path: Path) -> Studio:
 def use(studio: Studio, model: str, sources: tuple[str, ...] = SIX) -> None:
     studio.house.separator = FakeSeparator(sources=sources, seed=7)
     studio.house.separator.name = model
+
+
+def prefer(studio: Studio, line: str) -> None:
+    path = locate_preferences(studio.house.settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{line}\n", "utf-8")
 
 
 def test_each_stem_gets_a_take_and_keeps_what_is_the_users(studio: Studio) -> None:
@@ -68,8 +75,7 @@ def test_stems_the_model_does_not_know_are_muted_and_stay_out(studio: Studio) ->
     song = studio.add_song()
     heard = studio.listen()
     use(studio, "htdemucs_6s")
-    (studio.house.settings.config_file.parent / "reaper.toml").parent.mkdir(parents=True, exist_ok=True)
-    (studio.house.settings.config_file.parent / "reaper.toml").write_text('model = "htdemucs_6s"\n')
+    prefer(studio, 'model = "htdemucs_6s"')
     studio.run("split")
     use(studio, "htdemucs", ("drums", "bass", "other", "vocals"))
     told = studio.run("resplit", fields("good", "htdemucs"))
@@ -108,14 +114,17 @@ def test_what_the_user_did_to_a_stem_stays(studio: Studio) -> None:
     drums.values |= {"D_POSITION": 1.5, "D_LENGTH": 1.0}
     drums.takes[0].values["D_STARTOFFS"] += 0.5
     bass.takes[0].fx.append(("gain", 0.5))
+    # A longer stretch is separated this time: files that begin earlier.
+    prefer(studio, "handles_s = 5.0")
     use(studio, "mdx", ("drums", "bass", "other", "vocals"))
     told = studio.run("resplit", fields("good", "mdx"))
     assert told[1:] == ["song: bass: effects, envelopes and stretch markers stay on the take before"]
     assert active_take(vocals).values["D_VOL"] == 0.5
-    assert active_take(vocals).values["D_STARTOFFS"] == offset
-    assert active_take(vocals).markers == [(1.0, "here", 0)]
+    now = active_take(vocals).values["D_STARTOFFS"]
+    assert now == offset + 4.0
+    assert active_take(vocals).markers == [(5.0, "here", 0)]
     assert (drums.values["D_POSITION"], drums.values["D_LENGTH"]) == (1.5, 1.0)
-    assert active_take(drums).values["D_STARTOFFS"] == offset + 0.5
+    assert active_take(drums).values["D_STARTOFFS"] == now + 0.5
     told = studio.run("null_test")
     assert "vocals: take volume -6.0 dB" in told[0]
     assert "drums: trimmed to 1.000 s of 2.000 s" in told[0]
