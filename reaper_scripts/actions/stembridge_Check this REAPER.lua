@@ -3,4 +3,4 @@
 
 local _, path = reaper.get_action_context()
 local root = path:match("^(.*)[/\\][^/\\]+[/\\][^/\\]+$")
-assert(loadfile(root .. "/lib/stembridge.lua"))(root).act("check")
+assert(loadfile(root .. "/lib/ask.lua"))(root, "check")

@@ -3,4 +3,4 @@
 
 local _, path = reaper.get_action_context()
 local root = path:match("^(.*)[/\\][^/\\]+[/\\][^/\\]+$")
-assert(loadfile(root .. "/lib/stembridge.lua"))(root).act("import_stems")
+assert(loadfile(root .. "/lib/ask.lua"))(root, "import_stems")

@@ -3,4 +3,4 @@
 
 local _, path = reaper.get_action_context()
 local root = path:match("^(.*)[/\\][^/\\]+[/\\][^/\\]+$")
-assert(loadfile(root .. "/lib/stembridge.lua"))(root).act("vocals_instrumental")
+assert(loadfile(root .. "/lib/ask.lua"))(root, "vocals_instrumental")

@@ -25,6 +25,7 @@ apply.ARGUMENTS = {
   set_take_text = { "take", "parm", "text" },
   copy_item = { "item", "item", "parm", "number" },
   copy_take = { "take", "take", "parm", "number" },
+  copy_effects = { "take", "take" },
   mark_take = { "take", "number", "text", "int" },
   activate = { "take" },
   split_item = { "new", "item", "number" },
@@ -374,6 +375,13 @@ end
 function RUN.copy_take(state, source, target, parm, add)
   local value = READ_VALUE.take(get_thing(state, "take", source), parm)
   write_value("take", get_thing(state, "take", target), parm, value + add)
+end
+
+function RUN.copy_effects(state, from, to)
+  local source, target = get_thing(state, "take", from), get_thing(state, "take", to)
+  for effect = 0, reaper.TakeFX_GetCount(source) - 1 do
+    reaper.TakeFX_CopyToTake(source, effect, target, reaper.TakeFX_GetCount(target), false)
+  end
 end
 
 function RUN.mark_take(state, take, at, name, color)

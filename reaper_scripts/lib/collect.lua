@@ -133,6 +133,7 @@ local function read_track(track)
     name = read_text(read_string, track, "P_NAME"),
     tag = read_text(read_string, track, collect.TAG),
     fx = reaper.TrackFX_GetCount(track),
+    items = reaper.CountTrackMediaItems(track),
     values = read_values(reaper.GetMediaTrackInfo_Value, track, collect.TRACK_VALUES),
   }
 end

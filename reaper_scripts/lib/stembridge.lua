@@ -17,7 +17,7 @@ local stembridge = {}
 
 local VERSION = 1
 local SECTION = "stembridge"
-local ALIVE_S = 1.0
+local RUNNING, ENDED = 1, 0
 local PART_S = 0.010
 local MAX_FAILURES = 100
 local MAX_FIELDS = 16
@@ -39,21 +39,6 @@ local function new_script(config)
 end
 
 -- ExtState: what scripts of both languages share.
-
-local function beat(script)
-  script.heartbeat = ("%.17g"):format(reaper.time_precise())
-  reaper.SetExtState(SECTION, "alive", script.heartbeat, false)
-end
-
-local function is_another_alive()
-  local at = tonumber(reaper.GetExtState(SECTION, "alive"))
-  return at ~= nil and math.abs(reaper.time_precise() - at) < ALIVE_S
-end
-
-local function leave_action(action)
-  local waiting = reaper.GetExtState(SECTION, "inbox")
-  reaper.SetExtState(SECTION, "inbox", waiting == "" and action or waiting .. "," .. action, false)
-end
 
 local function read_memory()
   local is_read, memory = pcall(json.decode, reaper.GetExtState(SECTION, "memory"))
@@ -251,7 +236,6 @@ end
 function CARRY_OUT.ask(script, _, order)
   local result = ask(order)
   -- A dialog stops the ticks: an action run right after it must find this script alive.
-  beat(script)
   return result
 end
 
@@ -450,7 +434,6 @@ end
 local function tick(script)
   local now = reaper.time_precise()
   script.view.notice = nil
-  beat(script)
   empty_inbox(script)
   exchange(script, now)
   work(script, now)
@@ -491,24 +474,26 @@ end
 local function leave(script)
   script.window:close()
   script.route:close()
-  if reaper.GetExtState(SECTION, "alive") == script.heartbeat then reaper.DeleteExtState(SECTION, "alive", false) end
 end
 
--- Run an action: here, or in the script that already runs.
-function stembridge.act(action)
-  if is_another_alive() then return leave_action(action) end
+-- Carry out the actions that wait, and those that come while any is under way. The command's toggle state says
+-- that this runs: it lights the toolbar button too.
+function stembridge.run(section, command)
   local path = root .. "/stembridge_config.json"
   local config = files.read_object(path)
   if not config then
+    reaper.DeleteExtState(SECTION, "inbox", false)
     reaper.ShowConsoleMsg(
       ("Stembridge is not set up: there is no %s.\n  pip install stembridge\n  stembridge reaper install\n"):format(path)
     )
     return
   end
-  reaper.DeleteExtState(SECTION, "inbox", false)
   local script = new_script(config)
-  reaper.atexit(function() leave(script) end)
-  start_action(script, action)
+  reaper.SetToggleCommandState(section, command, RUNNING)
+  reaper.atexit(function()
+    reaper.SetToggleCommandState(section, command, ENDED)
+    leave(script)
+  end)
   loop(script)
 end
 

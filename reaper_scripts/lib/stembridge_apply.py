@@ -448,6 +448,11 @@ def wrap_source(chunk, lines):
     raise Failure("the item has no source to make a section of")
 
 
+def _copy_effects(run, source, target):
+    for effect in range(reaper.TakeFX_GetCount(source)):
+        reaper.TakeFX_CopyToTake(source, effect, target, reaper.TakeFX_GetCount(target), False)
+
+
 def _mark_take(run, take, at, name, color):
     reaper.SetTakeMarker(take, -1, name, float(at), color)
 
@@ -512,6 +517,7 @@ OPERATIONS = {
     "set_take_text": (("take", "parm", "text"), _set_take_text),
     "copy_item": (("item", "item", "parm", "number"), _copy_item),
     "copy_take": (("take", "take", "parm", "number"), _copy_take),
+    "copy_effects": (("take", "take"), _copy_effects),
     "mark_take": (("take", "number", "text", "int"), _mark_take),
     "activate": (("take",), _activate),
     "split_item": (("new", "item", "number"), _split_item),

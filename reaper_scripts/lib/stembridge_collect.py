@@ -229,6 +229,7 @@ def _read_track(track):
         "name": read_track_text(track, "P_NAME"),
         "tag": read_track_text(track, TAG),
         "fx": reaper.TrackFX_GetCount(track),
+        "items": reaper.CountTrackMediaItems(track),
         "values": _read_values(reaper.GetMediaTrackInfo_Value, track, TRACK_VALUES),
     }
 

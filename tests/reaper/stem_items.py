@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from studio import Studio
-
 from reaper_fake import Item, Take, Track
+from studio import Studio
 
 
 def find_stem(studio: Studio, stem: str, song: str = "song") -> Item:

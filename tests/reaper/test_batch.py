@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from fake_house import FakeHouse
-from studio import NO, RATE, YES, Studio
 
+from fake_house import FakeHouse
 from reaper_fake import Item, Media, Source, Track
 from stembridge.errors import ModelError, SourceError
 from stembridge.reaper.desk import Desk
 from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
 from stembridge.reaper.tags import StemTag, read_tag
 from stembridge.types import Progress
+from studio import NO, RATE, YES, Studio
 
 STEMS = ["Drums", "Bass", "Other", "Vocals"]
 RECORDING = 4

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from fake_house import FakeHouse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fake_house import FakeHouse
 from stembridge.reaper.batch import Batch, Entry, RowState
 from stembridge.reaper.desk import HOLD_S, STARTS, STEPS, Desk
 from stembridge.reaper.house import House

@@ -20,7 +20,7 @@ from lupa import lua54  # type: ignore[import-untyped]
 import stembridge
 from stembridge.cli import main
 from stembridge.errors import OutputError, RequestError
-from stembridge.reaper.actions import ACTIONS, file_stem
+from stembridge.reaper.actions import ACTIONS, LOOP, file_stem
 from stembridge.reaper.install import (
     CONFIG_NAME,
     LANGUAGES,
@@ -577,6 +577,7 @@ def test_the_scripts_of_this_checkout_bring_every_action_and_what_it_needs(
     put(resource, settings, scripts, language)
     root = resource / "Scripts" / "Stembridge"
     titles = {path.name for path in (root / "actions").iterdir()}
-    assert titles == {f"{file_stem(action)}.{language}" for action in ACTIONS}
+    loop = {f"{LOOP}.lua"} if language == "lua" else set()
+    assert titles == {f"{file_stem(action)}.{language}" for action in ACTIONS} | loop
     library = {path.name for path in (scripts / "lib").iterdir() if path.suffix in (".lua", ".py")}
     assert {path.name for path in (root / "lib").iterdir()} == library

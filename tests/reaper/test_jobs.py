@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from studio import NO, YES, Studio
 
 from stembridge.types import ErrorInfo, JobState, Progress
+from studio import NO, YES, Studio
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from reaper_fake.contract import read_contract
 from reaper_fake.lua_face import LuaScript
 from reaper_fake.model import Source, section_of
 from reaper_fake.reaper import FakeReaper
-from stembridge.reaper.actions import ACTIONS, file_stem
+from stembridge.reaper.actions import ACTIONS, LOOP, file_stem
 from stembridge.reaper.operations import ARGUMENTS, COMMANDS, TAG
 from stembridge.reaper.snapshot import ITEM_VALUES, TAKE_VALUES, TRACK_VALUES, read_snapshot
 
@@ -177,9 +177,9 @@ def test_the_scripts_hold_to_the_tables(modules: tuple[Any, Any]) -> None:
 
 def test_every_action_has_its_script() -> None:
     found = {path.stem: path.read_text(encoding="utf-8") for path in (SCRIPTS / "actions").glob("*.lua")}
-    assert set(found) == {file_stem(action) for action in ACTIONS}
+    assert set(found) == {file_stem(action) for action in ACTIONS} | {LOOP}
     for action in ACTIONS:
-        assert f'.act("{action}")' in found[file_stem(action)]
+        assert f'(root, "{action}")' in found[file_stem(action)]
 
 
 OURS = ("json", "files", "collect", "apply", "panel", "stembridge")
@@ -1103,14 +1103,37 @@ def test_a_second_action_goes_to_the_script_that_runs(stage: Stage) -> None:
     stage.tick(30)
     stage.reaper.window.close()
     stage.end()
-    assert ("stembridge", "alive") not in stage.reaper.ext
     stage.start("null_test")
     stage.tick(10)
     assert stage.courier.starts == 2
 
 
+def test_the_same_action_again_asks_nothing_and_waits_its_turn(stage: Stage) -> None:
+    daemon = Splitting()
+    stage.courier.answer = daemon
+    for _ in range(3):
+        stage.start("split")
+        stage.tick(5)
+    assert [note["action"] for note in daemon.says("act")] == ["split"] * 3
+    assert [script.path.stem for script in stage.reaper.scripts] == [LOOP]
+    (command,) = [number for path, number in stage.reaper.registered.items() if LOOP in path]
+    assert stage.reaper.toggle_states[command] == 1
+    daemon.is_over = True
+    stage.tick(30)
+    stage.reaper.window.close()
+    stage.end()
+    assert stage.reaper.toggle_states[command] == 0
+    assert stage.reaper.current.undo == []
+
+
+def test_a_reaper_that_does_not_take_the_loop_says_so(stage: Stage) -> None:
+    stage.action("split").with_name(f"{LOOP}.lua").unlink()
+    stage.start()
+    stage.end()
+    assert "does not take" in stage.reaper.console[-1]
+
+
 def test_a_script_that_died_is_not_waited_for(stage: Stage) -> None:
-    stage.reaper.ext["stembridge", "alive"] = str(stage.reaper.clock_s - 5)
     stage.reaper.ext["stembridge", "inbox"] = "split,split"
     stage.start("toggle")
     stage.end()
@@ -1126,11 +1149,11 @@ def test_every_action_says_its_own_name(stage: Stage) -> None:
 
 def test_a_script_that_is_ended_leaves_nothing(stage: Stage) -> None:
     stage.courier.answer = Splitting()
-    script = stage.start()
+    stage.start()
     stage.tick(20)
-    stage.reaper.terminate(script)
+    (loop,) = stage.reaper.scripts
+    stage.reaper.terminate(loop)
     stage.reaper.check()
-    assert ("stembridge", "alive") not in stage.reaper.ext
     assert not stage.reaper.window.is_open
 
 

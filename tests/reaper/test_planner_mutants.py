@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from planner_cases import make_world, run_case
 
+from planner_cases import make_world, run_case
 from stembridge.reaper import fitting, item_chunk, placing, playing, regions, requests
 from stembridge.types import Region
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
+
 from planner_cases import World, make_world, run_case
 
 BLOCKS = 10

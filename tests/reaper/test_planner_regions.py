@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from interpreter import take_snapshot
 
+from interpreter import take_snapshot
 from reaper_fake import FakeReaper, Item, Media, section_of
 from reaper_fake.model import Source
 from stembridge.reaper.fitting import Fit, fit_take

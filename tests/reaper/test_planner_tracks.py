@@ -7,8 +7,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from interpreter import Refused, apply_operations, take_snapshot
 
+from interpreter import Refused, apply_operations, take_snapshot
 from reaper_fake import FakeReaper, Track
 from reaper_fake.random_items import moved_tracks, parents_of, random_depths
 from stembridge.reaper import operations, stem_tracks

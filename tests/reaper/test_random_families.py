@@ -7,12 +7,12 @@ from random import Random
 
 import numpy as np
 import pytest
-from studio import Studio, fields
 
 from fakes import FakeSeparator
 from reaper_fake import Item
 from reaper_fake.random_items import EDITS, random_item
 from stembridge.wavfile import write_wav
+from studio import Studio, fields
 
 ITEMS = 8
 VALUES_ONLY = sorted(set(EDITS) - {"split"})

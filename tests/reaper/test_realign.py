@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from stem_items import cut_item, delete_item, find_stem
 from studio import Studio
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import stembridge
-from stembridge.reaper.actions import ACTIONS, file_stem
+from stembridge.reaper.actions import ACTIONS, LOOP, file_stem
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGURATION = ".reapack-index.conf"
@@ -207,7 +207,7 @@ def test_the_package_brings_every_lua_file_and_nothing_of_python(repository: Fil
     scripts = {path for path in repository if path.startswith("reaper_scripts/")}
     assert provided[PACKAGE] == {path for path in scripts if path.endswith(".lua")}
     actions = {path for path in provided[PACKAGE] if path.startswith("reaper_scripts/actions/")}
-    assert actions == {f"reaper_scripts/actions/{file_stem(action)}.lua" for action in ACTIONS}
+    assert actions == {f"reaper_scripts/actions/{name}.lua" for name in [*map(file_stem, ACTIONS), LOOP]}
 
 
 def test_actions_are_listed_and_the_library_is_not(repository: Files) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stem_items import delete_item, find_stems
-from studio import Studio
 
 from reaper_fake import Item
+from stem_items import delete_item, find_stems
+from studio import Studio
 
 
 @pytest.fixture

@@ -388,6 +388,15 @@ def TakeIsMIDI(host: FakeReaper, take: Take) -> bool:
     return take.source is not None and take.source.root.kind == "MIDI"
 
 
+def TakeFX_CopyToTake(
+    host: FakeReaper, src_take: Take, src_fx: int, dest_take: Take, dest_fx: int, is_move: bool
+) -> None:
+    if not 0 <= src_fx < len(src_take.fx) or is_move:
+        raise host.breach(f"TakeFX_CopyToTake of effect {src_fx} of {len(src_take.fx)}, moved: {is_move}")
+    host.change(_track(_item(dest_take)).project, "TakeFX_CopyToTake")
+    dest_take.fx.insert(dest_fx, src_take.fx[src_fx])
+
+
 def TakeFX_GetCount(host: FakeReaper, take: Take) -> int:
     return len(take.fx)
 
@@ -701,6 +710,17 @@ def AddRemoveReaScript(host: FakeReaper, add: bool, section: int, path: str, com
     if not Path(path).is_file():
         return 0
     return host.registered.setdefault(path, 53000 + len(host.registered))
+
+
+def SetToggleCommandState(host: FakeReaper, section_id: int, command_id: int, state: int) -> bool:
+    if command_id not in host.registered.values():
+        return False
+    host.toggle_states[command_id] = state
+    return True
+
+
+def GetToggleCommandStateEx(host: FakeReaper, section_id: int, command_id: int) -> int:
+    return host.toggle_states.get(command_id, -1)
 
 
 def EnumerateFiles(host: FakeReaper, path: str, idx: int) -> str | None:

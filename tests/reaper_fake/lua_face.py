@@ -96,7 +96,7 @@ class LuaScript:
 
     def __init__(self, reaper: FakeReaper, path: Path) -> None:
         self._reaper = reaper
-        self._path = path
+        self.path = path
         self._deferred: list[Any] = []
         self._at_exit: list[Any] = []
         # Latin-1 carries every byte of a Lua string through Python and back.
@@ -139,7 +139,7 @@ class LuaScript:
 
     def start(self) -> None:
         """Run the file."""
-        self._execute(self._path.read_bytes().decode("latin-1"), f"@{self._path}")
+        self._execute(self.path.read_bytes().decode("latin-1"), f"@{self.path}")
 
     def run_deferred(self) -> None:
         """Run the functions that were deferred."""
@@ -176,7 +176,8 @@ class LuaScript:
             (self._at_exit if name == "atexit" else self._deferred).append(read[0])
             return ()
         if name == "get_action_context":
-            return True, _to_lua(str(self._path)), 0, 50000, -1, -1, -1, ""
+            command = host.registered.get(str(self.path), 50000)
+            return True, _to_lua(str(self.path)), 0, command, -1, -1, -1, ""
         if name == "set_action_options":
             host.options.append(read[0])
             return ()

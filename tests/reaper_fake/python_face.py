@@ -117,7 +117,7 @@ class PythonScript:
 
     def __init__(self, reaper: FakeReaper, path: Path) -> None:
         self._reaper = reaper
-        self._path = path
+        self.path = path
         self._face = PythonFace(reaper)
         self._api = types.ModuleType("reaper_python")
         self._api.__dict__.update(self._face.names())
@@ -131,7 +131,7 @@ class PythonScript:
 
     def start(self) -> None:
         """Run the file as REAPER does: no `__file__`, no arguments, its folder first in sys.path."""
-        self._run(self._path.read_text("utf-8"), str(self._path))
+        self._run(self.path.read_text("utf-8"), str(self.path))
 
     def run_deferred(self) -> None:
         """Run the code that was deferred."""
@@ -151,7 +151,7 @@ class PythonScript:
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
         """Let the script see an interpreter of its own, with the modules it imported before."""
-        folder = str(self._path.parent)
+        folder = str(self.path.parent)
         inside = folder + os.sep
         argv, path, before = sys.argv, list(sys.path), dict(sys.modules)
         written, sys.dont_write_bytecode = sys.dont_write_bytecode, True

@@ -49,6 +49,8 @@ class Pointer:
 class Script(Protocol):
     """One running script of either language."""
 
+    path: Path
+
     @property
     def globals(self) -> Any:
         """The script's global names."""
@@ -104,6 +106,7 @@ class FakeReaper:
         self.tick_ms: list[float] = []
         self.calls_in_tick: dict[str, int] = {}
         self.registered: dict[str, int] = {}
+        self.toggle_states: dict[int, int] = {}
         self.listed_files: dict[str, list[str]] = {}
         self.refresh_holds = 0
         self._guids = 0
@@ -339,6 +342,7 @@ class FakeReaper:
         """Start a Lua action and return it; `tick` runs it on."""
         from reaper_fake.lua_face import LuaScript
 
+        self._refuse_second(path)
         return self.start(LuaScript(self, path))
 
     def start_python(self, path: Path) -> Script:
@@ -346,6 +350,22 @@ class FakeReaper:
         from reaper_fake.python_face import PythonScript
 
         return self.start(PythonScript(self, path))
+
+    def run_registered(self, command: int) -> None:
+        """Run a script by its command id inside of the tick of another script."""
+        path = Path(next(path for path, known in self.registered.items() if known == command))
+        self._refuse_second(path)
+        from reaper_fake.lua_face import LuaScript
+        from reaper_fake.python_face import PythonScript
+
+        script: Script = LuaScript(self, path) if path.suffix == ".lua" else PythonScript(self, path)
+        self.scripts.append(script)
+        script.start()
+
+    def _refuse_second(self, path: Path) -> None:
+        """Fail where REAPER would ask the user whether to end a script that is run again while it runs."""
+        if path.suffix == ".lua" and any(script.path == path for script in self.scripts):
+            raise self.breach(f"REAPER asks what to do: {path.name} runs already")
 
     def terminate(self, script: Script) -> None:
         """End a script as REAPER does when the user says so: only what is to happen at exit runs."""

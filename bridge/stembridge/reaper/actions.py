@@ -21,6 +21,9 @@ ACTIONS = {
 }
 """Name in a note -> title in REAPER's action list."""
 
+LOOP = "stembridge_Background work of the other actions"
+"""Name of the Lua script that carries out what the actions leave to it; REAPER lists it among them."""
+
 
 def file_stem(action: str) -> str:
     """Return the name of an action's script without its ending: author_Title, as REAPER users know it."""

@@ -28,6 +28,7 @@ ARGUMENTS = {
     "set_take_text": ("take", "parm", "text"),
     "copy_item": ("item", "item", "parm", "number"),
     "copy_take": ("take", "take", "parm", "number"),
+    "copy_effects": ("take", "take"),
     "mark_take": ("take", "number", "text", "int"),
     "activate": ("take",),
     "split_item": ("new", "item", "number"),
@@ -132,6 +133,11 @@ def copy_item(source: str, target: str, parm: str, add: float = 0.0) -> Operatio
 def copy_take(source: str, target: str, parm: str, add: float = 0.0) -> Operation:
     """Set a value of ``target`` to that of ``source`` plus ``add``."""
     return ["copy_take", source, target, parm, add]
+
+
+def copy_effects(source: str, target: str) -> Operation:
+    """Put copies of all effects of one take onto another, behind those it has."""
+    return ["copy_effects", source, target]
 
 
 def mark_take(take: str, at: float, name: str, color: int) -> Operation:

@@ -106,13 +106,14 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Track(msgspec.Struct, frozen=True, kw_only=True):
-    """One track; ``fx`` counts its effects."""
+    """One track; ``fx`` counts its effects, ``items`` all items on it, collected or not."""
 
     guid: str
     name: str
     values: dict[str, float]
     tag: str = ""
     fx: int = 0
+    items: int = 0
 
     @property
     def depth(self) -> int:
