@@ -124,7 +124,12 @@ def test_a_request_that_is_not_whole_is_waited_for(
 ) -> None:
     looks: list[Path] = []
     read = courier._read
-    monkeypatch.setattr(courier, "_read", lambda path: looks.append(path) or read(path))
+
+    def look(path: Path) -> Any:
+        looks.append(path)
+        return read(path)
+
+    monkeypatch.setattr(courier, "_read", look)
     echo = Echo()
     session.write(1)
     session.carry(echo)

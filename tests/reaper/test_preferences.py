@@ -62,7 +62,7 @@ def test_what_is_not_set_is_the_default(tmp_path: Path) -> None:
     path = tmp_path / "reaper.toml"
     path.write_text('hold_while = "playing"\nhandles_s = 2\n[looks.vocals]\ncolor = "010203"\n')
     found = read_preferences(path)
-    changed = {"hold_while": "playing", "handles_s": 2.0}
+    changed: dict[str, Any] = {"hold_while": "playing", "handles_s": 2.0}
     vocals = Look("Vocals", (1, 2, 3))
     assert found == dataclasses.replace(
         Preferences(), looks=Looks(DEFAULT_LOOKS | {"vocals": vocals}), **changed
