@@ -11,6 +11,7 @@ apply.ARGUMENTS = {
   expect_take = { "take", "values" },
   expect_track = { "track", "values" },
   insert_track = { "new", "track", "int" },
+  append_track = { "new" },
   set_track = { "track", "parm", "number" },
   set_track_text = { "track", "parm", "text" },
   color_track = { "track", "int", "int", "int" },
@@ -44,7 +45,9 @@ apply.ARGUMENTS = {
 apply.COMMANDS = { 41999, 40129, 41051, 40859, 40860, 41824 }
 
 local EXPECTED = { expect_item = "item", expect_take = "take", expect_track = "track" }
-local MADE_KIND = { insert_track = "track", add_item = "item", add_take = "take", split_item = "item" }
+local MADE_KIND = {
+  insert_track = "track", append_track = "track", add_item = "item", add_take = "take", split_item = "item",
+}
 local CUSTOM_COLOR = 0x1000000
 local TYPES = { item = "MediaItem*", take = "MediaItem_Take*", track = "MediaTrack*" }
 local READ_TEXT = {
@@ -308,6 +311,10 @@ function RUN.insert_track(state, name, after, offset)
   name_thing(state, "track", name, insert_track(state.project, math.tointeger(number + offset)))
 end
 
+function RUN.append_track(state, name)
+  name_thing(state, "track", name, insert_track(state.project, reaper.CountTracks(state.project)))
+end
+
 function RUN.set_track(state, track, parm, value)
   write_value("track", get_thing(state, "track", track), parm, value)
 end
@@ -484,11 +491,15 @@ local function change(state, order)
   return failure
 end
 
--- Whether tracks can be inserted now: REAPER's older function only knows the active tab.
+-- Whether an apply can be done now: REAPER's older function to insert a track, and its own actions for sure, only
+-- know the tab in front.
 function apply.is_ready(order, project)
-  if reaper.EnumProjects(-1) == project or reaper.APIExists("InsertTrackInProject") then return true end
+  if reaper.EnumProjects(-1) == project then return true end
+  local can_insert = reaper.APIExists("InsertTrackInProject")
   for _, operation in ipairs(order.ops or {}) do
-    if json.is_array(operation) and operation[1] == "insert_track" then return false end
+    local name = json.is_array(operation) and operation[1]
+    if name == "command" then return false end
+    if (name == "insert_track" or name == "append_track") and not can_insert then return false end
   end
   return true
 end

@@ -191,6 +191,7 @@ local WANTED = {
   tagged = function(item, _, selected)
     return has_guid(item, selected) or read_text(reaper.GetSetMediaItemInfo_String, item, collect.TAG) ~= ""
   end,
+  all = function() return true end,
   project = function() return false end,
 }
 

@@ -54,11 +54,12 @@ def describe_error(name, error):
 
 def must_wait(project, operations):
     """Return whether the operations need the project's tab in front, which it is not."""
-    if find_active_project() == project or reaper.APIExists("InsertTrackInProject"):
+    if find_active_project() == project or not isinstance(operations, list):
         return False
-    return isinstance(operations, list) and any(
-        isinstance(operation, list) and operation[:1] == ["insert_track"] for operation in operations
-    )
+    names = {str(operation[0]) for operation in operations if isinstance(operation, list) and operation}
+    if "command" in names:
+        return True
+    return bool({"insert_track", "append_track"} & names) and not reaper.APIExists("InsertTrackInProject")
 
 
 def changes_tab(operations):
@@ -332,7 +333,14 @@ class _Run:
 
 
 def _insert_track(run, name, after, offset):
-    number = int(reaper.GetMediaTrackInfo_Value(after, "IP_TRACKNUMBER")) + offset
+    _make_track(run, name, int(reaper.GetMediaTrackInfo_Value(after, "IP_TRACKNUMBER")) + offset)
+
+
+def _append_track(run, name):
+    _make_track(run, name, reaper.CountTracks(run.project))
+
+
+def _make_track(run, name, number):
     if find_active_project() == run.project:
         reaper.InsertTrackAtIndex(number, False)
     else:
@@ -503,6 +511,7 @@ OPERATIONS = {
     "expect_take": (("take", "values"), None),
     "expect_track": (("track", "values"), None),
     "insert_track": (("new", "track", "int"), _insert_track),
+    "append_track": (("new",), _append_track),
     "set_track": (("track", "parm", "number"), _set_track),
     "set_track_text": (("track", "parm", "text"), _set_track_text),
     "color_track": (("track", "int", "int", "int"), _color_track),
@@ -532,5 +541,11 @@ OPERATIONS = {
 }
 """Name -> kinds of its arguments, and what is called; `expect_*` is compared before anything is called."""
 
-MADE = {"insert_track": "track", "add_item": "item", "add_take": "take", "split_item": "item"}
+MADE = {
+    "insert_track": "track",
+    "append_track": "track",
+    "add_item": "item",
+    "add_take": "take",
+    "split_item": "item",
+}
 """Operation -> what its `$name` stands for."""

@@ -161,7 +161,7 @@ def _check_open(project):
 def _list_items(project, order, selected, places):
     """Yield before each text that is read; return the items among which the wanted ones are."""
     what = order["what"]
-    if what not in ("selection", "items", "kin", "tagged", "project"):
+    if what not in ("selection", "items", "kin", "tagged", "all", "project"):
         raise ValueError(f"nothing is known of collecting {what!r}")
     if what == "project":
         return []
@@ -172,7 +172,7 @@ def _list_items(project, order, selected, places):
         _check_open(project)
         if _is_at(project, guid, places):
             known.append(places[guid])
-    if what == "tagged" or len(known) < len(guids):
+    if what in ("tagged", "all") or len(known) < len(guids):
         return [reaper.GetMediaItem(project, number) for number in range(reaper.CountMediaItems(project))]
     if what != "kin":
         return known
@@ -193,7 +193,7 @@ def _is_at(project, guid, places):
 
 def _is_wanted(item, order, selected):
     what = order["what"]
-    if what == "tagged" and read_item_text(item, TAG):
+    if what == "all" or (what == "tagged" and read_item_text(item, TAG)):
         return True
     guid = read_item_text(item, "GUID")
     if what in ("selection", "tagged"):

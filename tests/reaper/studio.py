@@ -85,21 +85,9 @@ class Studio:
             self.told.append((reply["error"]["message"], True))
         for order in reply.get("orders", []):
             self.orders.append(order)
-            if order["do"] == "collect" and order["what"] == "all":
-                # What the scripts do not know by this name yet.
-                order["what"], order["guids"] = "items", [item.guid for item in self.reaper.current.items]
             if order["do"] == "tell":
                 self.told.append((order["text"], order["is_error"]))
-            if order["do"] == "apply":
-                self._insert_first_track(order)
         self._files[1].write_text(json.dumps({"n": said["n"], "reply": reply}), "utf-8")
-
-    def _insert_first_track(self, order: dict[str, Any]) -> None:
-        """Insert a track behind no other, which the scripts do not know yet, and name it by its GUID."""
-        for operation in [op for op in order["ops"] if op[0] == "insert_track" and not op[2]]:
-            order["ops"].remove(operation)
-            guid = self.reaper.add_track("").guid
-            order["ops"] = [[guid if word == operation[1] else word for word in op] for op in order["ops"]]
 
     def run(self, action: str, *answers: tuple[str, Any]) -> list[str]:
         """Run an action to its end with these answers to its dialogs; return what it told."""

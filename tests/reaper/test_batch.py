@@ -268,6 +268,7 @@ def test_effects_are_baked_kept_or_a_reason_to_skip(tmp_path: Path, effects: str
     elif effects == "keep":
         assert "approximate" in said[0] and sources == {original}
         assert {tag_of(stem).is_approximate for stem in room.stems} == {True}
+        assert [stem.active_take.fx for stem in room.stems if stem.active_take] == [[("tanh", 2.0)]] * 5
     else:
         assert said == ["1 of 1 split: the stems sum to the original."]
         assert original not in sources and len(sources) == 1

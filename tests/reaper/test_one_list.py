@@ -36,7 +36,7 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     behind = BehindDesk(FakeHouse(tmp_path / "home"))
     found = Stage(tmp_path, request.param, behind)
     found.splitting = Splitting()  # type: ignore[attr-defined]
-    behind.desk = found.splitting  # type: ignore[assignment,attr-defined]
+    behind.desk = found.splitting  # type: ignore[attr-defined]
     yield found
     found.close()
 

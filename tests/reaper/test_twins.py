@@ -44,7 +44,7 @@ class Scene:
     def add(self, track: Track | None = None, path: str = "", **values: float) -> Item:
         """Return a selected item."""
         found = track or self.reaper.add_track("Mix")
-        item = self.reaper.add_item(found, path or self.write_song(), **values)
+        item = self.reaper.add_item(found, path or self.write_song(), name="", **values)
         item.values["B_UISEL"] = 1.0
         return item
 
@@ -159,6 +159,7 @@ def gone(scene: Scene) -> None:
 
     def edit(_note: dict[str, Any]) -> None:
         with scene.reaper.user_edit("deleted"):
+            assert item.track is not None
             item.track.remove_item(item)
 
     scene.when("batch.look", edit)

@@ -18,8 +18,8 @@ from stembridge import catalog
 from stembridge.errors import StembridgeError
 from stembridge.estimate import pass_seconds
 from stembridge.reaper import operations as do
-from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, place
-from stembridge.reaper.playing import Way, judge
+from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, expect_unchanged, place
+from stembridge.reaper.playing import Way, judge, trim
 from stembridge.reaper.regions import Extent, plan_regions
 from stembridge.reaper.requests import (
     Options,
@@ -151,13 +151,15 @@ def take_items(
     skipped: list[tuple[str, str]] = []
     approximate: list[str] = []
     for item, window in wanted:
-        reason = find_refusal(turn, item)
         if window is not None and window[0] >= window[1]:
-            reason = reason or "it lies outside of the time selection"
+            reason = "it lies outside of the time selection"
+        else:
+            reason = find_refusal(turn, item if window is None else trim(item, *window))
         if reason:
             skipped.append((item.name, reason))
             continue
-        if judge(item).way is Way.BAKED and turn.preferences.effects == "keep":
+        verdict = judge(item)
+        if turn.preferences.effects == "keep" and verdict.way is Way.BAKED and verdict.is_keepable:
             approximate.append(item.guid)
         items.append(item)
         windows.append(window)
@@ -330,6 +332,7 @@ def _bake(turn: Turn, batch: Batch, item: Item) -> None:
         return
     take = item.active.guid
     operations = [
+        *expect_unchanged(item),
         do.select_only(item.guid),
         do.command(do.RENDER_TO_NEW_TAKE),
         do.read_file("path", item.guid),

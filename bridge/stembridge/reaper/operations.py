@@ -14,6 +14,7 @@ ARGUMENTS = {
     "expect_take": ("take", "values"),
     "expect_track": ("track", "values"),
     "insert_track": ("new", "track", "int"),
+    "append_track": ("new",),
     "set_track": ("track", "parm", "number"),
     "set_track_text": ("track", "parm", "text"),
     "color_track": ("track", "int", "int", "int"),
@@ -74,6 +75,11 @@ def expect_track(track: str, values: Mapping[str, float]) -> Operation:
 def insert_track(name: str, after: str, offset: int) -> Operation:
     """Insert a track ``offset`` places behind the first one after track ``after``."""
     return ["insert_track", name, after, offset]
+
+
+def append_track(name: str) -> Operation:
+    """Insert a track behind all others."""
+    return ["append_track", name]
 
 
 def set_track(track: str, parm: str, value: float) -> Operation:

@@ -126,7 +126,7 @@ def place(
     operations = list(tracks.operations)
     for number, part in enumerate(parts):
         if not is_orphan:
-            expectations += _expect(part)
+            expectations += expect_unchanged(part)
         operations += _place_part(ticket, stems, part, parent, tracks.track_of, f"{number}")
         if not is_orphan:
             operations += _silence(ticket, stems, part, f"{number}")
@@ -217,7 +217,8 @@ def _find_lack(ticket: Ticket, parts: Sequence[Item], stems: StemSet) -> Lacking
     return None if is_covered else Lacking(first_s, last_s)
 
 
-def _expect(part: Item) -> list[Operation]:
+def expect_unchanged(part: Item) -> list[Operation]:
+    """Return what refuses an apply where the item is no longer what it was."""
     return [
         do.expect_item(part.guid, {name: part.values[name] for name in ITEM_VALUES_USED}),
         do.expect_take(part.active.guid, {name: part.active.values[name] for name in TAKE_VALUES_USED}),
@@ -251,6 +252,8 @@ def _place_part(
             yield do.set_item_text(item, "P_NOTES", part.notes)
         for at, name, color in part.active.markers:
             yield do.mark_take(item, fit_position(part, fit, at), name, color)
+        if ticket.is_approximate:
+            yield do.copy_effects(part.active.guid, item)
         yield do.set_item_text(item, TAG, write_tag(_stem_tag(ticket, stems, part, file.stem)))
 
 
@@ -371,7 +374,7 @@ def _place_as_takes(
     for number, part in enumerate(parts):
         if fit_section(part, fit):
             return Unplaceable("a section or a reversed source cannot become takes: choose tracks")
-        expectations += _expect(part)
+        expectations += expect_unchanged(part)
         middle = _find_middle(ticket, part, f"{number}")
         operations += middle.operations if middle else ()
         item = middle.name if middle else part.guid

@@ -17,6 +17,9 @@ LOSSY_TYPES = frozenset({"MP3", "VORBIS", "OPUS", "WAVPACK", "M4A"})
 BAKED_TYPES = frozenset({"RPP_PROJECT", "VIDEO", "RAW", "REX", "W64"})
 """What REAPER can play and we do not read: it renders them first."""
 
+KEPT_REASONS = frozenset({"take effects", "a pitch shift", "a play rate that keeps the pitch"})
+"""Reasons to render an item that can be kept on each of its stems instead; their sum is approximate then."""
+
 _ROUNDING_S = 1e-9
 """Below this an end beyond the source's end is a rounding error, not a loop."""
 
@@ -36,6 +39,11 @@ class Verdict:
 
     way: Way
     reasons: tuple[str, ...] = ()
+
+    @property
+    def is_keepable(self) -> bool:
+        """Whether all that keeps the item from being sent as it is can be put on each stem instead."""
+        return KEPT_REASONS.issuperset(self.reasons)
 
 
 @dataclass(frozen=True, slots=True)

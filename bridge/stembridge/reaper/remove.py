@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +76,7 @@ def take_collected(turn: Turn, removal: Removal, result: Any) -> None:
     for family in able:
         _plan_family(plan, family, {} if removal.answer == "yes" else touched)
     if plan.operations:
-        plan.operations += remove_tracks(snapshot, plan.removed, _count_items(result))
+        plan.operations += remove_tracks(snapshot, plan.removed)
         now = Removal(removal.answer, tuple(plan.lines), removal.tries + 1)
         turn.apply(LABEL, plan.operations, "remove.applied", now)
 
@@ -137,22 +137,16 @@ def _plan_family(plan: _Plan, family: Family, touched: dict[str, list[str]]) -> 
     plan.lines.append(f"{family.name}: {len(removed)} stems removed{stay}. Their files are still there.")
 
 
-def _count_items(collected: Any) -> dict[str, int]:
-    """Return how many items lie on each track, whoever made them, where the script says so."""
-    return {track["guid"]: track["items"] for track in collected["tracks"] if "items" in track}
-
-
-def remove_tracks(snapshot: Snapshot, removed: Sequence[Stem], counts: Mapping[str, int]) -> list[Operation]:
+def remove_tracks(snapshot: Snapshot, removed: Sequence[Stem]) -> list[Operation]:
     """Return what removes the stem tracks that are empty without those stems; every other keeps its parent.
 
-    What a removed track closes of folders, the one before it closes now. ``counts`` has the number of items
-    by track; one that is not there stays.
+    What a removed track closes of folders, the one before it closes now.
     """
     gone = Counter(stem.item.track for stem in removed)
     doomed = [
         track
         for track in snapshot.tracks
-        if gone[track.guid] and gone[track.guid] == counts.get(track.guid) and _is_disposable(track)
+        if gone[track.guid] and gone[track.guid] == track.items and _is_disposable(track)
     ]
     depths: dict[str, int] = {}
     heir = ""

@@ -68,15 +68,16 @@ def span(number: int) -> tuple[float, float]:
 def build(song: str, mp3: str) -> list[Operation]:
     """Return what fills an empty project."""
     operations: list[Operation] = []
-    last, place = "", 0
     for number, piece in enumerate(PIECES):
+        track = f"$track {piece.name}"
         if piece.is_inside:
-            last, place = _add_track(operations, _FOLDER, last, place)
-            operations.append(do.set_track(last, "I_FOLDERDEPTH", 1))
-        last, place = _add_track(operations, piece.name, last, place)
+            folder = f"$track {_FOLDER}"
+            operations += [do.append_track(folder), do.set_track_text(folder, "P_NAME", _FOLDER)]
+            operations.append(do.set_track(folder, "I_FOLDERDEPTH", 1))
+        operations += [do.append_track(track), do.set_track_text(track, "P_NAME", piece.name)]
         if piece.is_inside:
-            operations.append(do.set_track(last, "I_FOLDERDEPTH", -1))
-        operations += _add_item(piece, last, span(number), mp3 if piece.is_mp3 else song)
+            operations.append(do.set_track(track, "I_FOLDERDEPTH", -1))
+        operations += _add_item(piece, track, span(number), mp3 if piece.is_mp3 else song)
     operations.append(do.restore_selection())
     return operations
 
@@ -84,12 +85,6 @@ def build(song: str, mp3: str) -> list[Operation]:
 def set_rate() -> list[Operation]:
     """Return what gives the project the rate of its media, so that nothing is resampled."""
     return [do.project_value("PROJECT_SRATE", RATE), do.project_value("PROJECT_SRATE_USE", 1)]
-
-
-def _add_track(operations: list[Operation], name: str, last: str, place: int) -> tuple[str, int]:
-    track = f"$track {place}"
-    operations += [do.insert_track(track, last, 0), do.set_track_text(track, "P_NAME", name)]
-    return track, place + 1
 
 
 def _add_item(piece: Piece, track: str, place: tuple[float, float], path: str) -> Iterator[Operation]:
