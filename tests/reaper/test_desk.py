@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fake_house import FakeHouse
-from stembridge.reaper.batch import Batch, Entry, RowState
 from stembridge.reaper.desk import HOLD_S, STARTS, STEPS, Desk
 from stembridge.reaper.house import House
 from stembridge.reaper.placing import Ticket
 from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
 from stembridge.reaper.requests import Options
 from stembridge.reaper.snapshot import ITEM_VALUES, TAKE_VALUES, TRACK_VALUES, read_snapshot
+from stembridge.reaper.threads.splitting import Batch, Entry, RowState
 from stembridge.reaper.turn import pack, unpack
 from stembridge.types import SplitRequest
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stembridge.audio_io import probe, read_blocks
 from stembridge.errors import SourceError
-from stembridge.reaper.scratch import RATE
+from stembridge.reaper.threads.scratch import RATE
 from stembridge.stem_file import write_mp3
 from stembridge.types import Region
 from stembridge.wavfile import write_wav

@@ -12,24 +12,24 @@ from typing import Any
 import msgspec
 
 from stembridge.errors import ProtocolError, RequestError, StembridgeError
-from stembridge.reaper import (
-    auditioning,
-    batch,
-    checking,
-    choosing,
-    importing,
-    jobs,
-    null,
-    realign,
-    remixing,
-    remove,
-    resplit,
-    setting,
-    toggle,
-)
 from stembridge.reaper.house import House
 from stembridge.reaper.preferences import Preferences, locate_preferences, read_preferences
 from stembridge.reaper.snapshot import Host
+from stembridge.reaper.threads import (
+    auditioning,
+    checking,
+    choosing,
+    importing,
+    job_listing,
+    null_testing,
+    realigning,
+    remixing,
+    removing,
+    setting,
+    splitting,
+    splitting_again,
+    toggling,
+)
 from stembridge.reaper.turn import Result, Start, Step, Turn, unpack
 
 logger = logging.getLogger(__name__)
@@ -41,18 +41,18 @@ PLAYING, RECORDING = 1, 4
 
 _THREADS = (
     auditioning,
-    batch,
     checking,
     choosing,
     importing,
-    jobs,
-    null,
-    realign,
+    job_listing,
+    null_testing,
+    realigning,
     remixing,
-    remove,
-    resplit,
+    removing,
     setting,
-    toggle,
+    splitting,
+    splitting_again,
+    toggling,
 )
 """The modules that hold the threads: each has a table of what begins one and of what takes it on."""
 

@@ -10,12 +10,12 @@ import msgspec
 from stembridge import catalog
 from stembridge.estimate import SEGMENT_S
 from stembridge.quality import QUALITIES
-from stembridge.reaper import batch
-from stembridge.reaper.batch import RECORDING, Batch, RowState
 from stembridge.reaper.playing import Way, find_played, judge
 from stembridge.reaper.requests import Options, choose_model
 from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
 from stembridge.reaper.tags import StemTag, read_tag
+from stembridge.reaper.threads import splitting
+from stembridge.reaper.threads.splitting import RECORDING, Batch, RowState
 from stembridge.reaper.turn import Start, Step, Turn, pack, unpack
 
 AUDITION_S = SEGMENT_S
@@ -59,7 +59,7 @@ def take_items(turn: Turn, _audition: Audition, result: Any) -> None:
         )
         return
     label = f"Stembridge: audition {item.name}"
-    batch.take_items(
+    splitting.take_items(
         turn,
         Batch(
             options=Options(output="tracks"),

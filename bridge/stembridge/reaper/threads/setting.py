@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from stembridge.errors import RequestError
-from stembridge.reaper.form import CAPTIONS, read_fields, spell_field
 from stembridge.reaper.preferences import locate_preferences, write_preferences
+from stembridge.reaper.threads.form import CAPTIONS, read_fields, spell_field
 from stembridge.reaper.turn import Start, Step, Turn
 
 FIELDS = ("quality", "model", "stems", "output", "handles_s", "hold_while", "effects")

@@ -14,12 +14,12 @@ from stembridge.reaper.families import Stem
 from stembridge.reaper.fitting import Fit
 from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import Operation
-from stembridge.reaper.remove import remove_tracks
 from stembridge.reaper.snapshot import Host, Project, Snapshot
 from stembridge.reaper.snapshot import Item as ItemSeen
 from stembridge.reaper.snapshot import Track as TrackSeen
 from stembridge.reaper.stem_tracks import plan_stem_tracks
 from stembridge.reaper.tags import StemTag
+from stembridge.reaper.threads.removing import remove_tracks
 from studio import NO, YES, Studio
 
 CANCEL = ("MB", 2)

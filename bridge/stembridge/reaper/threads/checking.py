@@ -14,15 +14,15 @@ from typing import Any
 import msgspec
 
 from stembridge import __version__
-from stembridge.reaper import batch, scratch
 from stembridge.reaper import operations as do
-from stembridge.reaper.batch import Batch, Entry, RowState
 from stembridge.reaper.playing import Way, judge
 from stembridge.reaper.requests import Options
 from stembridge.reaper.snapshot import Snapshot, read_snapshot
 from stembridge.reaper.tags import TrackTag, read_tag
+from stembridge.reaper.threads import scratch, splitting
+from stembridge.reaper.threads.splitting import Batch, Entry, RowState
+from stembridge.reaper.threads.waiting import await_errand
 from stembridge.reaper.turn import Start, Step, Turn, pack, unpack
-from stembridge.reaper.waiting import await_errand
 
 MODEL = "preview"
 """Needs no files: what is checked is REAPER, not a model."""
@@ -176,7 +176,7 @@ def split(turn: Turn, check: Check, _result: dict[str, Any]) -> None:
     project = msgspec.structs.replace(check.before.project, media_dir=check.folder)
     snapshot = msgspec.structs.replace(check.before, project=project)
     items = [item for piece in PIECES if (item := scratch.find_piece(snapshot, piece)) is not None]
-    batch.take_items(
+    splitting.take_items(
         turn,
         Batch(
             options=Options(model=MODEL, quality="good", stems=(), output="tracks"),

@@ -12,7 +12,6 @@ import msgspec
 from stembridge import catalog
 from stembridge.errors import RequestError, StembridgeError
 from stembridge.manifest import RESIDUAL, read_manifest
-from stembridge.reaper import batch as batches
 from stembridge.reaper import operations as do
 from stembridge.reaper.families import (
     Family,
@@ -24,7 +23,6 @@ from stembridge.reaper.families import (
     say_none,
 )
 from stembridge.reaper.fitting import Fit, fit_item, fit_section, fit_take
-from stembridge.reaper.form import CAPTIONS, read_fields, spell_field
 from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import TAG, Operation
 from stembridge.reaper.placing import (
@@ -42,6 +40,8 @@ from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
 from stembridge.reaper.stem_set import StemFile, StemSet
 from stembridge.reaper.stem_tracks import find_stem_tracks, plan_stem_tracks
 from stembridge.reaper.tags import OriginalTag, StemTag, write_tag
+from stembridge.reaper.threads import splitting
+from stembridge.reaper.threads.form import CAPTIONS, read_fields, spell_field
 from stembridge.reaper.turn import Start, Step, Turn
 
 FIELDS = ("quality", "model")
@@ -126,7 +126,7 @@ def take_chosen(turn: Turn, choice: Choice, result: Any) -> None:
             _tell_refused(turn, members, [str(error)] * len(members))
             continue
         asked = msgspec.structs.replace(options, two_stems=single or None)
-        batches.prepare(turn, _form_batch(turn, asked, members, snapshot))
+        splitting.prepare(turn, _form_batch(turn, asked, members, snapshot))
 
 
 def _find_refusal(turn: Turn, family: Family) -> str:
@@ -162,7 +162,7 @@ def _find_single(family: Family) -> str:
 
 def _form_batch(
     turn: Turn, options: Options, families: Sequence[Family], snapshot: Snapshot
-) -> batches.Batch:
+) -> splitting.Batch:
     sets = StemSets()
     items = []
     baked = {}
@@ -176,7 +176,7 @@ def _form_batch(
             baked[original.guid] = rendering
         elif judge(original).way is Way.BAKED and turn.preferences.effects == "keep":
             approximate.append(original.guid)
-    return batches.Batch(
+    return splitting.Batch(
         options=options,
         placer="resplit.ready",
         media_dir=snapshot.project.media_dir,
@@ -200,19 +200,19 @@ def _find_rendering(family: Family, original: Item, sets: StemSets) -> str:
     return path if Path(path).is_file() else ""
 
 
-def take_ready(turn: Turn, batch: batches.Batch, result: Any) -> None:
+def take_ready(turn: Turn, batch: splitting.Batch, result: Any) -> None:
     """Have the new stems put onto those of the current entry, as they are now."""
     snapshot = read_snapshot(result)
     entry = batch.entries[batch.current]
-    stems = batches.find_stems(turn, batch)
+    stems = splitting.find_stems(turn, batch)
     if stems is None:
         return
     plan = plan_takes(entry.ticket, stems, snapshot, turn.preferences.looks)
     if isinstance(plan, Placed):
         text = "; ".join(_find_remarks(entry.ticket, stems, snapshot))
         entry = msgspec.structs.replace(entry, text=text)
-        batch = batches.with_entry(batch, entry, current=batch.current)
-    batches.carry_out(turn, batch, plan, stems, snapshot)
+        batch = splitting.with_entry(batch, entry, current=batch.current)
+    splitting.carry_out(turn, batch, plan, stems, snapshot)
 
 
 def _find_remarks(ticket: Ticket, stems: StemSet, snapshot: Snapshot) -> Iterator[str]:
@@ -361,5 +361,5 @@ STEPS: dict[str, Step] = {
     "resplit.collected": (Choice, take_collected),
     "resplit.typed": (Choice, take_values),
     "resplit.chosen": (Choice, take_chosen),
-    "resplit.ready": (batches.Batch, take_ready),
+    "resplit.ready": (splitting.Batch, take_ready),
 }

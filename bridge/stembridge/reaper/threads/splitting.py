@@ -154,7 +154,9 @@ def take_items(
         if window is not None and window[0] >= window[1]:
             reason = "it lies outside of the time selection"
         else:
-            reason = find_refusal(turn, item if window is None else trim(item, *window))
+            reason = find_refusal(turn, item)
+            if window is not None and not reason:
+                reason = find_refusal(turn, trim(item, *window))
         if reason:
             skipped.append((item.name, reason))
             continue

@@ -23,8 +23,8 @@ from stembridge.reaper.families import (
 from stembridge.reaper.fitting import fit_item, fit_take
 from stembridge.reaper.playing import find_played
 from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
+from stembridge.reaper.threads.waiting import await_errand
 from stembridge.reaper.turn import Start, Step, Turn
-from stembridge.reaper.waiting import await_errand
 
 DEEP_DB = -100.0
 """Below this a sum that is not exact is as near as its files were written."""

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from stembridge.errors import AlignmentError
-from stembridge.reaper import batch
-from stembridge.reaper.batch import Batch, RowState
 from stembridge.reaper.requests import STEMS_FOLDER, Options
 from stembridge.reaper.snapshot import Snapshot, read_snapshot
+from stembridge.reaper.threads import splitting
+from stembridge.reaper.threads.splitting import Batch, RowState
+from stembridge.reaper.threads.waiting import await_errand
 from stembridge.reaper.turn import Start, Step, Turn, pack, unpack
-from stembridge.reaper.waiting import await_errand
 
 
 class Import(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,7 +50,7 @@ def take_selection(turn: Turn, _import: Import, result: Any) -> None:
             is_error=True,
         )
         return
-    reason = batch.find_refusal(turn, selected[0])
+    reason = splitting.find_refusal(turn, selected[0])
     if reason:
         turn.tell(f"{selected[0].name}: {reason}", is_error=True)
         return
@@ -106,7 +106,7 @@ def look(turn: Turn, one: Import, _result: Any) -> None:
     level = found["residual_db"]
     rest = "nothing is missing" if level is None else f"what they lack is the residual, {level:.0f} dB"
     told = (f"{item.name}: {', '.join(found['stems'])} imported; {rest}.", *found["remarks"])
-    batch.take_items(
+    splitting.take_items(
         turn,
         Batch(
             options=Options(),

@@ -12,8 +12,6 @@ from stembridge import catalog
 from stembridge.disk import estimate_disk
 from stembridge.errors import RequestError, StembridgeError
 from stembridge.estimate import reckoned_cost
-from stembridge.reaper import batch
-from stembridge.reaper.form import CAPTIONS, TITLE, read_fields, spell_field
 from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
 from stembridge.reaper.requests import (
     Options,
@@ -24,8 +22,10 @@ from stembridge.reaper.requests import (
     form_requests,
 )
 from stembridge.reaper.snapshot import Host, Item, read_snapshot
+from stembridge.reaper.threads import splitting
+from stembridge.reaper.threads.form import CAPTIONS, TITLE, read_fields, spell_field
+from stembridge.reaper.threads.waiting import await_errand
 from stembridge.reaper.turn import Start, Step, Turn
-from stembridge.reaper.waiting import await_errand
 from stembridge.text import clock
 
 FIELDS = ("quality", "model", "stems", "output")
@@ -71,9 +71,9 @@ def start(turn: Turn) -> None:
 def take_selection(turn: Turn, choice: Choice, result: Any) -> None:
     """Ask what is wanted of the selection; where nothing of it can be split, let the batch say why."""
     snapshot = read_snapshot(result)
-    items = [item for item in snapshot.items if item.is_selected and not batch.find_refusal(turn, item)]
+    items = [item for item in snapshot.items if item.is_selected and not splitting.find_refusal(turn, item)]
     if not items:
-        batch.start(turn, Options())
+        splitting.start(turn, Options())
         return
     values = (*(spell_field(turn.preferences, name) for name in FIELDS), "n")
     _show(
@@ -140,7 +140,7 @@ def take_values(turn: Turn, choice: Choice, result: Any) -> None:
         _show(turn, choice)
         return
     write_preferences(locate_preferences(turn.house.settings), preferences)
-    batch.start(turn, options)
+    splitting.start(turn, options)
 
 
 def _read(turn: Turn, choice: Choice) -> tuple[Preferences, Options]:
@@ -163,7 +163,7 @@ def _read(turn: Turn, choice: Choice) -> tuple[Preferences, Options]:
 
 def _reckon(turn: Turn, choice: Choice, preferences: Preferences, options: Options) -> Cost:
     """Return what the split costs; what REAPER has to render first counts as if it were a file already."""
-    windows = [batch.find_window(options, choice.host, item) for item in choice.items]
+    windows = [splitting.find_window(options, choice.host, item) for item in choice.items]
     pairs = [
         (item, window)
         for item, window in zip(choice.items, windows, strict=True)
