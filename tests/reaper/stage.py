@@ -72,7 +72,7 @@ class Stage:
             resource,
             behind.settings,
             language="py" if language == "python" else "lua",
-            cli=_write_cli(folder, home),
+            cli=write_cli(folder, home),
             scripts=find_scripts(),
         )
         self.actions = resource / "Scripts" / "Stembridge" / "actions"
@@ -220,7 +220,7 @@ def forget_scripts() -> None:
             del sys.modules[name]
 
 
-def _write_cli(folder: Path, home: Path) -> Path:
+def write_cli(folder: Path, home: Path) -> Path:
     """Return a command `stembridge` that works under ``home``."""
     path = folder / "a place" / "stembridge"
     path.parent.mkdir(parents=True)

@@ -179,11 +179,58 @@ def extended(scene: Scene) -> None:
     scene.stage.run("split")
 
 
+def worked_on(scene: Scene) -> None:
+    """Stems are changed by hand, tested, put back, switched and removed."""
+    item = scene.add(D_POSITION=1.0, D_LENGTH=2.0, take_D_STARTOFFS=0.5)
+    scene.stage.run("split")
+    with scene.reaper.user_edit("volume"):
+        drums = scene.reaper.current.tracks[1].items[0]
+        drums.values.update(D_VOL=0.7, D_POSITION=1.25)
+    scene.reaper.select(item)
+    for action in ("null_test", "realign", "null_test", "toggle", "toggle"):
+        scene.stage.run(action)
+    with scene.reaper.user_edit("cut short"):
+        scene.reaper.current.tracks[2].items[0].values["D_LENGTH"] = 1.0
+    scene.reaper.answers.append(("MB", IDNO))
+    scene.stage.run("remove")
+
+
+def removed(scene: Scene) -> None:
+    scene.add(D_POSITION=1.0)
+    scene.stage.run("split")
+    scene.stage.run("remove")
+
+
+def split_again(scene: Scene) -> None:
+    scene.add(D_POSITION=1.0, take_D_VOL=0.5)
+    scene.stage.run("split")
+    scene.reaper.answers.append(("GetUserInputs", "good\nhtdemucs_6s"))
+    scene.stage.run("resplit")
+
+
+def checked(scene: Scene) -> None:
+    scene.reaper.answers.extend([("MB", IDYES), ("save", True)])
+    scene.stage.run("check")
+
+
+def as_takes(scene: Scene) -> None:
+    scene.add(D_POSITION=1.0)
+    scene.reaper.answers.append(("GetUserInputs", "good\npreview\n\ntakes\nn"))
+    scene.stage.run("split_choose")
+
+
+def in_time_selection(scene: Scene) -> None:
+    scene.add(D_POSITION=1.0, D_FADEINLEN=0.3)
+    scene.reaper.current.time_selection = (2.0, 3.0)
+    scene.reaper.answers.append(("GetUserInputs", "good\npreview\n\ntracks\ny"))
+    scene.stage.run("split_choose")
+
+
 SAME_SOUND = [
     plain, several, sections, play_rate, moved_and_trimmed, changed_in_the_last_moment, two_stems, queued,
     locked, extended, take_effects,
 ]  # fmt: skip
-SCENES = [*SAME_SOUND, gone]
+SCENES = [*SAME_SOUND, gone, worked_on, removed, split_again, checked, as_takes, in_time_selection]
 
 
 def play(
@@ -217,7 +264,10 @@ def test_both_front_ends_make_the_same_project(scene_of: Callable[[Scene], None]
     for language in LANGUAGES:
         (tmp_path / language).mkdir()
         scene = play(scene_of, tmp_path / language, language)
-        states.append(scene.reaper.state(names_of(scene)))
+        state = scene.reaper.state(names_of(scene))
+        # The number of Lua's loop in the action list.
+        state["ext"].pop("stembridge/loop", None)
+        states.append(state)
     assert states[0] == states[1]
 
 
