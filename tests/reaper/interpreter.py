@@ -242,6 +242,13 @@ class _Run:
         value = api.GetMediaItemTakeInfo_Value(self.reaper, self.find_take(source), parm)
         self.set_take(target, parm, value + add)
 
+    def copy_effects(self, source: str, target: str) -> None:
+        for effect in range(len(self.find_take(source).fx)):
+            count = len(self.find_take(target).fx)
+            api.TakeFX_CopyToTake(
+                self.reaper, self.find_take(source), effect, self.find_take(target), count, False
+            )
+
     def mark_take(self, take: str, at: float, name: str, color: int) -> None:
         api.SetTakeMarker(self.reaper, self.find_take(take), -1, name, at, color)
 

@@ -27,7 +27,7 @@ from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import TAG, Operation
 from stembridge.reaper.playing import Way, find_needed, find_played, judge, trim
 from stembridge.reaper.snapshot import Item, Snapshot, Track
-from stembridge.reaper.stem_set import StemSet
+from stembridge.reaper.stem_set import StemFile, StemSet
 from stembridge.reaper.stem_tracks import plan_stem_tracks
 from stembridge.reaper.tags import OriginalTag, StemTag, read_tag, write_tag
 
@@ -204,7 +204,7 @@ def _find_lack(ticket: Ticket, parts: Sequence[Item], stems: StemSet) -> Lacking
     """Return what all parts together need, where that is more than there is."""
     insides = [inside for part in parts if (inside := _find_inside(ticket, part)) is not None]
     if ticket.baked:
-        fit = _fit(ticket, stems)
+        fit = find_fit(ticket, stems)
         starts = [fit_position(inside, fit, inside.active.values["D_STARTOFFS"]) for inside in insides]
         first_s = min(starts)
         last_s = max(start + inside.length for start, inside in zip(starts, insides, strict=True))
@@ -229,32 +229,41 @@ def _place_part(
     ticket: Ticket, stems: StemSet, part: Item, parent: Track, track_of: dict[str, str], number: str
 ) -> Iterator[Operation]:
     """Yield what places all stems of one item; with a window, of the part inside, which is cut out."""
-    fit = _fit(ticket, stems)
+    fit = find_fit(ticket, stems)
     middle = _find_middle(ticket, part, number)
     if middle is not None:
         yield from middle.operations
     lane = part.values["C_LANEPLAYS"]
     is_muted = bool(part.values["B_MUTE"]) or lane == HIDDEN_LANE
     is_muted |= parent.values["I_FREEMODE"] == FIXED_LANES and lane == 0
+    family = _family(stems, part)
     for file in stems.files:
-        item, take = f"$item {number} {file.stem}", f"$take {number} {file.stem}"
-        yield do.add_item(item, track_of[file.stem])
-        yield do.add_take(take, item)
-        yield do.set_file(take, file.path)
-        lines = fit_section(part, fit)
-        if lines:
-            yield do.wrap_section(item, lines)
-        yield from _set_take(part, fit, take, middle)
-        yield from _set_item(part, fit, item, middle)
+        item = f"$item {number} {file.stem}"
+        yield from add_stem(part, fit, file, item, track_of[file.stem], middle)
         yield do.set_item(item, "B_MUTE", float(is_muted or _keeps_playing(ticket, part)))
-        yield do.set_take_text(item, "P_NAME", f"{part.name} - {file.stem}")
-        if part.notes:
-            yield do.set_item_text(item, "P_NOTES", part.notes)
-        for at, name, color in part.active.markers:
-            yield do.mark_take(item, fit_position(part, fit, at), name, color)
         if ticket.is_approximate:
             yield do.copy_effects(part.active.guid, item)
-        yield do.set_item_text(item, TAG, write_tag(_stem_tag(ticket, stems, part, file.stem)))
+        yield do.set_item_text(item, TAG, form_tag(ticket, stems, family, file.stem))
+
+
+def add_stem(
+    part: Item, fit: Fit, file: StemFile, item: str, track: str, middle: Middle | None = None
+) -> Iterator[Operation]:
+    """Yield what makes a stem's item, under the name ``item``, that plays what ``part`` plays."""
+    take = f"$take of {item[1:]}"
+    yield do.add_item(item, track)
+    yield do.add_take(take, item)
+    yield do.set_file(take, file.path)
+    lines = fit_section(part, fit)
+    if lines:
+        yield do.wrap_section(item, lines)
+    yield from _set_take(part, fit, item, middle)
+    yield from _set_item(part, fit, item, middle)
+    yield do.set_take_text(item, "P_NAME", f"{part.name} - {file.stem}")
+    if part.notes:
+        yield do.set_item_text(item, "P_NOTES", part.notes)
+    for at, name, color in part.active.markers:
+        yield do.mark_take(item, fit_position(part, fit, at), name, color)
 
 
 def _silence(ticket: Ticket, stems: StemSet, part: Item, number: str) -> Iterator[Operation]:
@@ -273,7 +282,7 @@ def _keeps_playing(ticket: Ticket, part: Item) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Middle:
+class Middle:
     """The part of an item inside the window: what cuts it out, its name then, and what it will be."""
 
     name: str
@@ -281,7 +290,7 @@ class _Middle:
     item: Item
 
 
-def _find_middle(ticket: Ticket, part: Item, number: str) -> _Middle | None:
+def _find_middle(ticket: Ticket, part: Item, number: str) -> Middle | None:
     """Return the part of the item that the window covers, where that is not all of it."""
     inside = _find_inside(ticket, part)
     if inside is None or inside is part:
@@ -292,7 +301,7 @@ def _find_middle(ticket: Ticket, part: Item, number: str) -> _Middle | None:
         operations.append(do.split_item(name, part.guid, inside.position))
     if inside.end < part.end - _SAME_S:
         operations.append(do.split_item(f"$right {number}", name, inside.end))
-    return _Middle(name, tuple(operations), inside)
+    return Middle(name, tuple(operations), inside)
 
 
 def _find_inside(ticket: Ticket, part: Item) -> Item | None:
@@ -310,7 +319,7 @@ def _find_inside(ticket: Ticket, part: Item) -> Item | None:
     return inside if find_played(inside) else None
 
 
-def _set_take(part: Item, fit: Fit, take: str, middle: _Middle | None) -> Iterator[Operation]:
+def _set_take(part: Item, fit: Fit, take: str, middle: Middle | None) -> Iterator[Operation]:
     """Yield what gives a stem's take its values; where it begins is read off ``middle``, if there is one."""
     inside = middle.item if middle else part
     for name, value in fit_take(inside, fit).items():
@@ -320,7 +329,7 @@ def _set_take(part: Item, fit: Fit, take: str, middle: _Middle | None) -> Iterat
             yield do.set_take(take, name, value)
 
 
-def _set_item(part: Item, fit: Fit, item: str, middle: _Middle | None) -> Iterator[Operation]:
+def _set_item(part: Item, fit: Fit, item: str, middle: Middle | None) -> Iterator[Operation]:
     """Yield what gives a stem's item its values; place and fades are those of ``middle``, if there is one."""
     inside = middle.item if middle else part
     for name, value in fit_item(inside, fit).items():
@@ -336,7 +345,8 @@ def _only_shifts(part: Item, fit: Fit) -> bool:
     return fit.rendered_from is None or part.active.values["D_PLAYRATE"] == 1
 
 
-def _fit(ticket: Ticket, stems: StemSet) -> Fit:
+def find_fit(ticket: Ticket, stems: StemSet) -> Fit:
+    """Return how the files of ``stems`` relate to what the ticket's item plays."""
     return Fit(
         before_s=stems.before_s,
         behind_s=stems.behind_s,
@@ -351,16 +361,19 @@ def _family(stems: StemSet, part: Item) -> str:
     return hashlib.sha256(f"{stems.job} {part.guid}".encode()).hexdigest()[:12]
 
 
-def _stem_tag(ticket: Ticket, stems: StemSet, part: Item, stem: str) -> StemTag:
-    return StemTag(
-        stem=stem,
-        model=stems.model,
-        job=stems.job,
-        family=_family(stems, part),
-        source=stems.source_sha256,
-        folder=stems.folder,
-        fit=_fit(ticket, stems),
-        is_approximate=ticket.is_approximate,
+def form_tag(ticket: Ticket, stems: StemSet, family: str, stem: str) -> str:
+    """Return the tag of one stem's item, as text."""
+    return write_tag(
+        StemTag(
+            stem=stem,
+            model=stems.model,
+            job=stems.job,
+            family=family,
+            source=stems.source_sha256,
+            folder=stems.folder,
+            fit=find_fit(ticket, stems),
+            is_approximate=ticket.is_approximate,
+        )
     )
 
 
@@ -370,7 +383,7 @@ def _place_as_takes(
     """Return what adds the stems as takes; the take that plays stays the same, and no residual is added."""
     expectations: list[Operation] = []
     operations: list[Operation] = []
-    fit = _fit(ticket, stems)
+    fit = find_fit(ticket, stems)
     for number, part in enumerate(parts):
         if fit_section(part, fit):
             return Unplaceable("a section or a reversed source cannot become takes: choose tracks")

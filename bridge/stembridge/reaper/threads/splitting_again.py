@@ -31,7 +31,10 @@ from stembridge.reaper.placing import (
     Placed,
     Ticket,
     Unplaceable,
+    add_stem,
+    find_fit,
     find_parts,
+    form_tag,
     place,
 )
 from stembridge.reaper.playing import Way, find_form, judge
@@ -39,7 +42,7 @@ from stembridge.reaper.requests import Options, choose_model
 from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
 from stembridge.reaper.stem_set import StemFile, StemSet
 from stembridge.reaper.stem_tracks import find_stem_tracks, plan_stem_tracks
-from stembridge.reaper.tags import OriginalTag, StemTag, write_tag
+from stembridge.reaper.tags import OriginalTag, write_tag
 from stembridge.reaper.threads import splitting
 from stembridge.reaper.threads.form import CAPTIONS, read_fields, spell_field
 from stembridge.reaper.turn import Start, Step, Turn
@@ -254,7 +257,7 @@ def plan_takes(
         return Unplaceable("the stems that were there are gone: split it")
     if all(family.tag is not None and family.tag.job == stems.job for _, family in targets):
         return Unplaceable(f"its stems are {stems.model}'s in this quality already")
-    fit = _form_fit(ticket, stems)
+    fit = find_fit(ticket, stems)
     if any(fit_section(part, fit) for part, _ in targets):
         return Unplaceable(_SECTION)
     present = [{stem.tag.stem for stem in (*family.stems, *family.leftovers)} for _, family in targets]
@@ -271,9 +274,11 @@ def plan_takes(
         for file in stems.files:
             if file.stem not in names:
                 track = tracks.track_of[file.stem]
-                operations += _add_item(part, file, fit, f"{number} {file.stem}", track, is_muted=is_muted)
-                tag = _form_tag(ticket, stems, family, file.stem, fit)
-                operations.append(do.set_item_text(f"$item {number} {file.stem}", TAG, tag))
+                item = f"$item {number} {file.stem}"
+                operations += add_stem(part, fit, file, item, track)
+                operations.append(do.set_item(item, "B_MUTE", float(is_muted)))
+                tag = form_tag(ticket, stems, family.id, file.stem)
+                operations.append(do.set_item_text(item, TAG, tag))
         for place_of, stem in enumerate((*family.stems, *family.leftovers)):
             found = next((file for file in stems.files if file.stem == stem.tag.stem), None)
             if found is None or stem.item.take is None:
@@ -282,37 +287,12 @@ def plan_takes(
             operations += _add_take(part, stem, found, fit, f"$take {number} {place_of}")
             if stem in family.leftovers:
                 operations.append(do.set_item(stem.item.guid, "B_MUTE", float(is_muted)))
-            tag = _form_tag(ticket, stems, family, stem.tag.stem, fit)
+            tag = form_tag(ticket, stems, family.id, stem.tag.stem)
             operations.append(do.set_item_text(stem.item.guid, TAG, tag))
         assert family.tag is not None
         known = OriginalTag(job=stems.job, family=family.id, was_muted=family.tag.was_muted)
         operations.append(do.set_item_text(part.guid, TAG, write_tag(known)))
     return Placed(f"Stembridge: split {ticket.item.name} with {stems.model}", tuple(operations))
-
-
-def _form_fit(ticket: Ticket, stems: StemSet) -> Fit:
-    return Fit(
-        before_s=stems.before_s,
-        behind_s=stems.behind_s,
-        length_s=stems.region.frames / stems.rate,
-        is_whole=stems.is_whole,
-        rendered_from=ticket.item.active.values["D_STARTOFFS"] if ticket.baked else None,
-    )
-
-
-def _form_tag(ticket: Ticket, stems: StemSet, family: Family, stem: str, fit: Fit) -> str:
-    return write_tag(
-        StemTag(
-            stem=stem,
-            model=stems.model,
-            job=stems.job,
-            family=family.id,
-            source=stems.source_sha256,
-            folder=stems.folder,
-            fit=fit,
-            is_approximate=ticket.is_approximate,
-        )
-    )
 
 
 def _add_take(part: Item, stem: Stem, file: StemFile, fit: Fit, name: str) -> Iterator[Operation]:
@@ -338,22 +318,6 @@ def _add_take(part: Item, stem: Stem, file: StemFile, fit: Fit, name: str) -> It
     if fit_item(part, stem.tag.fit)["B_LOOPSRC"] != loop:
         yield do.set_item(item, "B_LOOPSRC", loop)
     yield do.activate(name)
-
-
-def _add_item(
-    part: Item, file: StemFile, fit: Fit, name: str, track: str, *, is_muted: bool
-) -> Iterator[Operation]:
-    """Yield what places a stem that was not there before."""
-    item, take = f"$item {name}", f"$take {name}"
-    yield do.add_item(item, track)
-    yield do.add_take(take, item)
-    yield do.set_file(take, file.path)
-    for parm, value in fit_take(part, fit).items():
-        yield do.set_take(take, parm, value)
-    for parm, value in fit_item(part, fit).items():
-        yield do.set_item(item, parm, value)
-    yield do.set_item(item, "B_MUTE", float(is_muted))
-    yield do.set_take_text(take, "P_NAME", f"{part.name} - {file.stem}")
 
 
 STARTS: dict[str, Start] = {"resplit": start}
