@@ -208,6 +208,29 @@ def test_a_step_that_fails_is_told_and_logged(
     assert "never remembered" in caplog.text
 
 
+def test_a_typo_in_the_preferences_ends_nothing_that_is_under_way(house: FakeHouse) -> None:
+    path = locate_preferences(house.settings)
+    write_preferences(path, Preferences(hold_while="playing"))
+    desk = Desk(house)
+    playing = {"v": 1, "host": {"play": PLAYING}}
+    resumed = {"say": "resume", "then": "batch.look", "with": pack(Batch(options=Options())), "result": {}}
+    assert "error" not in reply_of(desk, playing | resumed)
+    path.write_text("hold_while = ", "utf-8")
+    assert "error" not in reply_of(desk, playing | resumed)
+    assert house.held == [HOLD_S, HOLD_S], "what was set when the file was sound is still so"
+    refusal = reply_of(desk, {"v": 1, "say": "act", "action": "split"})["error"]
+    assert str(path) in refusal["message"]
+
+
+def test_a_ping_says_what_reaper_does_and_is_given_nothing_to_do(house: FakeHouse) -> None:
+    assert ask(house, say="ping", host={"play": RECORDING}) == {"v": 1, "orders": []}
+    assert house.held == [HOLD_S]
+
+
+def reply_of(desk: Desk, note: dict[str, Any]) -> Any:
+    return json.loads(desk.answer(json.dumps(note).encode()))
+
+
 def test_preferences_that_are_wrong_are_named(house: FakeHouse) -> None:
     path = locate_preferences(house.settings)
     path.parent.mkdir(parents=True)

@@ -90,6 +90,7 @@ class Desk:
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._preferences = Preferences()
 
     def answer(self, note: bytes) -> bytes:
         """Return the reply to a note, both as JSON; what is wrong with a note is said in the reply."""
@@ -105,7 +106,7 @@ class Desk:
         return msgspec.json.encode({"v": VERSION} | reply)
 
     def _reply(self, note: Note) -> dict[str, Any]:
-        preferences = read_preferences(locate_preferences(self._house.settings))
+        preferences = self._read_preferences(is_new=note.say == "act")
         self._hold(note.host, preferences)
         turn = Turn(self._house, note.host, note.memory, preferences)
         match note.say:
@@ -116,9 +117,12 @@ class Desk:
                 kind, step = STEPS[note.then]
                 step(turn, unpack(note.carried, kind), note.result or {})
             case "cancel":
-                for job_id in note.rows if note.row == "all" else (note.row,):
+                for row in note.rows if note.row == "all" else (note.row,):
                     with suppress(RequestError):
-                        self._house.cancel_job(job_id)
+                        self._house.cancel_job(row.partition("/")[0])
+            case "ping":
+                # What the script is doing has been heard.
+                pass
             case _:
                 asked = note.action or note.then or note.say
                 raise RequestError(
@@ -127,6 +131,16 @@ class Desk:
                 )
         reply: dict[str, Any] = {"orders": turn.orders}
         return reply if turn.panel is None else reply | {"panel": turn.panel}
+
+    def _read_preferences(self, *, is_new: bool) -> Preferences:
+        """Return what the user has set; what is under way goes on with what was set when the file was sound."""
+        try:
+            self._preferences = read_preferences(locate_preferences(self._house.settings))
+        except RequestError as error:
+            if is_new:
+                raise
+            logger.warning("the last good preferences are used: %s", error)
+        return self._preferences
 
     def _hold(self, host: Host, preferences: Preferences) -> None:
         mask = {"recording": RECORDING, "playing": RECORDING | PLAYING, "never": 0}[preferences.hold_while]
