@@ -35,6 +35,7 @@ apply.ARGUMENTS = {
   select_only = { "item" },
   restore_selection = {},
   command = { "int" },
+  demand_new_take = { "item", "text" },
   read_file = { "text", "take" },
   project_text = { "parm", "text" },
   project_value = { "parm", "number" },
@@ -425,6 +426,11 @@ end
 
 function RUN.command(state, id)
   reaper.Main_OnCommandEx(math.tointeger(id), 0, state.project)
+end
+
+function RUN.demand_new_take(state, item, guid)
+  local take = reaper.GetActiveTake(get_thing(state, "item", item))
+  if not take or read_guid("take", take) == guid then fail("REAPER made no new take") end
 end
 
 function RUN.read_file(state, name, take)

@@ -491,6 +491,12 @@ def _command(run, number):
     reaper.Main_OnCommandEx(number, 0, run.project)
 
 
+def _demand_new_take(run, item, guid):
+    take = reaper.GetActiveTake(item)
+    is_new = not is_null(take) and read_take_text(take, "GUID") != guid
+    _demand(is_new, "REAPER made no new take")
+
+
 def _read_file(run, name, take):
     run.read[name] = read_take_path(take)
 
@@ -535,6 +541,7 @@ OPERATIONS = {
     "select_only": (("item",), _select_only),
     "restore_selection": ((), _restore_selection),
     "command": (("int",), _command),
+    "demand_new_take": (("item", "text"), _demand_new_take),
     "read_file": (("text", "take"), _read_file),
     "project_text": (("parm", "text"), _project_text),
     "project_value": (("parm", "number"), _project_value),

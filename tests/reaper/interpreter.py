@@ -255,6 +255,9 @@ class _Run:
     def activate(self, take: str) -> None:
         api.SetActiveTake(self.reaper, self.find_take(take))
 
+    def demand_new_take(self, item: str, guid: str) -> None:
+        assert self.find_take(item).guid != guid, f"{item} has no new take"
+
     def split_item(self, name: str, item: str, position: float) -> None:
         right = api.SplitMediaItem(self.reaper, self.find(item), position)
         assert right is not None, f"{item} cannot be cut at {position}"

@@ -745,6 +745,19 @@ def test_what_fails_in_the_middle_is_undone(stage: Stage, song: dict[str, Any], 
     assert stage.reaper.refresh_holds == 0
 
 
+def test_a_rendering_that_made_no_take_is_undone(stage: Stage, song: dict[str, Any]) -> None:
+    item, take = song["item"], song["take"]
+    before = stage.reaper.state()["projects"]
+    result = stage.apply(["set_item", item.guid, "D_VOL", 2], ["demand_new_take", item.guid, take.guid])
+    assert (result["ok"], result["reason"], result["at"]) == (False, "error", 1)
+    assert [project | {"redo": []} for project in stage.reaper.state()["projects"]] == before
+    item = stage.reaper.current.items[0]
+    result = stage.apply(
+        ["add_take", "$take", item.guid], ["activate", "$take"], ["demand_new_take", item.guid, take.guid]
+    )
+    assert result["ok"], result
+
+
 def test_a_thing_that_an_operation_removed_is_missed_by_the_next(stage: Stage, song: dict[str, Any]) -> None:
     before = stage.reaper.state()["projects"]
     result = stage.apply(["remove_item", song["item"].guid], ["set_item", song["item"].guid, "D_VOL", 2])

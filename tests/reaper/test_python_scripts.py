@@ -582,6 +582,23 @@ def test_an_error_in_the_middle_is_taken_back(undo: str, tmp_path: Path) -> None
     assert (after["undo"], len(after["redo"])) == ([], 1)
 
 
+def test_a_rendering_that_made_no_take_is_taken_back(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    _, item = make_song(reaper)
+    take = item.takes[0].guid
+    before = reaper.state()["projects"][0]["tracks"]
+    refused, done = carry_out(
+        reaper,
+        tmp_path,
+        apply(op.set_item(item.guid, "D_VOL", 2), op.demand_new_take(item.guid, take)),
+        apply(op.add_take("$new", item.guid), op.activate("$new"), op.demand_new_take(item.guid, take)),
+    )
+    assert (refused["ok"], refused["reason"], refused["at"]) == (False, "error", 1)
+    assert done["ok"], done
+    reaper.undo_once()
+    assert reaper.state()["projects"][0]["tracks"] == before
+
+
 @pytest.mark.parametrize(
     "bad",
     [

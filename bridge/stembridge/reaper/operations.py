@@ -38,6 +38,7 @@ ARGUMENTS = {
     "select_only": ("item",),
     "restore_selection": (),
     "command": ("int",),
+    "demand_new_take": ("item", "text"),
     "read_file": ("text", "take"),
     "project_text": ("parm", "text"),
     "project_value": ("parm", "number"),
@@ -177,6 +178,11 @@ def restore_selection() -> Operation:
 
 def command(number: int) -> Operation:
     return ["command", number]
+
+
+def demand_new_take(item: str, take: str) -> Operation:
+    """Fail where the active take of ``item`` still is that of GUID ``take``."""
+    return ["demand_new_take", item, take]
 
 
 def read_file(name: str, take: str) -> Operation:
