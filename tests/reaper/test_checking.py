@@ -12,6 +12,10 @@ from reaper_fake import FakeReaper, Media, actions, api, playback
 from reaper_fake.media import MediaShelf
 from reaper_fake.model import FakeProject, Source, Take
 from stembridge.errors import JobFailed
+from stembridge.reaper.preferences import Preferences
+from stembridge.reaper.snapshot import Host
+from stembridge.reaper.threads import checking
+from stembridge.reaper.turn import Turn
 from studio import NO, YES, Studio
 
 SAVE = ("save", True)
@@ -47,6 +51,72 @@ def test_a_good_reaper_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
     assert studio.reaper.state()["projects"] == state
     media = Path(studio.reaper.current.folder)
     assert not media.exists() or not (media / "Stems").exists()
+
+
+@pytest.mark.parametrize("place", [0, -1], ids=["in the order of submission", "the last one first"])
+def test_stems_may_come_in_any_order(tmp_path: Path, place: int) -> None:
+    class SlowStudio(Studio):
+        """One whose jobs are done one by one, each between two notes."""
+
+        def _carry(self) -> None:
+            before = self._answered
+            super()._carry()
+            waiting = [job.id for job in self.house.jobs.values() if not job.state.is_final]
+            if waiting and self._answered != before:
+                self.house.finish_jobs(waiting[place])
+
+    studio = SlowStudio(tmp_path)
+    studio.house.holds_jobs = True
+    studio.run("check", YES, SAVE)
+    lines = read_report(studio)
+    assert lines[0].endswith("check passed")
+    assert "undo: 6 of 6 steps undone" in lines
+    assert "undo: the project is as it was" in lines
+
+
+def test_the_first_question_is_left_out_only_where_a_script_remembers_that_nobody_is_there(
+    tmp_path: Path,
+) -> None:
+    studio = Studio(tmp_path)
+    turn = Turn(studio.house, Host(), {checking.UNATTENDED: "yes"}, Preferences())
+    checking.start(turn)
+    assert [order["do"] for order in turn.orders] == ["apply"]
+    turn = Turn(studio.house, Host(), {}, Preferences())
+    checking.start(turn)
+    assert [order["do"] for order in turn.orders] == ["ask"]
+
+
+def test_a_reaper_whose_rendering_leaves_an_undo_step_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NotingReaper(FakeReaper):
+        """A REAPER whose own rendering is an undo step even where a script asks for none."""
+
+        def end_block(self, project: FakeProject, label: str, flags: int) -> None:
+            rendered, self.has_rendered = self.has_rendered, False
+            super().end_block(project, label or "Render items to new take" * rendered, flags or -rendered)
+
+        has_rendered = False
+
+    render = actions.render_to_take
+
+    def render_and_note(host: Any, *rest: Any) -> Any:
+        host.has_rendered = True
+        return render(host, *rest)
+
+    monkeypatch.setattr(actions, "render_to_take", render_and_note)
+    lines, _ = check(tmp_path, NotingReaper(tmp_path / "resource"))
+    assert lines[0].endswith("check FAILED for undo")
+    assert "FAILED  undo: rendering leaves an undo step" in lines
+    assert "undo: 6 of 6 steps undone" in lines
+
+
+def test_a_reaper_that_does_not_render_loses_no_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "render_to_take", lambda *_rest: None)
+    studio = Studio(tmp_path)
+    told = studio.run("check", YES)
+    assert told[0].startswith("The check FAILED: REAPER refused")
+    assert all(item.takes for item in studio.reaper.current.items)
 
 
 def test_nothing_is_done_unless_it_is_wanted(tmp_path: Path) -> None:

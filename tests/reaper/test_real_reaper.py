@@ -6,6 +6,7 @@ device, and ends by itself once "Check this REAPER" has written its report. Not 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ from stembridge import daemon_process
 from stembridge.reaper.actions import file_stem
 from stembridge.reaper.install import find_scripts, install
 from stembridge.reaper.preferences import Preferences, write_preferences
+from stembridge.reaper.threads.checking import UNATTENDED
 
 REAPER = os.environ.get("REAPER_BIN", "")
 LIMIT_S = 300.0
@@ -30,7 +32,8 @@ def test_this_reaper_passes_the_check(tmp_path: Path, home: Path) -> None:
     resource.mkdir()
     (resource / "reaper.ini").write_text(DUMMY_AUDIO, "utf-8")
     # Nobody is there to answer the question that the check begins with.
-    (resource / "reaper-extstate.ini").write_text('[stembridge]\nmemory={"unattended":"yes"}\n', "utf-8")
+    memory = json.dumps({UNATTENDED: "yes"})
+    (resource / "reaper-extstate.ini").write_text(f"[stembridge]\nmemory={memory}\n", "utf-8")
     daemon = DaemonHarness(home)
     install(resource, daemon.settings, language="lua", cli=write_cli(tmp_path, home), scripts=find_scripts())
     write_preferences(daemon.settings.config_file.with_name("reaper.toml"), Preferences(model="preview"))

@@ -15,6 +15,7 @@ import msgspec
 
 from stembridge import __version__
 from stembridge.reaper import operations as do
+from stembridge.reaper.operations import TAG
 from stembridge.reaper.playing import Way, judge
 from stembridge.reaper.requests import Options
 from stembridge.reaper.snapshot import Snapshot, read_snapshot
@@ -30,6 +31,14 @@ NULL_DB = -100.0
 """A render in 32-bit floats rounds at about -150 dB, in 24 bits at -130; a frame's shift is above 0 dB."""
 PIECES = tuple(piece for piece in scratch.PIECES if piece.name != scratch.BAKE)
 BEFORE, AFTER = "before", "after"
+MARK = "Stembridge: check rendering"
+"""An undo step of ours just below the rendering: what lies on it then, the rendering has left."""
+UNATTENDED = "unattended"
+"""What a script remembers as "yes" where nobody can answer: the first question is not asked.
+
+No action sets it. tests/reaper/test_real_reaper.py writes it into the settings of a REAPER that it has made for
+itself and starts without a person.
+"""
 _CLOSE = 0.1
 """Gains that differ by less are the same: what is told apart is 0.5 and 1."""
 
@@ -41,10 +50,12 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ----------
     folder : where all of it lies
     song, mp3, bake : media files
+    item, take : GUIDs of what is rendered by itself
     before : the scratch project before anything was split
     ways : what became of each piece's split: '' where its stems were placed
-    labels : undo steps that are still to be undone, the last one first
-    not_undone : those that could not be
+    leaves_step : rendering an item has left an undo step
+    labels : undo steps that are still to be undone: stems came in any order, so any of them may be the last
+    refused : how many of those, the last ones, were found not to be on top since something was undone
     changes : what undo has left behind
     """
 
@@ -52,13 +63,16 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     errand: str = ""
     song: str = ""
     mp3: str = ""
+    item: str = ""
+    take: str = ""
     bake: str = ""
     before: Snapshot | None = None
     ways: dict[str, str] = {}
     rendered_first: tuple[str, ...] = ()
+    leaves_step: bool = False
     labels: tuple[str, ...] = ()
+    refused: int = 0
     steps: int = 0
-    not_undone: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     is_ours: bool = False
 
@@ -69,8 +83,7 @@ def start(turn: Turn) -> None:
         turn.tell("REAPER plays or records: stop it, then run the check.", is_error=True)
         return
     check = Check(folder=str(turn.house.settings.reaper_work_dir / f"check-{uuid.uuid4().hex[:8]}"))
-    if turn.memory.get("unattended") == "yes":
-        # A test that has started this REAPER itself: tests/reaper/test_real_reaper.py.
+    if turn.memory.get(UNATTENDED) == "yes":
         make_material(turn, check, {"answer": "yes"})
         return
     turn.ask(
@@ -146,25 +159,41 @@ def fill_tab(turn: Turn, check: Check, result: Any) -> None:
 
 
 @_applied
-def render_item(turn: Turn, check: Check, result: dict[str, Any]) -> None:
+def mark_undo(turn: Turn, check: Check, result: dict[str, Any]) -> None:
+    """Make an undo step, to see later whether it is the last one still."""
+    item = result["made"][scratch.item_name(scratch.PIECES[-1])]
+    take = result["made"][scratch.take_name(scratch.PIECES[-1])]
+    check = msgspec.structs.replace(check, item=item, take=take)
+    turn.apply(MARK, [do.set_item_text(item, TAG, MARK)], "check.marked", check)
+
+
+@_applied
+def render_item(turn: Turn, check: Check, _result: dict[str, Any]) -> None:
     """Have REAPER render an item, as is done with those whose take has effects."""
-    piece = scratch.PIECES[-1]
-    item = result["made"][scratch.item_name(piece)]
+    item = check.item
     operations = [
         do.select_only(item),
         do.command(do.RENDER_TO_NEW_TAKE),
+        do.demand_new_take(item, check.take),
         do.read_file("path", item),
         do.command(do.DELETE_ACTIVE_TAKE),
+        do.activate(check.take),
         do.restore_selection(),
     ]
     turn.apply("", operations, "check.baked", check)
 
 
 @_applied
-def read_tab(turn: Turn, check: Check, result: dict[str, Any]) -> None:
-    """Read how the project is before anything is split."""
+def unmark_undo(turn: Turn, check: Check, result: dict[str, Any]) -> None:
+    """Undo the step below the rendering, if it is the last one still."""
     bake = result.get("read", {}).get("path", "")
-    turn.collect("all", "check.read", msgspec.structs.replace(check, bake="" if bake == check.song else bake))
+    check = msgspec.structs.replace(check, bake="" if bake == check.song else bake)
+    turn.undo(MARK, "check.unmarked", check)
+
+
+def read_tab(turn: Turn, check: Check, result: Any) -> None:
+    """Read how the project is before anything is split."""
+    turn.collect("all", "check.read", msgspec.structs.replace(check, leaves_step=not result.get("done")))
 
 
 def render_before(turn: Turn, check: Check, result: Any) -> None:
@@ -203,7 +232,7 @@ def render_after(turn: Turn, placed: Batch, _result: Any) -> None:
         unpack(placed.carried, Check),
         ways=ways,
         rendered_first=tuple(_list_rendered(placed.entries)),
-        labels=tuple(reversed(labels)),
+        labels=tuple(labels),
         steps=len(labels),
     )
     turn.apply("", scratch.render(Path(check.folder), AFTER), "check.rerendered", check)
@@ -227,15 +256,17 @@ def begin_to_undo(turn: Turn, check: Check, _result: dict[str, Any]) -> None:
 
 
 def take_undone(turn: Turn, check: Check, result: Any) -> None:
-    """Note whether a step was undone, and go on with the one before it."""
+    """Note whether a step was undone, and go on with whichever is on top now."""
     label, *others = check.labels
-    failed = () if result.get("done") else (label,)
-    check = msgspec.structs.replace(check, labels=tuple(others), not_undone=(*check.not_undone, *failed))
+    if result.get("done"):
+        check = msgspec.structs.replace(check, labels=tuple(others), refused=0)
+    else:
+        check = msgspec.structs.replace(check, labels=(*others, label), refused=check.refused + 1)
     _undo_next(turn, check)
 
 
 def _undo_next(turn: Turn, check: Check) -> None:
-    if check.labels:
+    if check.refused < len(check.labels):
         turn.undo(check.labels[0], "check.undone", check)
     else:
         turn.collect("all", "check.reread", check)
@@ -285,8 +316,9 @@ def tell(turn: Turn, check: Check, _result: Any) -> None:
         is_expected, text = _judge_bake(errand.result["bake"])
         failures += [] if is_expected else [scratch.BAKE]
         lines.append(f"{scratch.BAKE} (41999): {text}")
+    lines += ["FAILED  undo: rendering leaves an undo step"] if check.leaves_step else []
     lines += _tell_undo(check)
-    failures += ["undo"] if check.not_undone or check.changes else []
+    failures += ["undo"] if check.leaves_step or check.labels or check.changes else []
     readings = list(scratch.tell_readings(check.before))
     failures += ["what REAPER says of its items"] if readings else []
     lines += [f"reads otherwise: {text}" for text in readings] or ["all values read as they were set"]
@@ -333,7 +365,7 @@ def _judge_bake(gains: dict[str, float]) -> tuple[bool, str]:
 
 
 def _tell_undo(check: Check) -> list[str]:
-    undone = check.steps - len(check.not_undone)
+    undone = check.steps - len(check.labels)
     lines = [f"undo: {undone} of {check.steps} steps undone"]
     if check.changes:
         lines += [f"undo left behind: {text}" for text in check.changes]
@@ -354,8 +386,10 @@ STEPS: dict[str, Step] = {
     "check.made": (Check, open_tab),
     "check.opened": (Check, look_at_tab),
     "check.empty": (Check, fill_tab),
-    "check.filled": (Check, render_item),
-    "check.baked": (Check, read_tab),
+    "check.filled": (Check, mark_undo),
+    "check.marked": (Check, render_item),
+    "check.baked": (Check, unmark_undo),
+    "check.unmarked": (Check, read_tab),
     "check.read": (Check, render_before),
     "check.rendered": (Check, split),
     "check.split": (Batch, render_after),

@@ -90,7 +90,7 @@ def set_rate() -> list[Operation]:
 def _add_item(piece: Piece, track: str, place: tuple[float, float], path: str) -> Iterator[Operation]:
     item = item_name(piece)
     yield do.add_item(item, track)
-    yield do.add_take(f"$take {piece.name}", item)
+    yield do.add_take(take_name(piece), item)
     yield do.set_file(item, path)
     if piece.section is not None:
         yield do.wrap_section(item, section_lines(SECTION, *piece.section, "0.01"))
@@ -108,6 +108,11 @@ def _add_item(piece: Piece, track: str, place: tuple[float, float], path: str) -
 def item_name(piece: Piece) -> str:
     """Return the name that stands for a piece's item while it is made."""
     return f"$item {piece.name}"
+
+
+def take_name(piece: Piece) -> str:
+    """Return the name that stands for the take of a piece's item while it is made."""
+    return f"$take {piece.name}"
 
 
 def render(folder: Path, name: str) -> list[Operation]:
