@@ -24,6 +24,8 @@ The actions need the program Stembridge on this computer. In a terminal:
 Python 3.11 or later is needed for that. It need not be switched on in REAPER.
 ]]
 
+local BACKGROUND = "Background work of the other actions" -- is started by the others, and has nothing to do alone
+
 local slash = package.config:sub(1, 1)
 local _, own_path = reaper.get_action_context()
 local folder = own_path:match("^(.*)[/\\][^/\\]*$")
@@ -43,7 +45,8 @@ local function list_titles()
   reaper.EnumerateFiles(actions, -1) -- REAPER remembers what a folder held before
   local name = reaper.EnumerateFiles(actions, index)
   while name do
-    titles[#titles + 1] = name:match("^stembridge_(.+)%.lua$")
+    local title = name:match("^stembridge_(.+)%.lua$")
+    if title ~= BACKGROUND then titles[#titles + 1] = title end
     index = index + 1
     name = reaper.EnumerateFiles(actions, index)
   end

@@ -233,10 +233,8 @@ local function ask(order)
   return { answer = ANSWERS[reaper.MB(order.text, order.title, box)] or "cancel", values = json.array() }
 end
 
-function CARRY_OUT.ask(script, _, order)
-  local result = ask(order)
-  -- A dialog stops the ticks: an action run right after it must find this script alive.
-  return result
+function CARRY_OUT.ask(_, _, order)
+  return ask(order)
 end
 
 function CARRY_OUT.tell(script, _, order)
@@ -486,6 +484,7 @@ function stembridge.run(section, command)
     reaper.ShowConsoleMsg(
       ("Stembridge is not set up: there is no %s.\n  pip install stembridge\n  stembridge reaper install\n"):format(path)
     )
+    reaper.defer(function() end) -- or REAPER makes an undo step for having run this
     return
   end
   local script = new_script(config)

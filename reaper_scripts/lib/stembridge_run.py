@@ -9,6 +9,7 @@ script's globals: the action file hands them over, and the text finds this modul
 import collections
 import importlib
 import json
+import os
 import pathlib
 import re
 import sys
@@ -39,8 +40,10 @@ VERSION = "0.1.0"
 """A host with one interpreter keeps old modules: an action of another version asks for `renew`."""
 CONVERSATION = 1
 
+NOTHING = "0"
+"""What a script defers that has nothing left to do: REAPER makes an undo step of one that defers nothing."""
 ALIVE_S = 1.0
-"""A loop that has left no sign of life for longer has ended."""
+"""A loop of another interpreter that has left no sign of life for longer has ended."""
 PART_S = 0.010
 """So much of a tick a long order takes."""
 RETRY_S = 1.0
@@ -58,11 +61,17 @@ LOOP = None
 
 
 def act(action, defer, at_exit):
-    """Run an action: start the loop, or leave the action to the one that is under way, of either language."""
+    """Run an action: start the loop, or leave the action to the one that is under way."""
     global LOOP  # noqa: PLW0603
+    if LOOP is not None:
+        # Its sign of life may be old: whatever holds up REAPER stops its ticks.
+        LOOP.begin(action)
+        defer(NOTHING)
+        return
     if _is_alive():
         waiting = reaper.GetExtState(SAVED, "inbox")
         reaper.SetExtState(SAVED, "inbox", f"{waiting},{action}" if waiting else action, False)
+        defer(NOTHING)
         return
     config_file = pathlib.Path(__file__).absolute().parent.parent / "stembridge_config.json"
     try:
@@ -72,45 +81,49 @@ def act(action, defer, at_exit):
         reaper.ShowConsoleMsg(
             f"Stembridge: {config_file} cannot be read ({error}): stembridge reaper install\n"
         )
+        defer(NOTHING)
         return
     reaper.DeleteExtState(SAVED, "inbox", False)
     LOOP = Loop(config, route, defer)
     LOOP.begin(action)
-    at_exit(f"__import__({__name__!r}).leave()")
-    tick()
+    at_exit(f"__import__({__name__!r}).leave({LOOP.name!r})")
+    tick(LOOP.name)
 
 
 def renew():
     """Return this module as it lies on the disk now; while a loop is under way, the module that runs it."""
-    if LOOP is not None and _is_alive():
+    if LOOP is not None:
         return sys.modules[__name__]
     for name in [name for name in sys.modules if name.startswith("stembridge_")]:
         del sys.modules[name]
     return importlib.import_module(__name__)
 
 
-def tick():
+def tick(name):
     """Do what one of REAPER's ticks has room for, and ask for the next one."""
     global LOOP  # noqa: PLW0603
     loop = LOOP
-    if loop is None:
+    if loop is None or loop.name != name:
         return
+    is_over = True
     try:
-        loop.step()
-    except Exception as error:  # noqa: BLE001  The top of a ReaScript: REAPER would end it and lose the notes.
-        loop.survive(error)
-    if loop.is_done:
-        LOOP = None
+        loop.live()
+        is_over = loop.is_done
+    finally:
+        if is_over:
+            LOOP = None
+    if is_over:
         loop.end()
     else:
-        loop.defer(f"__import__({__name__!r}).tick()")
+        loop.defer(f"__import__({__name__!r}).tick({name!r})")
 
 
-def leave():
-    """Say that the loop is over: REAPER or the user ended the script."""
-    global LOOP
-    loop, LOOP = LOOP, None
-    if loop is not None:
+def leave(name):
+    """Say that the loop of that name is over: REAPER or the user ended its script."""
+    global LOOP  # noqa: PLW0603
+    loop = LOOP
+    if loop is not None and loop.name == name:
+        LOOP = None
         loop.leave()
 
 
@@ -259,9 +272,17 @@ class Thread:
 
 
 class Loop:
-    """All that is under way: notes, orders and the lines to be shown."""
+    """All that is under way: notes, orders and the lines to be shown.
+
+    Attributes
+    ----------
+    name : told from that of every other loop, of whichever script
+    defer : the function `RPR_defer` of the script in which the loop runs
+    bad_ticks : so many ticks in a row have raised
+    """
 
     def __init__(self, config, route, defer):
+        self.name = os.urandom(8).hex()
         self.defer = defer
         self.bad_ticks = 0
         self._config = config
@@ -294,8 +315,14 @@ class Loop:
         """Put the note of an action behind those that wait."""
         self._notes.append((Thread(), {"say": "act", "action": action}))
 
-    def step(self):
-        """Do one tick's work."""
+    def live(self):
+        """Do one tick's work, whatever becomes of it."""
+        try:
+            self._step()
+        except Exception as error:  # noqa: BLE001  The top of a ReaScript: REAPER would end it and lose the notes.
+            self._survive(error)
+
+    def _step(self):
         self._show_life()
         inbox = reaper.GetExtState(SAVED, "inbox")
         if inbox:
@@ -325,7 +352,7 @@ class Loop:
         self._lines.append(text)
         self._has_error = self._has_error or is_error
 
-    def survive(self, error):
+    def _survive(self, error):
         """Say what failed; an apply is answered, so that a batch goes on without what it was to place."""
         if self._current is None:
             self.bad_ticks += 1

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lua_stage import RATE, SCRIPTS, Note, Reply, Stage, reply, take_of
-from reaper_fake import api
+from reaper_fake import Media, api
 from reaper_fake.contract import read_contract
 from reaper_fake.lua_face import LuaScript
 from reaper_fake.model import Source, section_of
@@ -1176,6 +1177,17 @@ def test_without_its_configuration_an_action_says_what_to_do(stage: Stage) -> No
     stage.end()
     assert "stembridge reaper install" in "".join(stage.reaper.console)
     assert stage.courier.starts == 0
+    assert stage.reaper.current.undo == []
+
+
+def test_the_package_offers_every_action_and_nothing_else(stage: Stage) -> None:
+    package = Path(shutil.copy(SCRIPTS / "stembridge.lua", stage.home))
+    stage.reaper.shelf.virtual[str(stage.folder / "my bin" / "stembridge")] = Media(np.zeros((1, 1)), RATE)
+    stage.reaper.answers.append(("showmenu", 0))
+    stage.reaper.start_lua(package)
+    stage.end()
+    (menu,) = [text for kind, text in stage.reaper.asked if kind == "showmenu"]
+    assert menu.split("|") == sorted(file_stem(action).removeprefix("stembridge_") for action in ACTIONS)
 
 
 def test_what_the_user_is_asked_and_answers(stage: Stage) -> None:

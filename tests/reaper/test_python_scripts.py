@@ -898,6 +898,7 @@ def test_an_action_run_meanwhile_is_left_to_the_loop(tmp_path: Path) -> None:
     reaper.start_python(action(root, "split"))
     for name in ("jobs", "settings"):
         second = reaper.start_python(action(root, name))
+        reaper.tick()
         assert not second.is_running
     reaper.run_until_idle(between_ticks=courier.carry)
     assert [note.get("action") for note in courier.notes if note["say"] == "act"] == [
@@ -907,6 +908,39 @@ def test_an_action_run_meanwhile_is_left_to_the_loop(tmp_path: Path) -> None:
     ]
     assert len(courier.commands) == 1
     assert ("stembridge", "alive") not in reaper.ext
+    assert reaper.current.undo == []
+
+
+def test_an_action_run_after_reaper_was_held_up_ends_nothing_of_what_is_under_way(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    courier = Courier(orders({"do": "wait", "seconds": 5}))
+    reaper.spawner = courier.start
+    root = install(tmp_path)
+    first = reaper.start_python(action(root, "split"))
+    for _ in range(10):
+        courier.carry()
+        reaper.tick()
+    reaper.clock_s += 3
+    reaper.start_python(action(root, "jobs"))
+    reaper.run_until_idle(between_ticks=courier.carry)
+    said = [note.get("action") or note["say"] for note in courier.notes]
+    assert sorted(said) == ["jobs", "resume", "resume", "split"]
+    assert not first.is_running and len(courier.commands) == 1
+    assert reaper.current.undo == []
+
+
+def test_the_end_of_a_script_takes_no_other_loop_away(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    courier = Courier(orders({"do": "wait", "seconds": 5}))
+    reaper.spawner = courier.start
+    root = install(tmp_path)
+    ended = reaper.start_python(action(root, "split"))
+    reaper.terminate(ended)
+    reaper.start_python(action(root, "jobs"))
+    ended.finish()
+    courier.answered = 0
+    reaper.run_until_idle(between_ticks=courier.carry)
+    assert [note["say"] for note in courier.notes] == ["act", "resume"]
 
 
 def test_an_action_run_right_after_a_long_dialog_is_left_to_the_loop(tmp_path: Path) -> None:
@@ -934,12 +968,13 @@ def test_what_was_left_to_a_loop_that_was_ended_is_not_run_later(tmp_path: Path)
     assert [note.get("action") for note in courier.notes if note["say"] == "act"] == ["split"]
 
 
-def test_a_loop_of_the_other_language_takes_the_action(tmp_path: Path) -> None:
+def test_a_loop_of_another_interpreter_takes_the_action(tmp_path: Path) -> None:
     reaper = open_reaper(tmp_path)
     reaper.ext["stembridge", "alive"] = f"{reaper.clock_s:.17g}"
     reaper.ext["stembridge", "inbox"] = "jobs"
     reaper.run_python(action(install(tmp_path)))
     assert reaper.ext["stembridge", "inbox"] == "jobs,split"
+    assert reaper.current.undo == []
 
 
 @pytest.mark.parametrize("left", ["990", "1003", "soon"])
@@ -997,6 +1032,7 @@ def test_without_a_configuration_the_user_is_told_what_to_do(tmp_path: Path) -> 
     reaper.run_python(action(root))
     (said,) = reaper.console
     assert "stembridge reaper install" in said
+    assert reaper.current.undo == []
 
 
 # the file route

@@ -25,7 +25,8 @@ on the spot, and recorded, so that a script's pcall or except does not hide it. 
 - `start_lua` and `start_python` start a script beside others and return it, `tick()` runs everything deferred
   once (`tick_ms` has the real milliseconds of each, `calls_in_tick` counts the last one's calls by name),
   `terminate(script)` ends one as the user does.
-- `run_code(language, code)` runs a few lines of either language.
+- `run_code(language, code)` runs a few lines of either language. An action, which a user starts, leaves an
+  undo step "ReaScript: <file>" where its file has run without deferring anything; such lines do not.
 - `clock_s` is what time_precise returns; a tick moves it by 1/30 s.
 - `window` is the gfx window: `keys`, `click`, `close()`, `shown_texts`. `asked`, `console`, `help_texts`,
   `commands`, `options` and `registered` hold what scripts said; `ext` is the ExtState all of them share.

@@ -334,33 +334,46 @@ class FakeReaper:
         """Return a script of the resource folder that holds `code`, run to its end; raise every breach."""
         path = self.resource_path / f"snippet.{'lua' if language == 'lua' else 'py'}"
         path.write_text(code, "utf-8")
-        script = self.start_lua(path) if language == "lua" else self.start_python(path)
+        script = self.start(self._load(path))
         self.run_until_idle()
         return script
 
     def start_lua(self, path: Path) -> Script:
         """Start a Lua action and return it; `tick` runs it on."""
-        from reaper_fake.lua_face import LuaScript
-
-        self._refuse_second(path)
-        return self.start(LuaScript(self, path))
+        return self.start_action(path)
 
     def start_python(self, path: Path) -> Script:
         """Start a Python action and return it; `tick` runs it on."""
-        from reaper_fake.python_face import PythonScript
+        return self.start_action(path)
 
-        return self.start(PythonScript(self, path))
+    def start_action(self, path: Path) -> Script:
+        """Start an action of either language as a user does."""
+        self._refuse_second(path)
+        script = self.start(self._load(path))
+        self._step_of(script)
+        return script
 
     def run_registered(self, command: int) -> None:
         """Run a script by its command id inside of the tick of another script."""
         path = Path(next(path for path, known in self.registered.items() if known == command))
         self._refuse_second(path)
+        script = self._load(path)
+        self.scripts.append(script)
+        script.start()
+        self._step_of(script)
+
+    def _load(self, path: Path) -> Script:
         from reaper_fake.lua_face import LuaScript
         from reaper_fake.python_face import PythonScript
 
-        script: Script = LuaScript(self, path) if path.suffix == ".lua" else PythonScript(self, path)
-        self.scripts.append(script)
-        script.start()
+        return LuaScript(self, path) if path.suffix == ".lua" else PythonScript(self, path)
+
+    def _step_of(self, script: Script) -> None:
+        """Add the undo step that REAPER makes of a script whose file has run without deferring anything."""
+        if not script.is_running:
+            tab = self.current
+            tab.undo.append((f"ReaScript: {script.path.name}", tab.copy_tracks()))
+            tab.redo.clear()
 
     def _refuse_second(self, path: Path) -> None:
         """Fail where REAPER would ask the user whether to end a script that is run again while it runs."""
