@@ -14,6 +14,7 @@ from stembridge.reaper.families import Stem
 from stembridge.reaper.fitting import Fit
 from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import Operation
+from stembridge.reaper.preferences import locate_preferences
 from stembridge.reaper.snapshot import Host, Project, Snapshot
 from stembridge.reaper.snapshot import Item as ItemSeen
 from stembridge.reaper.snapshot import Track as TrackSeen
@@ -51,7 +52,9 @@ def test_untouched_stems_go_with_their_tracks_and_the_original_plays(studio: Stu
     written = files(studio)
     assert len(layout(studio)) == 7
 
-    assert studio.run("remove") == ["song: 5 stems removed. Their files are still there."]
+    (told,) = studio.run("remove")
+    (folder,) = {path.parent for path in written if path.parent.name != "Stems"}
+    assert told == f"song: 5 stems removed. The files are still in {folder}"
     assert layout(studio) == before
     assert song.values["B_MUTE_ACTUAL"] == 0
     assert not song.ext.get("stembridge")
@@ -80,7 +83,7 @@ def test_worked_on_stems_are_listed_and_all_go_on_yes(studio: Studio) -> None:
     studio.run("split")
     find_stem(studio, "drums").values["D_POSITION"] = 0.5
     find_stem(studio, "vocals").takes[0].fx.append(("gain", 0.5))
-    assert studio.run("remove", YES) == ["song: 5 stems removed. Their files are still there."]
+    assert "song: 5 stems removed." in studio.run("remove", YES)[0]
     text = next(order["text"] for order in studio.orders if order["do"] == "ask")
     assert "song: drums: moved, it sounds 0.500 s too late" in text
     assert "song: vocals: 1 take effect" in text
@@ -94,11 +97,11 @@ def test_worked_on_stems_stay_muted_on_no(studio: Studio) -> None:
     studio.run("split")
     vocals = find_stem(studio, "vocals")
     vocals.values["D_VOL"] = 0.5
-    assert studio.run("remove", NO) == ["song: 4 stems removed, 1 stay muted. Their files are still there."]
+    assert "song: 4 stems removed, 1 stays muted." in studio.run("remove", NO)[0]
     assert layout(studio) == [("song", 1), ("Vocals", -1)]
     assert (song.values["B_MUTE_ACTUAL"], vocals.values["B_MUTE_ACTUAL"]) == (0, 1)
     np.testing.assert_array_equal(studio.listen(), before)
-    assert studio.run("remove", YES) == ["song: 1 stems removed. Their files are still there."]
+    assert "song: 1 stem removed." in studio.run("remove", YES)[0]
     assert layout(studio) == [("song", 0)]
 
 
@@ -116,9 +119,91 @@ def test_tracks_with_something_of_the_users_stay(studio: Studio) -> None:
     studio.run("split")
     studio.find_track("Drums").fx.append(("gain", 0.5))
     other = studio.reaper.add_item(studio.find_track("Vocals"), studio.folder / "song.wav", D_POSITION=60.0)
-    studio.run("remove")
+    studio.run("remove", YES)
     assert layout(studio) == [("song", 1), ("Drums", 0), ("Vocals", -1)]
     assert studio.find_track("Vocals").items == [other]
+
+
+@pytest.mark.parametrize(
+    ("parm", "value", "text"),
+    [
+        ("D_VOL", 0.5, "track volume -6.0 dB"),
+        ("D_PAN", 0.5, "track pan 50% right"),
+        ("B_MUTE", 1.0, "its track is muted"),
+        ("fx", 1, "1 effect on its track"),
+    ],
+)
+def test_what_was_done_to_a_stems_track_is_listed_and_the_track_stays(
+    studio: Studio, parm: str, value: float, text: str
+) -> None:
+    studio.add_song()
+    studio.run("split")
+    track = studio.find_track("Vocals")
+    if parm == "fx":
+        track.fx.append(("gain", 0.5))
+    else:
+        track.values[parm] = value
+    assert "song: 5 stems removed." in studio.run("remove", YES)[0]
+    asked = next(order["text"] for order in studio.orders if order["do"] == "ask")
+    assert f"song: vocals: {text}" in asked
+    assert asked.count("song: ") == 1
+    assert layout(studio) == [("song", 1), ("Vocals", -1)]
+
+
+def test_a_stem_track_with_a_name_or_a_colour_of_the_users_stays(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    studio.find_track("Vocals").name = "Lead"
+    studio.find_track("Bass").values["I_CUSTOMCOLOR"] = 0x1010203
+    studio.run("remove")
+    assert studio.track_names == ["song", "Bass", "Lead"]
+
+
+def test_tracks_in_the_looks_that_are_set_go(studio: Studio) -> None:
+    path = locate_preferences(studio.house.settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('[looks.vocals]\nname = "Lead"\ncolor = "#102030"\n', "utf-8")
+    studio.add_song()
+    studio.run("split")
+    assert "Lead" in studio.track_names
+    studio.run("remove")
+    assert studio.track_names == ["song"]
+
+
+def test_the_empty_track_of_a_stem_deleted_by_hand_goes_with_the_others(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    delete_item(find_stem(studio, "bass"))
+    delete_item(find_stem(studio, "drums"))
+    studio.find_track("Drums").name = "mine by now"
+    assert "song: 3 stems removed." in studio.run("remove")[0]
+    assert studio.track_names == ["song", "mine by now"]
+
+
+def test_where_the_files_are_gone_that_is_said(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    paths = {item.takes[0].source.path for item in studio.reaper.current.items if item.takes[0].source}
+    stems = sorted(path for path in paths if "Stems" in Path(path).parts)
+    Path(stems[0]).unlink()
+    assert f"1 of 5 files are not in {Path(stems[0]).parent} any more" in studio.run("remove", YES)[0]
+    studio.reaper.undo_once()
+    for path in stems[1:]:
+        Path(path).unlink()
+    assert studio.run("remove", YES)[0].endswith(f"The files are not in {Path(stems[0]).parent} any more")
+
+
+def test_the_stems_of_a_whole_project_are_removed_only_on_yes(studio: Studio) -> None:
+    for name in ("one", "two"):
+        studio.add_song(name)
+        studio.run("split")
+    studio.reaper.select()
+    before = studio.reaper.state()
+    assert studio.run("remove", NO) == []
+    assert studio.reaper.state() == before
+    assert studio.orders[-1]["text"].endswith("Remove the stems of all 2 items of this project?")
+    assert len(studio.run("remove", YES)) == 2
+    assert studio.track_names == ["one", "two"]
 
 
 def test_a_stem_track_that_is_a_folder_by_now_or_armed_stays(studio: Studio) -> None:
@@ -181,6 +266,7 @@ def random_tracks(rng: random.Random) -> list[TrackSeen]:
 
 def seen_track(guid: str, depth: int) -> TrackSeen:
     values = {"I_FOLDERDEPTH": float(depth), "I_RECARM": 0.0, "I_NCHAN": 2.0, "C_BEATATTACHMODE": -1.0}
+    values |= {"I_CUSTOMCOLOR": 0.0, "B_MUTE": 0.0}
     return TrackSeen(guid=guid, name=guid, values=values)
 
 
@@ -206,11 +292,16 @@ def carry_out(tracks: list[TrackSeen], operations: list[Operation]) -> None:
             new, behind, offset = arguments
             assert isinstance(offset, int)
             tracks.insert(place_of(behind) + 1 + offset, seen_track(str(new), 0))
-        elif name == "set_track" and arguments[1] == "I_FOLDERDEPTH":
-            tracks[place_of(arguments[0])].values["I_FOLDERDEPTH"] = float(str(arguments[2]))
-        elif name == "set_track_text" and str(arguments[1]).startswith("P_EXT"):
+        elif name == "set_track":
+            tracks[place_of(arguments[0])].values[str(arguments[1])] = float(str(arguments[2]))
+        elif name == "set_track_text":
             place = place_of(arguments[0])
-            tracks[place] = msgspec.structs.replace(tracks[place], tag=str(arguments[2]))
+            field = "name" if arguments[1] == "P_NAME" else "tag"
+            tracks[place] = msgspec.structs.replace(tracks[place], **{field: str(arguments[2])})
+        elif name == "color_track":
+            guid, *color = arguments
+            red, green, blue = (int(str(part)) for part in color)
+            tracks[place_of(guid)].values["I_CUSTOMCOLOR"] = float(1 << 24 | red << 16 | green << 8 | blue)
         elif name == "remove_track":
             del tracks[place_of(arguments[0])]
 
@@ -248,7 +339,7 @@ def test_in_any_folders_every_other_track_keeps_its_parent(seed: int) -> None:
     known = parents(tracks)
     first = [stem for stem in stems if rng.random() < 0.5]
 
-    carry_out(tracks, remove_tracks(snapshot, first))
+    carry_out(tracks, remove_tracks(snapshot, first, (), Looks()))
     gone = {stem.item.track for stem in first}
     assert parents(tracks) == {guid: parent for guid, parent in known.items() if guid not in gone}
 
@@ -258,5 +349,5 @@ def test_in_any_folders_every_other_track_keeps_its_parent(seed: int) -> None:
     snapshot = Snapshot(
         project=snapshot.project, host=snapshot.host, tracks=with_one_item(snapshot), items=items
     )
-    carry_out(tracks, remove_tracks(snapshot, rest))
+    carry_out(tracks, remove_tracks(snapshot, rest, (), Looks()))
     assert [(track.guid, track.depth) for track in tracks] == before

@@ -36,8 +36,8 @@ MARK = "Stembridge: check rendering"
 UNATTENDED = "unattended"
 """What a script remembers as "yes" where nobody can answer: the first question is not asked.
 
-No action sets it. tests/reaper/test_real_reaper.py writes it into the settings of a REAPER that it has made for
-itself and starts without a person.
+No action sets it. tests/reaper/test_real_reaper.py writes it into the settings of a REAPER that it has made
+for itself and starts without a person.
 """
 _CLOSE = 0.1
 """Gains that differ by less are the same: what is told apart is 0.5 and 1."""
