@@ -85,7 +85,7 @@ def make_batch() -> Batch:
 
 def test_an_action_begins_with_an_order(house: FakeHouse) -> None:
     (order,) = ask(house, say="act", action="split")["orders"]
-    assert (order["do"], order["what"], order["then"]) == ("collect", "selection", "batch.selected")
+    assert (order["do"], order["what"], order["then"]) == ("collect", "tagged", "batch.selected")
     assert order["then"] in STEPS
 
 

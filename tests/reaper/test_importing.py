@@ -10,6 +10,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from reaper_fake import Item
+from reaper_fake.actions import toggle_reverse
+from stem_items import paste_item
+from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
 from stembridge.wavfile import write_wav
 from studio import NO, RATE, YES, Studio
 
@@ -160,9 +163,34 @@ def test_an_item_with_effects_on_its_take_is_refused(tmp_path: Path) -> None:
     parts = make_parts()
     item = add_song(studio, sum(parts.values(), np.zeros((2, FRAMES))))
     item.takes[0].fx.append(("gain", 0.5))
-    told = studio.run("import_stems", choose(write_parts(tmp_path / "parts", parts)))
+    told = studio.run("import_stems")
     assert "it has take effects: glue it" in told[0]
+    assert not studio.titles and not studio.house.kinds, "before anything is asked or made"
     assert studio.track_names == ["Mix"]
+
+
+def test_a_copy_of_an_original_gets_imported_stems_that_are_heard(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    parts = make_parts()
+    item = add_song(studio, sum(parts.values(), np.zeros((2, FRAMES))))
+    studio.run("split")
+    studio.reaper.select(paste_item(studio, item, 30.0))
+    studio.run("import_stems", choose(write_parts(tmp_path / "parts", parts)))
+    heard = studio.listen()
+    assert np.array_equal(heard[:, 30 * RATE :], heard[:, :FRAMES]) and heard[:, 30 * RATE :].any()
+    studio.reaper.select(item)
+    (said,) = studio.run("import_stems")
+    assert "its stems are there" in said
+
+
+def test_a_reversed_item_gets_no_imported_takes(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    settings = studio.house.settings
+    write_preferences(locate_preferences(settings), Preferences(output="takes"))
+    item = studio.add_song()
+    toggle_reverse(item, item.takes[0])
+    (said,) = studio.run("import_stems")
+    assert "cannot become takes" in said
 
 
 def test_nothing_happens_where_no_file_is_chosen_or_none_is_there(tmp_path: Path) -> None:

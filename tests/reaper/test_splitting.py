@@ -14,6 +14,8 @@ import soundfile
 
 from fake_house import FakeHouse
 from reaper_fake import Item, Media, Source, Track
+from reaper_fake.actions import toggle_reverse
+from stem_items import active_take, delete_item, find_stem, find_stems, is_muted, paste_item
 from stembridge.errors import ModelError, SourceError
 from stembridge.reaper.desk import Desk
 from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
@@ -169,6 +171,142 @@ def test_the_same_action_twice_does_it_once(room: Room) -> None:
     assert said == f"song was skipped: {STEMS_ARE_THERE}"
     assert room.tracks == before and len(room.house.jobs) == 1
     assert_split(room, item)
+
+
+# what has stems, what is a stem, and copies of both
+
+
+def assert_as_before(room: Room, before: Any, heard: Any) -> None:
+    assert room.tracks == before
+    np.testing.assert_array_equal(room.listen(), heard)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_original_that_is_heard_instead_of_its_stems_gets_no_second_set(room: Room, seed: int) -> None:
+    item = room.add_song(C_LOCK=seed)
+    room.run("split", *([NO] if seed else []))
+    if not seed:
+        room.run("toggle")
+    assert not item.values.get("B_MUTE_ACTUAL")
+    before, heard = room.tracks, room.listen()
+    assert room.run("split") == [f"song was skipped: {STEMS_ARE_THERE}"]
+    assert_as_before(room, before, heard)
+    assert len(room.house.jobs) == 1
+
+
+def test_a_stem_is_not_split_out_of_its_family(room: Room) -> None:
+    room.add_song()
+    room.run("split")
+    vocals = find_stem(room, "vocals")
+    room.reaper.select(vocals)
+    before, heard = room.tracks, room.listen()
+    (said,) = room.run("split")
+    assert said == (
+        "song - vocals was skipped: it is a stem of song: copy it to a track of its own and split the copy"
+    )
+    assert_as_before(room, before, heard)
+
+
+def test_a_copy_of_a_stem_on_a_track_of_its_own_is_split_and_the_family_stays_whole(room: Room) -> None:
+    item = room.add_song()
+    room.run("split")
+    vocals = find_stem(room, "vocals")
+    copy = vocals.copy()
+    copy.guid = room.reaper.new_guid()
+    active_take(copy).guid = room.reaper.new_guid()
+    room.reaper.add_track("try").add_item(copy)
+    room.reaper.select(copy, vocals)
+    said = room.run("split")
+    assert said[0].startswith("1 of 2 split")
+    assert isinstance(tag_of(vocals), StemTag)
+    assert_split(room, item, copy)
+    room.reaper.select(item)
+    room.run("toggle")
+    assert not is_muted(item) and is_muted(vocals)
+
+
+def test_a_copy_of_an_original_gets_stems_that_are_heard(room: Room) -> None:
+    item = room.add_song()
+    room.run("split")
+    copy = paste_item(room, item, 10.0)
+    copy.values["D_VOL"] = 0.5
+    room.reaper.select(copy)
+    told = room.run("split")
+    assert told == ["1 of 1 split: the stems sum to the original."]
+    assert_split(room, item, copy)
+    heard = room.listen()
+    assert np.array_equal(heard[:, 10 * RATE :], 0.5 * heard[:, : 4 * RATE])
+    assert heard[:, 10 * RATE :].any()
+    room.run("toggle")
+    assert not is_muted(copy) and is_muted(item)
+    np.testing.assert_array_equal(room.listen(), heard)
+    assert STEMS_ARE_THERE in room.run("split")[0]
+    room.run("remove")
+    assert not is_muted(copy)
+
+
+def test_an_original_whose_stems_were_deleted_gets_them_again(room: Room) -> None:
+    item = room.add_song()
+    heard = room.listen()
+    room.run("split")
+    for stem in find_stems(room)[1:]:
+        delete_item(stem)
+    room.reaper.select(item)
+    assert STEMS_ARE_THERE in room.run("split")[0]
+    delete_item(find_stems(room)[0])
+    assert room.run("split") == ["1 of 1 split: the stems sum to the original."]
+    assert_split(room, item)
+    assert not any(is_muted(stem) for stem in room.stems)
+    np.testing.assert_array_equal(room.listen(), heard)
+    assert len(room.house.jobs) == 1
+    room.run("toggle")
+    np.testing.assert_array_equal(room.listen(), heard)
+
+
+def test_the_stems_of_a_folder_that_was_duplicated_are_the_duplicates_own(room: Room) -> None:
+    item = room.add_song()
+    room.run("split")
+    project = room.reaper.current
+    for track in list(project.tracks):
+        copied = track.copy()
+        copied.guid = room.reaper.new_guid()
+        for one in copied.items:
+            one.guid = room.reaper.new_guid()
+            for take in one.takes:
+                take.guid = room.reaper.new_guid()
+        project.insert_track(len(project.tracks), copied)
+    copy = next(one for one in project.items if one.takes[0].name == "song" and one is not item)
+    room.reaper.select(copy)
+    before = room.tracks
+    assert STEMS_ARE_THERE in room.run("split")[0]
+    assert room.tracks == before
+    room.run("toggle")
+    assert not is_muted(copy) and is_muted(item)
+    assert sum(is_muted(stem) for stem in room.stems) == 5
+
+
+# stems as takes
+
+
+def test_a_reversed_item_is_not_split_for_takes_it_cannot_get(tmp_path: Path) -> None:
+    room = Room(tmp_path, output="takes")
+    item = room.add_song()
+    toggle_reverse(item, active_take(item))
+    (said,) = room.run("split")
+    assert said == ("song was skipped: a section or a reversed source cannot become takes: choose tracks")
+    assert not room.house.jobs
+
+
+def test_a_take_that_is_a_stem_gets_no_takes_of_itself(tmp_path: Path) -> None:
+    room = Room(tmp_path, output="takes")
+    item = room.add_song()
+    room.run("split")
+    takes = len(item.takes)
+    assert takes == 5
+    item.values["I_CURTAKE"] = 2.0
+    (said,) = room.run("split")
+    assert "its active take is a stem already: choose the take of the original" in said
+    assert len(item.takes) == takes and len(room.house.jobs) == 1
 
 
 # what is asked before

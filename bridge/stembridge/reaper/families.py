@@ -23,6 +23,7 @@ from stembridge.reaper.tags import OriginalTag, StemTag, TrackTag, read_tag
 
 _SAME = 1e-9
 """Seconds, or a share of a value: REAPER moves and cuts an original and its stems by sums of its own."""
+HAS_STEMS = "its stems are there: split it again with another model, or remove them first"
 LOCKED = 1
 """The bit of C_LOCK that keeps an item from being changed."""
 
@@ -143,12 +144,13 @@ def find_families(snapshot: Snapshot) -> list[Family]:
         elif isinstance(tag, StemTag):
             stems.setdefault(tag.family, []).append(Stem(item, tag))
     found = []
+    folders = _find_folders(snapshot)
     for family in dict.fromkeys((*originals, *stems)):
         members = stems.get(family, [])
         copies = originals.get(family, [])
         if not copies:
             found.append(Family(family, None, None, tuple(members)))
-        chosen = [_find_copy(snapshot, stem, [item for item, _ in copies]) for stem in members]
+        chosen = [_find_copy(snapshot, folders, stem, [item for item, _ in copies]) for stem in members]
         for original, tag in copies:
             own = [stem for stem, copy in zip(members, chosen, strict=True) if copy is original]
             found.append(
@@ -164,18 +166,76 @@ def find_families(snapshot: Snapshot) -> list[Family]:
     return sorted(found, key=lambda family: places[family.items[0].guid])
 
 
-def _find_copy(snapshot: Snapshot, stem: Stem, copies: Sequence[Item]) -> Item | None:
-    """Return which of several copies of an original a stem belongs to."""
+def _find_folders(snapshot: Snapshot) -> dict[str, frozenset[str]]:
+    """Return for each track the folders in which it lies, however deep."""
+    found: dict[str, frozenset[str]] = {}
+    opened: list[str] = []
+    for track in snapshot.tracks:
+        found[track.guid] = frozenset(opened)
+        opened += [track.guid] * max(track.depth, 0)
+        del opened[len(opened) - min(max(-track.depth, 0), len(opened)) :]
+    return found
+
+
+def _find_copy(
+    snapshot: Snapshot, folders: dict[str, frozenset[str]], stem: Stem, copies: Sequence[Item]
+) -> Item | None:
+    """Return which of several copies of an original a stem belongs to.
+
+    Of a folder that was duplicated the stem tracks still name the track from which they were copied.
+    """
     track = snapshot.find_track(stem.item.track)
     tag = read_tag(track.tag) if track is not None else None
     parent = tag.of if isinstance(tag, TrackTag) else ""
+    around = folders.get(stem.item.track, frozenset())
 
-    def closeness(copy: Item) -> tuple[bool, float]:
+    def closeness(copy: Item) -> tuple[bool, bool, float]:
         # Below 0 it is the distance between the two.
         overlap = min(copy.end, stem.item.end) - max(copy.position, stem.item.position)
-        return copy.track == parent, overlap
+        return copy.track in around, copy.track == parent, overlap
 
     return max(copies, key=closeness, default=None)
+
+
+class Bonds:
+    """What keeps originals and stems of a project from being split once more, as their families would break.
+
+    Parameters
+    ----------
+    snapshot : with all items that carry a tag
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        tags = {track.guid: read_tag(track.tag) for track in snapshot.tracks}
+        self._stem_tracks = {guid for guid, tag in tags.items() if isinstance(tag, TrackTag)}
+        self._family_of = {item.guid: family for family in find_families(snapshot) for item in family.items}
+
+    def find_refusal(self, item: Item) -> str:
+        """Return why splitting ``item`` would break its family, or ''.
+
+        An original has no stems of its own where they were deleted, or where it is a copy of one that has. A
+        stem may go where its family has nobody else, or keeps the same stem on a stem track.
+        """
+        family = self._family_of.get(item.guid)
+        if family is None:
+            return ""
+        if family.original is not None and family.original.guid == item.guid:
+            return HAS_STEMS if family.stems or family.leftovers else ""
+        others = [other for other in family.items if other.guid != item.guid]
+        if not others or self._is_spare(item, family):
+            return ""
+        return f"it is a stem of {family.name}: copy it to a track of its own and split the copy"
+
+    def _is_spare(self, item: Item, family: Family) -> bool:
+        stems = (*family.stems, *family.leftovers)
+        own = next(stem.tag.stem for stem in stems if stem.item.guid == item.guid)
+        return item.track not in self._stem_tracks and any(
+            stem.tag.stem == own
+            and stem.item.track in self._stem_tracks
+            and stem.item.position <= item.position + _SAME
+            and stem.item.end >= item.end - _SAME
+            for stem in stems
+        )
 
 
 def choose_families(snapshot: Snapshot) -> list[Family]:

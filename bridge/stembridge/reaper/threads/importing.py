@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from stembridge.errors import AlignmentError
+from stembridge.reaper.families import Bonds
+from stembridge.reaper.playing import Way, judge
 from stembridge.reaper.requests import STEMS_FOLDER, Options
-from stembridge.reaper.snapshot import Snapshot, read_snapshot
+from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
 from stembridge.reaper.threads import splitting
 from stembridge.reaper.threads.splitting import Batch, RowState
 from stembridge.reaper.threads.waiting import await_errand
@@ -37,7 +39,7 @@ class Import(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def start(turn: Turn) -> None:
     """Begin with what is selected."""
-    turn.collect("selection", "import.selected", Import())
+    turn.collect("tagged", "import.selected", Import())
 
 
 def take_selection(turn: Turn, _import: Import, result: Any) -> None:
@@ -50,7 +52,7 @@ def take_selection(turn: Turn, _import: Import, result: Any) -> None:
             is_error=True,
         )
         return
-    reason = splitting.find_refusal(turn, selected[0])
+    reason = _find_refusal(turn, selected[0], Bonds(snapshot))
     if reason:
         turn.tell(f"{selected[0].name}: {reason}", is_error=True)
         return
@@ -62,6 +64,18 @@ def take_selection(turn: Turn, _import: Import, result: Any) -> None:
         kind="file",
         path="",
     )
+
+
+def _find_refusal(turn: Turn, item: Item, bonds: Bonds) -> str:
+    """Return why stems cannot be imported onto ``item``, or ''."""
+    reason = splitting.find_refusal(turn, item, bonds)
+    if not reason and splitting.wants_takes(turn, Options()):
+        reason = splitting.find_take_refusal(item)
+    verdict = judge(item)
+    is_kept = turn.preferences.effects == "keep" and verdict.is_keepable
+    if not reason and verdict.way is Way.BAKED and not is_kept:
+        return splitting.tell_to_glue(verdict.reasons)
+    return reason
 
 
 def take_file(turn: Turn, one: Import, result: Any) -> None:
@@ -117,6 +131,7 @@ def look(turn: Turn, one: Import, _result: Any) -> None:
         ),
         one.snapshot,
         [(item, None)],
+        Bonds(one.snapshot),
     )
 
 

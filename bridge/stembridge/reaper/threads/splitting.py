@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,8 +19,10 @@ from stembridge import catalog
 from stembridge.errors import StembridgeError
 from stembridge.estimate import pass_seconds
 from stembridge.reaper import operations as do
+from stembridge.reaper.families import HAS_STEMS, Bonds
+from stembridge.reaper.operations import Operation
 from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, expect_unchanged, place
-from stembridge.reaper.playing import Way, judge, trim
+from stembridge.reaper.playing import Way, find_form, judge, trim
 from stembridge.reaper.regions import Extent, plan_regions
 from stembridge.reaper.requests import (
     Options,
@@ -121,7 +124,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def start(turn: Turn, options: Options) -> None:
     """Begin a batch with what is selected."""
-    turn.collect("selection", "batch.selected", Batch(options=options))
+    turn.collect("tagged", "batch.selected", Batch(options=options))
 
 
 def take_selection(turn: Turn, batch: Batch, result: Any) -> None:
@@ -136,6 +139,7 @@ def take_selection(turn: Turn, batch: Batch, result: Any) -> None:
         batch,
         snapshot,
         [(item, find_window(batch.options, snapshot.host, item)) for item in selected],
+        Bonds(snapshot),
     )
 
 
@@ -144,8 +148,12 @@ def take_items(
     batch: Batch,
     snapshot: Snapshot,
     wanted: Sequence[tuple[Item, tuple[float, float] | None]],
+    bonds: Bonds | None = None,
 ) -> None:
-    """Sort items, each with its window, into what can be split and what cannot, and go on with what can."""
+    """Sort items, each with its window, into what can be split and what cannot, and go on with what can.
+
+    ``bonds`` as in `find_refusal`.
+    """
     items: list[Item] = []
     windows: list[tuple[float, float] | None] = []
     skipped: list[tuple[str, str]] = []
@@ -154,9 +162,11 @@ def take_items(
         if window is not None and window[0] >= window[1]:
             reason = "it lies outside of the time selection"
         else:
-            reason = find_refusal(turn, item)
+            reason = find_refusal(turn, item, bonds)
             if window is not None and not reason:
-                reason = find_refusal(turn, trim(item, *window))
+                reason = find_refusal(turn, trim(item, *window), bonds)
+            if not reason and wants_takes(turn, batch.options):
+                reason = find_take_refusal(item)
         if reason:
             skipped.append((item.name, reason))
             continue
@@ -186,16 +196,48 @@ def find_window(options: Options, host: Host, item: Item) -> tuple[float, float]
     return max(start_s, item.position), min(end_s, item.end)
 
 
-def find_refusal(turn: Turn, item: Item) -> str:
-    """Return why ``item`` cannot be split, or ''."""
-    if isinstance(read_tag(item.tag), OriginalTag) and item.values["B_MUTE"]:
-        return "its stems are there: split it again with another model, or remove them first"
+def find_refusal(turn: Turn, item: Item, bonds: Bonds | None = None) -> str:
+    """Return why ``item`` cannot be split, or ''.
+
+    ``bonds`` are those of the project; without them every muted original counts as one that has stems.
+    """
+    if bonds is not None:
+        bond = bonds.find_refusal(item)
+    else:
+        bond = HAS_STEMS if isinstance(read_tag(item.tag), OriginalTag) and item.values["B_MUTE"] else ""
+    if bond:
+        return bond
     verdict = judge(item)
     if verdict.way is Way.SKIPPED:
         return verdict.reasons[0]
     if verdict.way is Way.BAKED and turn.preferences.effects == "skip":
         return f"it has {', '.join(verdict.reasons)}, and the settings skip such items"
     return ""
+
+
+def wants_takes(turn: Turn, options: Options) -> bool:
+    """Tell whether stems become takes of their item instead of items of their own."""
+    return (options.output or turn.preferences.output) == "takes"
+
+
+def find_take_refusal(item: Item) -> str:
+    """Return why an item that can be split cannot get its stems as takes, or ''."""
+    if judge(item).way is not Way.BAKED and find_form(item) is not None:
+        return "a section or a reversed source cannot become takes: choose tracks"
+    path = item.active.media.path
+    try:
+        stems = read_stem_set(str(Path(path).parent))
+    except StembridgeError:
+        return ""
+    if any(file.path == path for file in stems.files):
+        return "its active take is a stem already: choose the take of the original"
+    return ""
+
+
+def tell_to_glue(reasons: Sequence[str]) -> str:
+    """Return why stems that are there already cannot be put onto an item, and what to do."""
+    why = ", ".join(reasons) or "a source that REAPER decodes in another way"
+    return f"it has {why}: glue it, then run the action again"
 
 
 def prepare(turn: Turn, batch: Batch) -> None:
@@ -205,7 +247,11 @@ def prepare(turn: Turn, batch: Batch) -> None:
         return
     if not batch.folder and not _has_model(turn, batch):
         return
-    locked = [item for item in batch.items if int(item.values["C_LOCK"]) & 1 and not item.values["B_MUTE"]]
+    locked = [
+        item
+        for item in map(_restore_mute, batch.items)
+        if int(item.values["C_LOCK"]) & 1 and not item.values["B_MUTE"]
+    ]
     if locked and "locked" not in batch.answers:
         count = f"{len(locked)} items are" if len(locked) > 1 else f"{locked[0].name} is"
         turn.ask(
@@ -223,8 +269,7 @@ def prepare(turn: Turn, batch: Batch) -> None:
             return
         if _way(batch, item) is Way.BAKED and item.guid not in batch.baked:
             if batch.folder:
-                why = ", ".join(judge(item).reasons) or "a source that REAPER decodes in another way"
-                _leave_out(turn, batch, item, f"it has {why}: glue it, then run the action again")
+                _leave_out(turn, batch, item, tell_to_glue(judge(item).reasons))
             else:
                 _bake(turn, batch, item)
             return
@@ -419,16 +464,24 @@ def _submit_one(turn: Turn, wanted: Wanted) -> tuple[str, str]:
     return job_id, ""
 
 
+def _restore_mute(item: Item) -> Item:
+    """Return an original that has no stems any more, or not yet, as muted as it was before it had any."""
+    tag = read_tag(item.tag)
+    if not isinstance(tag, OriginalTag):
+        return item
+    return msgspec.structs.replace(item, values=item.values | {"B_MUTE": float(tag.was_muted)})
+
+
 def _make_ticket(turn: Turn, batch: Batch, number: int, job_id: str) -> Ticket:
     item = batch.items[number]
     return Ticket(
-        item=item,
+        item=_restore_mute(item),
         job=job_id,
         baked=batch.baked.get(item.guid, ""),
         window=batch.windows[number],
         mutes_locked=batch.answers.get("locked") == "yes",
         is_approximate=item.guid in batch.approximate,
-        as_takes=(batch.options.output or turn.preferences.output) == "takes",
+        as_takes=wants_takes(turn, batch.options),
     )
 
 
@@ -547,8 +600,26 @@ def take_kin(turn: Turn, batch: Batch, result: Any) -> None:
     entry = batch.entries[batch.current]
     stems = find_stems(turn, batch)
     if stems is not None:
-        plan = place(entry.ticket, stems, snapshot, turn.preferences.looks, is_orphan=entry.is_orphan)
+        seen = _restore_mutes(entry.ticket, snapshot)
+        plan = place(entry.ticket, stems, seen, turn.preferences.looks, is_orphan=entry.is_orphan)
+        if isinstance(plan, Placed):
+            plan = replace(plan, operations=tuple(_expect(one, snapshot) for one in plan.operations))
         carry_out(turn, batch, plan, stems, snapshot)
+
+
+def _restore_mutes(ticket: Ticket, snapshot: Snapshot) -> Snapshot:
+    """Return the project with the ticket's item, and its parts, as muted as before they had stems."""
+    tag = ticket.item.tag
+    items = tuple(_restore_mute(item) if item.tag == tag else item for item in snapshot.items)
+    return msgspec.structs.replace(snapshot, items=items)
+
+
+def _expect(operation: Operation, snapshot: Snapshot) -> Operation:
+    """Return an operation that, where it compares an item, expects what REAPER has."""
+    match operation:
+        case ["expect_item", str(guid), dict(values)] if (item := snapshot.find_item(guid)) is not None:
+            return do.expect_item(guid, {name: item.values[name] for name in values})
+    return operation
 
 
 def find_stems(turn: Turn, batch: Batch) -> StemSet | None:
