@@ -20,7 +20,7 @@ import pytest
 import interpreter
 from reaper_fake import FakeProject, FakeReaper, Item, Media, render_item
 from reaper_fake.model import Source
-from reaper_fake.playback import Samples
+from reaper_fake.playback import Samples, find_play_offset
 from reaper_fake.random_items import EDITS, random_item
 from stembridge.manifest import RESIDUAL
 from stembridge.reaper import placing, regions, requests
@@ -164,7 +164,11 @@ class Case:
         """
         reaper, rng = self.world.reaper, self.rng
         for _ in range(rng.choice((1, 1, 1, 2, 3))):
-            track = reaper.add_track("Mix", I_NCHAN=6.0)
+            flags = rng.choice((0, 1, 2, 3))
+            offset = rng.choice((0.0, 0.35, -1.3)) * (self.project.render_rate if flags & 2 else 1)
+            track = reaper.add_track(
+                "Mix", I_NCHAN=6.0, D_PLAY_OFFSET=offset, I_PLAY_OFFSET_FLAG=float(flags)
+            )
             item = random_item(rng, reaper, track, self.world.paths)
             if item.values["C_LANEPLAYS"] == 0:
                 track.values["I_FREEMODE"] = 2.0
@@ -267,9 +271,10 @@ class Case:
         frames = int(end * PROJECT_RATE) + 2
         mix = np.zeros((6, frames))
         for item in items:
+            assert item.track is not None
             heard = render_item(
-                item, load or self.world.reaper.shelf.samples, PROJECT_RATE,
-                pan_law=self.project.pan_law, start_s=Fraction(0), frames=frames,
+                item, load or self.world.reaper.shelf.samples, PROJECT_RATE, pan_law=self.project.pan_law,
+                start_s=-find_play_offset(item.track, self.project), frames=frames,
             )  # fmt: skip
             mix[: len(heard)] += heard
         return mix
@@ -318,6 +323,7 @@ def as_heard(item: Item) -> Item:
     """Return the item as it is when it is not muted and its lane plays."""
     copied = item.copy()
     copied.values.update(B_MUTE_ACTUAL=0.0, C_LANEPLAYS=1.0)
+    copied.track = item.track
     return copied
 
 

@@ -192,6 +192,24 @@ def test_folder_sums_its_children(reaper: FakeReaper) -> None:
     assert not render_project(reaper.current, reaper.shelf.samples, RATE).any()
 
 
+@pytest.mark.parametrize(
+    ("offset", "flags", "late"), [(2 / RATE, 0, 2), (2.0, 2, 2), (-1.0, 2, -1), (2.0, 3, 0), (2 / RATE, 1, 0)]
+)
+def test_a_track_plays_its_own_items_late(reaper: FakeReaper, offset: float, flags: int, late: int) -> None:
+    """Seconds, or frames of the project; switched off, none. Children do not follow."""
+    reaper.current.rate = RATE
+    parent = reaper.current.tracks[0]
+    parent.values.update(I_FOLDERDEPTH=1.0, D_PLAY_OFFSET=offset, I_PLAY_OFFSET_FLAG=float(flags))
+    _item(reaper, D_POSITION=3 / RATE)
+    child = reaper.add_track("child", I_FOLDERDEPTH=-1.0)
+    reaper.add_item(child, "/ramp.wav", B_LOOPSRC=0.0, D_POSITION=20 / RATE)
+    heard = render_project(reaper.current, reaper.shelf.samples, RATE)[0]
+    expected = np.zeros(20 + len(RAMP))
+    expected[3 + late : 3 + late + len(RAMP)] += RAMP
+    expected[20:] += RAMP
+    assert heard == pytest.approx(expected)
+
+
 def test_solo_of_a_child_is_heard_through_its_parent(reaper: FakeReaper) -> None:
     """Solo silences what is not under it and leaves the way to the master open."""
     parent = reaper.current.tracks[0]

@@ -198,6 +198,14 @@ def leave_the_window_behind(patch: Patch) -> None:
     patch.setattr(placing, "_origin", lambda item: 0.0)
 
 
+def play_stems_without_the_tracks_offset(patch: Patch) -> None:
+    _change_operations(patch, lambda operation: operation[2:3] != ["D_PLAY_OFFSET"])
+
+
+def forget_the_unit_of_the_tracks_offset(patch: Patch) -> None:
+    _change_operations(patch, lambda operation: operation[2:3] != ["I_PLAY_OFFSET_FLAG"])
+
+
 def forget_markers(patch: Patch) -> None:
     _change_operations(patch, lambda operation: operation[0] != "mark_take")
 
@@ -232,6 +240,8 @@ MUTANTS = [
     place_what_was_snapshot,
     ignore_the_window,
     leave_the_window_behind,
+    play_stems_without_the_tracks_offset,
+    forget_the_unit_of_the_tracks_offset,
     forget_markers,
 ]
 

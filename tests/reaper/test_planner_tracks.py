@@ -235,6 +235,15 @@ def test_stem_tracks_are_as_wide_as_their_parent_and_neutral() -> None:
         assert [track.values[name] for name in ("D_VOL", "D_PAN", "D_PANLAW")] == [1.0, 0.0, 1.0]
 
 
+def test_stem_tracks_play_as_late_as_their_parent() -> None:
+    reaper = make_project([0])
+    parent = reaper.current.tracks[0]
+    parent.values.update(D_PLAY_OFFSET=-480.0, I_PLAY_OFFSET_FLAG=2.0)
+    split(reaper, parent, TWO)
+    for track in reaper.current.tracks[1:]:
+        assert [track.values[name] for name in ("D_PLAY_OFFSET", "I_PLAY_OFFSET_FLAG")] == [-480.0, 2.0]
+
+
 def test_a_copied_folder_gets_stem_tracks_of_its_own() -> None:
     reaper = make_project([0])
     split(reaper, reaper.current.tracks[0], TWO)

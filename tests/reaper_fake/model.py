@@ -33,6 +33,7 @@ TRACK_DEFAULTS = {
     "I_PANMODE": 3.0,
     "B_MAINSEND": 1.0,
     "C_BEATATTACHMODE": -1.0,
+    "I_PLAY_OFFSET_FLAG": 1.0,
     "B_SHOWINMIXER": 1.0,
     "B_SHOWINTCP": 1.0,
 }

@@ -14,6 +14,8 @@ millionth of a frame of a sample is that sample.
   channel, 67 on two neighbouring ones. One channel is heard on both sides, a mono source in modes 0 to 4 too.
 - Take: effects, then volume (its sign is the polarity), pan. Item: fades (the longer of manual and
   automatic), volume, mute, lane. Track: items and child tracks, effects, polarity, pan, volume, mute.
+- A track plays its items, not those of its children, later by D_PLAY_OFFSET: seconds, or frames of the
+  project where I_PLAY_OFFSET_FLAG has &2; on time where that has &1.
 - Pitch, stretch markers, envelopes and spectral edits are not modelled: what has them is to be baked.
 """
 
@@ -249,6 +251,15 @@ def is_heard(item: Item) -> bool:
     return not item.values.get("B_MUTE_ACTUAL") and item.values.get("C_LANEPLAYS", 1.0) > 0
 
 
+def find_play_offset(track: Track, project: FakeProject) -> Fraction:
+    """Return by how many seconds the track plays its items late."""
+    flags = int(track.values.get("I_PLAY_OFFSET_FLAG", 0))
+    offset = Fraction(track.values.get("D_PLAY_OFFSET", 0.0))
+    if flags & 1:
+        return Fraction(0)
+    return offset / project.render_rate if flags & 2 else offset
+
+
 def render_project(
     project: FakeProject, load: Load, rate: int, *, start_s: Fraction = Fraction(0), frames: int | None = None
 ) -> Samples:
@@ -288,8 +299,9 @@ def render_track(
     is_solo = is_solo or bool(track.values.get("I_SOLO"))
     parts = []
     if is_solo or not has_solo:
+        first_s = start_s - find_play_offset(track, project)
         parts = [
-            render_item(item, load, rate, pan_law=project.pan_law, start_s=start_s, frames=frames)
+            render_item(item, load, rate, pan_law=project.pan_law, start_s=first_s, frames=frames)
             for item in track.sorted_items
         ]
     parts += [

@@ -127,6 +127,9 @@ def _dress(name: str, stem: str, parent: Track, looks: Looks, residual_db: float
         do.set_track_text(name, TAG, write_tag(TrackTag(stem, parent.guid))),
         do.set_track(name, "I_NCHAN", parent.values["I_NCHAN"]),
         do.set_track(name, "C_BEATATTACHMODE", parent.values["C_BEATATTACHMODE"]),
+        # A child does not take over by how much its parent plays its items early or late.
+        do.set_track(name, "D_PLAY_OFFSET", parent.values["D_PLAY_OFFSET"]),
+        do.set_track(name, "I_PLAY_OFFSET_FLAG", parent.values["I_PLAY_OFFSET_FLAG"]),
         do.set_track(name, "D_VOL", 1),
         do.set_track(name, "D_PAN", 0),
         # A project's pan law other than 0 dB would attenuate a child once more.
