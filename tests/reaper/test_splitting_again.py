@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fakes import FakeSeparator
-from reaper_fake import section_of
+from reaper_fake import actions, section_of
 from stem_items import active_take, cut_item, find_stem, is_muted
 from stembridge.reaper.preferences import locate_preferences
 from studio import NO, Studio, fields
@@ -208,6 +209,75 @@ def test_a_rendered_item_is_split_from_its_rendering(studio: Studio) -> None:
     # The rendering has full float precision, of which no set of files makes an exact sum.
     (told,) = studio.run("null_test")
     assert re.fullmatch(r"song: null to -1[4-9]\d\.\d dB \(6 stems \+ residual\)", told)
+
+
+def lose_rendering(studio: Studio) -> None:
+    (rendering,) = [path for path in studio.folder.rglob("*-render*.wav") if "Stems" not in path.parts]
+    rendering.unlink()
+
+
+def test_where_its_rendering_is_gone_the_muted_original_is_rendered_aloud(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a REAPER in which a muted item renders to silence."""
+    song = studio.add_song()
+    song.takes[0].fx.append(("tanh", 2.0))
+    studio.run("split")
+    stemmed = studio.listen()
+    lose_rendering(studio)
+    render = actions.render_to_take
+    mutes = []
+
+    def render_as_heard(host: Any, project: Any, item: Any, take: Any) -> Any:
+        mutes.append(is_muted(item))
+        return render(host, project, item, take)
+
+    monkeypatch.setattr(actions, "render_to_take", render_as_heard)
+    use(studio, "htdemucs_6s")
+    steps = len(studio.reaper.current.undo)
+    told = studio.run("resplit", fields("good", "htdemucs_6s"))
+    assert told == ["1 of 1 split: the stems sum to the original."]
+    assert mutes == [False]
+    assert is_muted(song)
+    assert len(song.takes) == 1
+    assert len(studio.reaper.current.undo) == steps + 1
+    np.testing.assert_allclose(studio.listen(), stemmed, atol=1e-8)
+
+
+def test_an_original_that_reaper_does_not_render_is_left_and_muted_as_it_was(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = studio.add_song()
+    song.takes[0].fx.append(("tanh", 2.0))
+    studio.run("split")
+    lose_rendering(studio)
+    monkeypatch.setattr(actions, "render_to_take", lambda *_rest: None)
+    (told,) = studio.run("resplit", fields("good", "htdemucs_6s"))
+    assert told.startswith("song was skipped: REAPER could not render it: ")
+    assert is_muted(studio.reaper.current.items[0])
+
+
+@pytest.mark.parametrize(
+    ("preferred", "present", "proposed"),
+    [
+        ("", "htdemucs", "htdemucs_6s"),
+        ("htdemucs_6s", "htdemucs_6s", "htdemucs_ft"),
+        ("htdemucs_ft", "htdemucs_ft", "htdemucs_6s"),
+        ("mdx", "mdx", "htdemucs_ft"),
+    ],
+)
+def test_the_model_whose_stems_are_there_is_not_proposed(
+    studio: Studio, preferred: str, present: str, proposed: str
+) -> None:
+    studio.add_song()
+    use(studio, present, SIX if present == "htdemucs_6s" else SIX[:4])
+    prefer(studio, f'model = "{preferred}"')
+    studio.run("split")
+    studio.run("resplit", ("GetUserInputs", None))
+    assert studio.defaults == [["good", proposed]]
+    prefer(studio, 'model = "mdx_extra"')
+    studio.run("resplit", ("GetUserInputs", None))
+    assert studio.defaults == [["good", "mdx_extra"]]
 
 
 def test_an_item_that_was_cut_gets_takes_on_every_piece(studio: Studio) -> None:
