@@ -35,7 +35,11 @@ def test_what_is_kept_is_one_step_and_sums_to_the_song(studio: Studio) -> None:
     studio.add_song(seconds=60)
     before = studio.listen()
     told = audition(studio, 20.0, YES)
-    assert told == ["song: the stems of this stretch are kept."]
+    assert told == [
+        "song: the stems of this stretch are kept. The item was cut in three: Undo (Ctrl+Z) joins it again, "
+        "without them."
+    ]
+    assert len(studio.find_track("song").items) == 3
     assert getattr(studio.reaper, "was_playing")  # noqa: B009
     stem = studio.find_track("Vocals").items[0]
     assert stem.position_s == 20.0
@@ -50,6 +54,28 @@ def test_what_is_dropped_leaves_the_project_as_it_was(studio: Studio) -> None:
     told = audition(studio, 20.0, NO)
     assert studio.tracks == state
     assert not studio.reaper.current.play_state
+    assert told == ["song: as before; the files of its stems stay on the disk."]
+
+
+@pytest.mark.parametrize(("cursor", "pieces"), [(0.0, "two"), (57.0, "two")])
+def test_the_cuts_are_counted(studio: Studio, cursor: float, pieces: str) -> None:
+    studio.add_song(seconds=60)
+    assert f"cut in {pieces}:" in audition(studio, cursor, YES)[0]
+    assert len(studio.find_track("song").items) == 2
+
+
+def test_a_short_item_is_not_cut(studio: Studio) -> None:
+    studio.add_song(seconds=3)
+    assert audition(studio, 0.0, YES) == ["song: the stems of this stretch are kept."]
+
+
+def test_what_played_before_goes_on_when_the_stems_are_dropped(studio: Studio) -> None:
+    studio.add_song(seconds=60)
+    state = studio.tracks
+    studio.reaper.current.play_state = 1
+    told = audition(studio, 20.0, NO)
+    assert studio.reaper.current.play_state == 1
+    assert studio.tracks == state
     assert told == ["song: as before; the files of its stems stay on the disk."]
 
 

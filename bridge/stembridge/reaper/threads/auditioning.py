@@ -18,6 +18,7 @@ from stembridge.reaper.threads import splitting
 from stembridge.reaper.threads.splitting import RECORDING, Batch, RowState
 from stembridge.reaper.turn import Start, Step, Turn, pack, unpack
 
+PLAYING = 1
 AUDITION_S = SEGMENT_S
 """Long enough to judge by."""
 LEAST_S = 4.0
@@ -25,10 +26,20 @@ LEAST_S = 4.0
 
 
 class Audition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is heard: the item's name, and the name of the undo step that put its stems there."""
+    """What is heard.
+
+    Parameters
+    ----------
+    name : the item's
+    label : undo step that put its stems there
+    pieces : into how many the item was cut
+    was_playing : REAPER played before
+    """
 
     name: str = ""
     label: str = ""
+    pieces: int = 1
+    was_playing: bool = False
 
 
 def start(turn: Turn) -> None:
@@ -36,7 +47,7 @@ def start(turn: Turn) -> None:
     if turn.host.play & RECORDING:
         turn.tell("REAPER records: stop the recording, then audition.", is_error=True)
         return
-    turn.collect("selection", "audition.selected", Audition())
+    turn.collect("selection", "audition.selected", Audition(was_playing=bool(turn.host.play & PLAYING)))
 
 
 def take_selection(turn: Turn, audition: Audition, result: Any) -> None:
@@ -47,7 +58,7 @@ def take_selection(turn: Turn, audition: Audition, result: Any) -> None:
         turn.collect("all", "audition.collected", audition)
 
 
-def take_items(turn: Turn, _audition: Audition, result: Any) -> None:
+def take_items(turn: Turn, audition: Audition, result: Any) -> None:
     """Split a few seconds of the item under the cursor."""
     snapshot = read_snapshot(result)
     item = find_item(snapshot)
@@ -59,6 +70,9 @@ def take_items(turn: Turn, _audition: Audition, result: Any) -> None:
         )
         return
     label = f"Stembridge: audition {item.name}"
+    window = find_window(turn, item, snapshot.host.cursor)
+    pieces = 1 + (window[0] > item.position) + (window[1] < item.end)
+    audition = msgspec.structs.replace(audition, name=item.name, label=label, pieces=pieces)
     splitting.take_items(
         turn,
         Batch(
@@ -66,10 +80,10 @@ def take_items(turn: Turn, _audition: Audition, result: Any) -> None:
             label=label,
             handles_s=0.0,
             then="audition.placed",
-            carried=pack(Audition(item.name, label)),
+            carried=pack(audition),
         ),
         snapshot,
-        [(item, find_window(turn, item, snapshot.host.cursor))],
+        [(item, window)],
     )
 
 
@@ -143,11 +157,20 @@ def ask_to_keep(turn: Turn, audition: Audition, _result: Any) -> None:
 
 
 def take_answer(turn: Turn, audition: Audition, result: Any) -> None:
-    """Leave the stems, or stop and take them away again."""
+    """Leave the stems, or take them away again; what played before goes on."""
     if result.get("answer") == "yes":
-        turn.tell(f"{audition.name}: the stems of this stretch are kept.")
+        turn.tell(f"{audition.name}: the stems of this stretch are kept.{_say_cut(audition.pieces)}")
+    elif audition.was_playing:
+        drop(turn, audition, None)
     else:
         turn.play("audition.stopped", audition, on=False)
+
+
+def _say_cut(pieces: int) -> str:
+    if pieces == 1:
+        return ""
+    count = "two" if pieces == 2 else "three"
+    return f" The item was cut in {count}: Undo (Ctrl+Z) joins it again, without them."
 
 
 def drop(turn: Turn, audition: Audition, _result: Any) -> None:
