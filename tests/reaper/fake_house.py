@@ -8,7 +8,7 @@ from typing import Any
 
 from fakes import FakeSeparator
 from splits import split_to_end
-from stembridge.errors import JobNotFound, StembridgeError
+from stembridge.errors import Busy, JobNotFound, StembridgeError
 from stembridge.reaper.errands import KINDS
 from stembridge.reaper.house import Errand
 from stembridge.settings import Settings, load_settings
@@ -29,6 +29,7 @@ class FakeHouse:
     ----------
     holds_jobs, holds_errands : what is submitted waits until `finish_jobs` or `finish_errands`
     faults : what a job or errand fails with, by the name of its source file or by its kind
+    max_errands : so many may be held at once; None means any number
     held : the seconds of each `hold`
     """
 
@@ -44,6 +45,7 @@ class FakeHouse:
         self.holds_jobs = False
         self.holds_errands = False
         self.faults: dict[str, StembridgeError] = {}
+        self.max_errands: int | None = None
         self.held: list[float] = []
         self._errands_held: dict[str, tuple[str, dict[str, Any]]] = {}
         self._settings = load_settings(home=home, environ={})
@@ -105,6 +107,8 @@ class FakeHouse:
         self.held.append(seconds)
 
     def start_errand(self, kind: str, arguments: dict[str, Any]) -> str:
+        if self.max_errands is not None and len(self._errands_held) >= self.max_errands:
+            raise Busy(f"{self.max_errands} errands run already", "try again in a moment")
         self.kinds.append(kind)
         errand_id = f"errand {len(self.kinds)}"
         self.errands[errand_id] = Errand(errand_id, text=f"{kind} goes on")

@@ -13,15 +13,16 @@ import pytest
 import soundfile
 
 from fake_house import FakeHouse
-from reaper_fake import Item, Media, Source, Track
+from reaper_fake import Item, Media, Source, Track, actions
 from reaper_fake.actions import toggle_reverse
 from stem_items import active_take, delete_item, find_stem, find_stems, is_muted, paste_item
 from stembridge.errors import ModelError, SourceError
+from stembridge.reaper import placing
 from stembridge.reaper.desk import Desk
 from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
 from stembridge.reaper.tags import StemTag, read_tag
 from stembridge.types import Progress
-from studio import NO, RATE, YES, Studio
+from studio import NO, RATE, YES, Studio, fields
 
 STEMS = ["Drums", "Bass", "Other", "Vocals"]
 RECORDING = 4
@@ -424,7 +425,7 @@ def test_an_item_that_reaper_cannot_render_is_skipped_and_others_go_on(room: Roo
     room.when("batch.selected", delete(room, wet))
     said = room.run("split")
     assert said[0].startswith("1 of 2 split")
-    assert said[1].startswith("wet was skipped: REAPER could not render it")
+    assert said[1] == "wet was skipped: it is gone"
     assert_split(room, dry)
 
 
@@ -458,6 +459,49 @@ def test_a_lossy_file_that_we_cannot_read_is_rendered(room: Room) -> None:
     (job,) = room.house.jobs.values()
     assert job.request.source.endswith(".wav")
     assert_split(room, item)
+
+
+def test_a_short_piece_of_a_lossy_file_is_compared_where_it_plays(room: Room) -> None:
+    item = add_lossy(room)
+    path = str(room.folder / "lossy.ogg")
+    item.values["D_LENGTH"] = 0.25
+    take = active_take(item)
+    take.values |= {"D_STARTOFFS": 3.0003, "D_PLAYRATE": 1.0}
+    room.run("split")
+    (listened,) = [order for order in room.orders if order["do"] == "listen"]
+    assert listened["start_s"] * 44_100 == pytest.approx(round(listened["start_s"] * 44_100), abs=1e-6)
+    assert listened["start_s"] >= 3.0003
+    assert listened["start_s"] + listened["frames"] / 44_100 <= 3.2503
+    (job,) = room.house.jobs.values()
+    assert job.request.source == path
+
+
+@pytest.mark.parametrize("frames", [176_399, 176_400, 176_401])
+@pytest.mark.parametrize("section", [False, True])
+def test_a_lossy_file_of_any_length_is_sent_as_it_is(room: Room, frames: int, section: bool) -> None:
+    item = add_lossy(room)
+    path = str(room.folder / "lossy.ogg")
+    soundfile.write(path, 0.2 * np.random.default_rng(5).standard_normal((frames, 2)), 44_100)
+    heard = soundfile.read(path, always_2d=True)[0].T
+    room.reaper.shelf.virtual[path] = Media(heard, 44_100, "VORBIS")
+    take = active_take(item)
+    take.set_source(room.reaper.shelf.source(path))
+    if section:
+        toggle_reverse(item, take)
+    room.run("split")
+    assert {job.request.source for job in room.house.jobs.values()} == {path}
+    assert_split(room, item)
+
+
+def test_a_lossy_file_is_compared_in_the_longest_of_its_items(room: Room) -> None:
+    first = add_lossy(room)
+    assert first.track is not None
+    first.values["D_LENGTH"] = 1e-5
+    other = room.reaper.add_item(first.track, str(room.folder / "lossy.ogg"), D_POSITION=5.0)
+    room.reaper.select(first, other)
+    room.run("split")
+    assert room.house.kinds == ["compare"]
+    assert {job.request.source for job in room.house.jobs.values()} == {str(room.folder / "lossy.ogg")}
 
 
 def test_a_lossy_file_is_compared_once_for_all_its_items(room: Room) -> None:
@@ -630,6 +674,82 @@ def test_no_time_is_named_that_nobody_knows(room: Room) -> None:
     assert room.desk.panels[0]["eta_s"] is None
 
 
+# what goes wrong with one of several
+
+
+def test_where_too_many_errands_run_it_waits(room: Room) -> None:
+    item = add_lossy(room)
+    house = room.house
+    house.max_errands, house.holds_errands = 1, True
+    other = house.start_errand("null", {"sums": []})
+
+    def let_go() -> None:
+        assert room.desk.panels[-1]["line"] == "waiting: 1 errands run already"
+        house.finish_errands()
+        house.holds_errands = False
+
+    room.when("batch.waited", lambda: None, times=2)
+    room.when("batch.waited", let_go)
+    room.run("split")
+    assert house.kinds == ["null", "compare"] and house.find_errand(other) is not None
+    assert_split(room, item)
+
+
+def test_a_model_is_fetched_once_there_is_room_for_it(room: Room) -> None:
+    item = room.add_song()
+    house = room.house
+    house.models = set()
+    house.max_errands = 0
+
+    def make_room() -> None:
+        house.max_errands = None
+
+    room.when("batch.waited", make_room)
+    room.run("split", YES)
+    assert house.kinds == ["fetch_model"]
+    assert_split(room, item)
+
+
+def fail_on(name: str, real: Callable[..., Any], found: Callable[..., str]) -> Callable[..., Any]:
+    """Return what fails as nobody expects for the item of that name, and works for all others."""
+
+    def work(*args: Any, **kwargs: Any) -> Any:
+        if found(*args) == name:
+            raise ZeroDivisionError("nobody thought of this")
+        return real(*args, **kwargs)
+
+    return work
+
+
+def test_trouble_with_the_placing_of_one_stops_no_other(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [room.add_song(name, seed=n) for n, name in enumerate(("one", "two", "three"))]
+    room.reaper.select(*items)
+    failing = fail_on("two", placing.place, lambda ticket, *_: ticket.item.name)
+    monkeypatch.setattr("stembridge.reaper.threads.splitting.place", failing)
+    said = room.run("split")
+    assert said[0].startswith("2 of 3 split")
+    assert said[1] == "two: the daemon failed on it (ZeroDivisionError): stembridge daemon logs"
+    assert_split(room, items[0], items[2])
+    assert_left(room, items[1])
+
+
+def test_trouble_with_the_stretch_of_one_stops_no_other(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    lossy, plain = add_lossy(room), room.add_song("plain")
+    room.reaper.select(lossy, plain)
+    start_errand = room.house.start_errand
+
+    def fail(kind: str, arguments: dict[str, Any]) -> str:
+        if kind == "compare":
+            raise SourceError("no process could be started", "close something")
+        return start_errand(kind, arguments)
+
+    monkeypatch.setattr(room.house, "start_errand", fail)
+    said = room.run("split")
+    assert said[0].startswith("1 of 2 split")
+    assert said[1].endswith("was skipped: no process could be started (close something)")
+    assert_split(room, plain)
+
+
 # while REAPER records
 
 
@@ -689,7 +809,121 @@ def test_nothing_is_rendered_while_reaper_records(room: Room) -> None:
     assert_split(room, item)
 
 
+def test_nothing_is_rendered_while_reaper_plays(room: Room) -> None:
+    item = room.add_song()
+    active_take(item).fx.append(("tanh", 2.0))
+    project = room.reaper.current
+    project.rate = RATE
+    project.play_state = 1
+    seen: list[int] = []
+
+    def stop() -> None:
+        seen.append(len([order for order in room.orders if order["do"] == "apply"]))
+        assert room.desk.panels[-1]["line"] == "song is rendered when REAPER stops playing"
+        project.play_state = 0
+
+    room.when("batch.waited", stop)
+    room.run("split")
+    assert seen == [0]
+    assert_split(room, item)
+
+
 # what the user does meanwhile
+
+
+def add_wet(room: Room) -> Item:
+    """Return an item that REAPER has to render."""
+    item = room.add_song()
+    active_take(item).fx.append(("tanh", 2.0))
+    room.reaper.current.rate = RATE
+    return item
+
+
+def test_an_item_that_is_moved_and_faded_is_rendered_all_the_same(room: Room) -> None:
+    item = add_wet(room)
+    room.when("batch.selected", room.edit(item, D_POSITION=3.0, D_FADEINLEN=0.5, D_VOL=0.5))
+    room.run("split")
+    orders = [order for order in room.orders if order["do"] == "collect" and order["what"] == "items"]
+    assert not orders
+    assert_split(room, item)
+    assert {stem.position_s for stem in room.stems} == {3.0}
+
+
+def test_an_item_that_is_trimmed_before_it_is_rendered_is_rendered_as_it_is(room: Room) -> None:
+    item = add_wet(room)
+    room.when("batch.selected", room.edit(item, D_POSITION=2.0, D_LENGTH=1.5, take_D_STARTOFFS=1.0))
+    assert room.run("split")[0] == "1 of 1 split: the stems sum to the original."
+    assert_split(room, item)
+    stemmed = room.listen()
+    room.run("toggle")
+    np.testing.assert_allclose(stemmed, room.listen(), atol=1e-6)
+
+
+def test_an_item_that_becomes_plain_before_it_is_rendered_is_sent_as_it_is(room: Room) -> None:
+    item = add_wet(room)
+
+    def dry() -> None:
+        room.edit(item, D_LENGTH=2.0)()
+        active_take(item).fx.clear()
+
+    room.when("batch.selected", dry)
+    room.run("split")
+    (job,) = room.house.jobs.values()
+    assert job.request.source.endswith("song.wav")
+    assert_split(room, item)
+
+
+def test_the_window_of_an_item_that_is_moved_goes_with_it(room: Room) -> None:
+    item = add_wet(room)
+    room.reaper.current.time_selection = (1.0, 2.0)
+    room.when("batch.selected", room.edit(item, D_POSITION=10.0, D_LENGTH=3.5))
+    room.run("split_choose", fields("good", "", "", "tracks", "y"))
+    assert {(stem.position_s, stem.length_s) for stem in room.stems} == {(11.0, 1.0)}
+
+
+@pytest.mark.parametrize("times", [5, 6])
+def test_an_item_that_is_trimmed_again_and_again_is_left_out_at_last(room: Room, times: int) -> None:
+    item, dry = add_wet(room), room.add_song("dry", seed=2)
+    room.reaper.select(item, dry)
+    room.when("batch.selected", room.edit(item, D_LENGTH=3.5))
+    for number in range(1, times):
+        room.when("batch.again", room.edit(item, D_LENGTH=3.5 - 0.1 * number))
+    said = room.run("split")
+    if times <= 5:
+        assert_split(room, item, dry)
+    else:
+        assert said[1].startswith("song was skipped: it changes again and again")
+        assert_left(room, item)
+        assert_split(room, dry)
+
+
+def test_a_rendering_that_is_aborted_takes_no_take_of_the_user(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = add_wet(room)
+    take = active_take(item)
+    spare = item.add_take(take.copy(room.reaper.new_guid()))
+    monkeypatch.setattr("reaper_fake.actions.render_to_take", lambda *_: None)
+    (said,) = room.run("split")
+    assert said.startswith("song was skipped: REAPER could not render it")
+    assert [one.guid for one in item.takes] == [take.guid, spare.guid]
+    assert item.active_take is not None and item.active_take.guid == take.guid
+
+
+def test_a_muted_item_is_rendered_as_it_would_be_heard(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = add_wet(room)
+    item.values["B_MUTE_ACTUAL"] = 1.0
+    render = actions.render_to_take
+    seen: list[bool] = []
+
+    def look(host: Any, project: Any, item: Item, take: Any) -> Any:
+        seen.append(is_muted(item))
+        return render(host, project, item, take)
+
+    monkeypatch.setattr(actions, "render_to_take", look)
+    room.run("split")
+    assert seen == [False] and is_muted(item)
+    assert len(room.stems) == 5 and all(is_muted(stem) for stem in room.stems)
 
 
 @pytest.mark.parametrize("times", [1, 5, 6])

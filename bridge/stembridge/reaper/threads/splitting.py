@@ -7,21 +7,24 @@ selection is collected, `prepare` asks and measures until nothing is missing, `_
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
+from math import ceil, floor
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from stembridge import catalog
-from stembridge.errors import StembridgeError
+from stembridge.errors import Busy, StembridgeError
 from stembridge.estimate import pass_seconds
 from stembridge.reaper import operations as do
 from stembridge.reaper.families import HAS_STEMS, Bonds
+from stembridge.reaper.fitting import TAKE_SOUND, TAKE_SPEED
 from stembridge.reaper.operations import Operation
-from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, expect_unchanged, place
+from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, place
 from stembridge.reaper.playing import Way, find_form, judge, trim
 from stembridge.reaper.regions import Extent, plan_regions
 from stembridge.reaper.requests import (
@@ -39,9 +42,16 @@ from stembridge.reaper.turn import Start, Step, Turn
 from stembridge.text import clock
 from stembridge.types import Job, JobState
 
+logger = logging.getLogger(__name__)
+
 LOOK_S = 0.25
+BUSY_S = 1.0
 MAX_TRIES = 5
 RECORDING = 4
+PLAYING = 1
+BAKED_ITEM_VALUES = ("D_LENGTH", "B_LOOPSRC", "B_MUTE", "I_CURTAKE")
+BAKED_TAKE_VALUES = (*TAKE_SOUND, *TAKE_SPEED, "D_STARTOFFS")
+"""On what the rendering of a take depends: an item that was moved or faded meanwhile is the same there."""
 HEARD_S = 0.5
 """How much of a lossy file is compared with what REAPER hears of it."""
 
@@ -95,6 +105,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lengths : frames of a lossy file, by path; 0 where REAPER hears another thing than we decode
     errand : id of what is being waited for
     subject : path or GUID that the errand or order is about
+    tries : how often an item was found changed, by GUID
     entries : what has a job
     current : number of the entry that is being placed
     span : seconds of the source that the current entry plays beyond what was separated
@@ -117,9 +128,13 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lengths: dict[str, int] = {}
     errand: str = ""
     subject: str = ""
+    tries: dict[str, int] = {}
     entries: tuple[Entry, ...] = ()
     span: tuple[float, float] = (0.0, 0.0)
     current: int = -1
+
+
+BatchStep = Callable[[Turn, Batch, Any], None]
 
 
 def start(turn: Turn, options: Options) -> None:
@@ -205,8 +220,11 @@ def find_refusal(turn: Turn, item: Item, bonds: Bonds | None = None) -> str:
         bond = bonds.find_refusal(item)
     else:
         bond = HAS_STEMS if isinstance(read_tag(item.tag), OriginalTag) and item.values["B_MUTE"] else ""
-    if bond:
-        return bond
+    return bond or find_unfit(turn, item)
+
+
+def find_unfit(turn: Turn, item: Item) -> str:
+    """Return why ``item`` cannot be split for what it is, or ''."""
     verdict = judge(item)
     if verdict.way is Way.SKIPPED:
         return verdict.reasons[0]
@@ -265,7 +283,7 @@ def prepare(turn: Turn, batch: Batch) -> None:
     for item in batch.items:
         path = item.active.media.path
         if _way(batch, item) is Way.LOSSY and path not in batch.lengths:
-            _listen(turn, batch, item)
+            _listen(turn, batch, path)
             return
         if _way(batch, item) is Way.BAKED and item.guid not in batch.baked:
             if batch.folder:
@@ -295,9 +313,19 @@ def _has_model(turn: Turn, batch: Batch) -> bool:
     elif batch.answers["fetch"] != "yes":
         turn.tell(f"Nothing was split: the model {name} is not on this machine.", is_error=True)
     else:
-        errand = turn.house.start_errand("fetch_model", {"model": name})
-        _await(turn, msgspec.structs.replace(batch, errand=errand, subject="fetch"))
+        _send(turn, msgspec.structs.replace(batch, subject="fetch"), "fetch_model", {"model": name})
     return False
+
+
+def _send(turn: Turn, batch: Batch, kind: str, arguments: dict[str, Any]) -> None:
+    """Start an errand and wait for it; where too many run, come back to `prepare` in a while."""
+    try:
+        errand = turn.house.start_errand(kind, arguments)
+    except Busy as error:
+        turn.panel = {"line": f"waiting: {error.message}", "fraction": None, "eta_s": None, "rows": []}
+        turn.wait(BUSY_S, "batch.waited", batch)
+    else:
+        _await(turn, msgspec.structs.replace(batch, errand=errand))
 
 
 def _way(batch: Batch, item: Item) -> Way:
@@ -315,34 +343,63 @@ def take_answer(turn: Turn, batch: Batch, result: Any) -> None:
     prepare(turn, msgspec.structs.replace(batch, answers=answers))
 
 
-def _listen(turn: Turn, batch: Batch, item: Item) -> None:
-    """Have REAPER read half a second of a lossy file, to see whether it decodes it as we do."""
+def _listen(turn: Turn, batch: Batch, path: str) -> None:
+    """Have REAPER read a part of a lossy file, where an item plays most of it, to see whether it decodes it
+    as we do.
+    """
+    item = max((item for item in batch.items if item.active.media.path == path), key=_count_heard)
     media = item.active.media
-    frames = min(round(HEARD_S * media.rate), round(media.length * media.rate))
-    start_s = max(0.0, (media.length - frames / media.rate) / 2)
+    start_s, frames = find_stretch(item)
+    if not frames:
+        prepare(turn, msgspec.structs.replace(batch, lengths=batch.lengths | {path: 0}))
+        return
     turn.listen(
         item.guid, start_s, frames, media.rate, "batch.heard",
         msgspec.structs.replace(batch, subject=item.guid),
     )  # fmt: skip
 
 
+def _count_heard(item: Item) -> int:
+    return find_stretch(item)[1]
+
+
+def find_stretch(item: Item) -> tuple[float, int]:
+    """Return from where of what the take plays, and how many frames, are compared with our decoding.
+
+    They are whole frames of the file, in the middle of what the item plays before it goes round: nothing else
+    of it can be heard.
+    """
+    take, media = item.active, item.active.media
+    begin = take.values["D_STARTOFFS"]
+    last_s = min(begin + item.length * take.values["D_PLAYRATE"], media.length)
+    # Between the frames of what the take plays and those of the file, as a part of one.
+    phase = 0.0
+    if media.section is not None:
+        offset, length, is_reversed = media.section
+        phase = ((offset + length) if is_reversed else -offset) * media.rate % 1.0
+    first, behind = ceil(max(begin, 0.0) * media.rate - phase), floor(last_s * media.rate - phase)
+    frames = min(round(HEARD_S * media.rate), behind - first)
+    if frames <= 0:
+        return 0.0, 0
+    return (first + (behind - first - frames) // 2 + phase) / media.rate, frames
+
+
 def take_heard(turn: Turn, batch: Batch, result: Any) -> None:
     """Have what REAPER hears compared with what we decode."""
     item = next(item for item in batch.items if item.guid == batch.subject)
+    if result.get("reason") == "missing":
+        _look_again(turn, batch, item, str(result.get("text")))
+        return
     media = item.active.media
-    samples = result.get("samples") or []
-    errand = turn.house.start_errand(
-        "compare",
-        {
-            "path": media.path,
-            "rate": media.rate,
-            "frames": round(media.file_length * media.rate),
-            "start_s": max(0.0, (media.length - len(samples) / media.rate) / 2),
-            "samples": samples,
-            "section": media.section,
-        },
-    )
-    _await(turn, msgspec.structs.replace(batch, errand=errand, subject=media.path))
+    arguments = {
+        "path": media.path,
+        "rate": media.rate,
+        "frames": round(media.file_length * media.rate),
+        "start_s": find_stretch(item)[0],
+        "samples": result.get("samples") or [],
+        "section": media.section,
+    }
+    _send(turn, msgspec.structs.replace(batch, subject=media.path), "compare", arguments)
 
 
 def _await(turn: Turn, batch: Batch) -> None:
@@ -372,20 +429,28 @@ def look_at_errand(turn: Turn, batch: Batch, _result: Any) -> None:
 
 def _bake(turn: Turn, batch: Batch, item: Item) -> None:
     """Have REAPER render the item's take; the rendering becomes a file and no take is left of it."""
-    if _is_recording(turn):
-        line = f"{item.name} is rendered when the recording has ended"
+    if turn.host.play & (PLAYING | RECORDING):
+        what = "recording" if _is_recording(turn) else "playing"
+        line = f"{item.name} is rendered when REAPER stops {what}"
         turn.panel = {"line": line, "fraction": None, "eta_s": None, "rows": []}
         turn.wait(LOOK_S, "batch.waited", batch)
         return
-    take = item.active.guid
+    take = item.active
+    # An item that is not heard might be rendered as silence.
+    is_muted = bool(item.values["B_MUTE"])
     operations = [
-        *expect_unchanged(item),
+        do.expect_item(item.guid, {name: item.values[name] for name in BAKED_ITEM_VALUES}),
+        do.expect_take(take.guid, {name: take.values[name] for name in BAKED_TAKE_VALUES}),
+        *([do.set_item(item.guid, "B_MUTE", 0)] if is_muted else []),
         do.select_only(item.guid),
         do.command(do.RENDER_TO_NEW_TAKE),
+        # Where it was aborted, the take that would be deleted now is the user's own.
+        do.demand_new_take(item.guid, take.guid),
         do.read_file("path", item.guid),
         do.command(do.DELETE_ACTIVE_TAKE),
-        do.activate(take),
+        do.activate(take.guid),
         do.restore_selection(),
+        *([do.set_item(item.guid, "B_MUTE", 1)] if is_muted else []),
     ]
     turn.panel = {"line": f"REAPER renders {item.name}", "fraction": None, "eta_s": None, "rows": []}
     turn.apply("", operations, "batch.baked", msgspec.structs.replace(batch, subject=item.guid))
@@ -399,10 +464,47 @@ def take_bake(turn: Turn, batch: Batch, result: Any) -> None:
     """Note which file REAPER has rendered."""
     path = result.get("read", {}).get("path", "") if result.get("ok") else ""
     item = next(item for item in batch.items if item.guid == batch.subject)
+    if result.get("reason") in ("changed", "missing"):
+        _look_again(turn, batch, item, str(result.get("text") or result["reason"]))
+        return
     if path and path != item.active.media.path:
         prepare(turn, msgspec.structs.replace(batch, baked=batch.baked | {item.guid: path}))
         return
     _leave_out(turn, batch, item, f"REAPER could not render it: {result.get('text') or 'no new file'}")
+
+
+def _look_again(turn: Turn, batch: Batch, item: Item, why: str) -> None:
+    """Go on with an item as it is now, where it was just being changed."""
+    tries = batch.tries.get(item.guid, 0) + 1
+    if tries > MAX_TRIES:
+        _leave_out(turn, batch, item, f"it changes again and again: {why}")
+        return
+    batch = msgspec.structs.replace(batch, tries=batch.tries | {item.guid: tries}, subject=item.guid)
+    turn.collect("items", "batch.again", batch, guids=[item.guid])
+
+
+def take_again(turn: Turn, batch: Batch, result: Any) -> None:
+    """Put the item as it is now in the place of what it was."""
+    before = next(item for item in batch.items if item.guid == batch.subject)
+    now = read_snapshot(result).find_item(before.guid)
+    reason = "it is gone" if now is None else find_unfit(turn, now)
+    if now is None or reason:
+        _leave_out(turn, batch, before, reason)
+        return
+    number = batch.items.index(before)
+    items, windows = list(batch.items), list(batch.windows)
+    items[number] = now
+    window = windows[number]
+    if window is not None:
+        moved = _find_origin(now) - _find_origin(before)
+        windows[number] = window[0] + moved, window[1] + moved
+    prepare(turn, msgspec.structs.replace(batch, items=tuple(items), windows=tuple(windows)))
+
+
+def _find_origin(item: Item) -> float:
+    """Return the time of the project at which what the take plays begins."""
+    values = item.active.values
+    return item.position - values["D_STARTOFFS"] / values["D_PLAYRATE"]
 
 
 def _leave_out(turn: Turn, batch: Batch, item: Item, reason: str) -> None:
@@ -736,6 +838,42 @@ def with_entry(batch: Batch, entry: Entry, *, current: int = -1) -> Batch:
     return msgspec.structs.replace(batch, entries=tuple(entries), current=current)
 
 
+def settle_trouble(step: BatchStep) -> BatchStep:
+    """Return a step about the current entry that ends with that entry where it fails; all others go on."""
+
+    def settle(turn: Turn, batch: Batch, trouble: str) -> None:
+        _settle(turn, batch, RowState.FAILED, trouble)
+
+    return _contain(step, settle)
+
+
+def leave_out_trouble(step: BatchStep) -> BatchStep:
+    """Return a step about the item ``subject`` that leaves that item out where it fails; all others go on."""
+
+    def leave_out(turn: Turn, batch: Batch, trouble: str) -> None:
+        _leave_out(turn, batch, next(item for item in batch.items if item.guid == batch.subject), trouble)
+
+    return _contain(step, leave_out)
+
+
+def _contain(step: BatchStep, end: Callable[[Turn, Batch, str], None]) -> BatchStep:
+    def take(turn: Turn, batch: Batch, result: Any) -> None:
+        known = len(turn.orders)
+        try:
+            step(turn, batch, result)
+            return
+        except StembridgeError as error:
+            trouble = str(error)
+        except Exception as error:
+            # Whatever it was, the other items know nothing of it; the trace is in the log.
+            logger.exception("one item of a batch")
+            trouble = f"the daemon failed on it ({type(error).__name__}): stembridge daemon logs"
+        del turn.orders[known:]
+        end(turn, batch, trouble)
+
+    return take
+
+
 def _summarise(turn: Turn, batch: Batch) -> None:
     """Say once what became of the whole batch, or hand it to whoever asked for it."""
     if batch.then:
@@ -768,13 +906,14 @@ STARTS: dict[str, Start] = {
 STEPS: dict[str, Step] = {
     "batch.selected": (Batch, take_selection),
     "batch.answered": (Batch, take_answer),
-    "batch.heard": (Batch, take_heard),
+    "batch.heard": (Batch, leave_out_trouble(take_heard)),
     "batch.errand": (Batch, look_at_errand),
     "batch.waited": (Batch, lambda turn, batch, _result: prepare(turn, batch)),
-    "batch.baked": (Batch, take_bake),
+    "batch.baked": (Batch, leave_out_trouble(take_bake)),
+    "batch.again": (Batch, leave_out_trouble(take_again)),
     "batch.look": (Batch, look),
-    "batch.kin": (Batch, take_kin),
-    "batch.placed": (Batch, take_placed),
-    "batch.more": (Batch, take_more),
-    "batch.gone": (Batch, take_gone),
+    "batch.kin": (Batch, settle_trouble(take_kin)),
+    "batch.placed": (Batch, settle_trouble(take_placed)),
+    "batch.more": (Batch, settle_trouble(take_more)),
+    "batch.gone": (Batch, settle_trouble(take_gone)),
 }
