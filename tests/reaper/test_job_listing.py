@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stem_items import delete_item, find_stems
 from stembridge.types import ErrorInfo, JobState, Progress
 from studio import NO, YES, Studio
 
@@ -71,13 +72,21 @@ def test_stems_that_were_never_placed_are_offered_and_a_split_places_them_at_onc
     told = studio.run("jobs")
     assert told[1:] == [
         f"song.wav (htdemucs): its stems are ready in {job.result.folder}, but not in this project: select "
-        "the item and run Split again, and they are placed at once."
+        "its item and run 'Split selected items into stems': it is placed at once."
     ]
     (song,) = studio.reaper.current.items
     studio.reaper.select(song)
     studio.run("split")
     assert list(studio.house.jobs) == [job.id]
     assert len(studio.reaper.current.items) == 6
+    assert len(studio.run("jobs")) == 1
+
+
+def test_stems_that_were_placed_and_deleted_are_not_offered(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    for stem in find_stems(studio):
+        delete_item(stem)
     assert len(studio.run("jobs")) == 1
 
 

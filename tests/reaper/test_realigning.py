@@ -81,7 +81,7 @@ def test_pieces_missing_stems_and_locked_ones_are_left(studio: Studio) -> None:
     cut_item(studio, vocals, 1.0)
     delete_item(bass)
     assert studio.run("realign") == [
-        "song: bass: missing: left as it is",
+        "song: bass: its item is gone; undo, or remove the stems and split again",
         "song: vocals: cut into 2 pieces: left as it is",
     ]
     drums.values |= {"D_POSITION": 1.0, "C_LOCK": 1.0}

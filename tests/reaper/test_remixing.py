@@ -33,7 +33,8 @@ def test_karaoke_is_the_song_without_its_vocals_and_one_undo_step(tmp_path: Path
     split_song(studio)
     before, state = studio.listen(), studio.tracks
     vocals = studio.read_file(studio.find_track("Vocals").items[0])
-    studio.run("remix", fields("Karaoke"))
+    told = studio.run("remix", fields("Karaoke"))
+    assert told == ["Karaoke is set. Undo, or remix with `reset`, puts the faders back."]
     assert np.abs(studio.listen() - (before - vocals)).max() < 1e-12
     assert studio.reaper.current.undo[-1][0] == "Stembridge: remix karaoke"
     studio.reaper.undo_once()
@@ -57,6 +58,19 @@ def test_the_next_preset_does_not_add_to_the_last_and_reset_takes_all_back(tmp_p
     assert faders(studio) == NEUTRAL | {"Vocals": (1.4125, False)}
     assert studio.run("remix", fields("reset")) == ["All stems are at 0 dB again."]
     assert faders(studio) == NEUTRAL
+
+
+def test_a_remix_that_nobody_hears_is_said_to_be_silent(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    split_song(studio)
+    studio.run("toggle")
+    told = studio.run("remix", fields("karaoke"))
+    assert told[1:] == [
+        "song: the stems are silent now, the original plays. 'Switch between original and stems' switches to "
+        "the stems."
+    ]
+    studio.run("toggle")
+    assert len(studio.run("remix", fields("karaoke"))) == 1
 
 
 def test_only_the_stems_of_the_selection_are_remixed(tmp_path: Path) -> None:

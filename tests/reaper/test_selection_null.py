@@ -35,6 +35,7 @@ def level_of(error: NDArray[np.float64], original: NDArray[np.float64]) -> str:
 
 
 EXACT = "song: exact null (4 stems + residual)"
+OFF = "the stems do not sum to the original"
 
 
 def test_what_was_placed_nulls_exactly(studio: Studio) -> None:
@@ -65,7 +66,7 @@ def test_a_section_nulls_exactly(studio: Studio, is_reversed: bool) -> None:
     assert studio.run("null_test") == [EXACT]
     find_stem(studio, "vocals").values["D_VOL"] = 0.5
     (told,) = studio.run("null_test")
-    assert told.endswith("dB: vocals: item volume -6.0 dB")
+    assert told.endswith(" dB). Vocals: item volume -6.0 dB. Realign puts it back.")
 
 
 def test_a_whole_file_in_reverse_nulls_exactly(studio: Studio) -> None:
@@ -83,21 +84,23 @@ def test_a_fader_is_named_with_what_it_does_to_the_sum(studio: Studio) -> None:
     vocals, original = samples_of(find_stem(studio, "vocals")), samples_of(song)
     find_stem(studio, "vocals").values["D_VOL"] = 10 ** (-3 / 20)
     level = level_of((1 - 10 ** (-3 / 20)) * vocals, original)
-    assert studio.run("null_test") == [f"song: sum is off by {level}: vocals: item volume -3.0 dB"]
+    assert studio.run("null_test") == [
+        f"song: {OFF} (difference {level}). Vocals: item volume -3.0 dB. Realign puts it back."
+    ]
     assert studio.told[0][1]
 
 
 @pytest.mark.parametrize(
-    ("change", "left", "cause"),
+    ("change", "left", "cause", "remedy"),
     [
-        ("take", -1.0, "take polarity flipped"),
-        ("mute", 0.0, "muted"),
-        ("fader", 0.25, "track volume -12.0 dB"),
-        ("track mute", 0.0, "its track is muted"),
-        ("phase", -1.0, "its track's polarity is flipped"),
+        ("take", -1.0, "take polarity flipped", " Realign puts it back."),
+        ("mute", 0.0, "muted", ""),
+        ("fader", 0.25, "track volume -12.0 dB", " Remix preset `reset` puts its fader back."),
+        ("track mute", 0.0, "its track is muted", " Remix preset `reset` unmutes it."),
+        ("phase", -1.0, "its track's polarity is flipped", ""),
     ],
 )
-def test_each_gain_counts(studio: Studio, change: str, left: float, cause: str) -> None:
+def test_each_gain_counts(studio: Studio, change: str, left: float, cause: str, remedy: str) -> None:
     song = studio.add_song()
     studio.run("split")
     bass, track = find_stem(studio, "bass"), studio.find_track("Bass")
@@ -112,7 +115,7 @@ def test_each_gain_counts(studio: Studio, change: str, left: float, cause: str) 
     else:
         track.values["B_PHASE"] = 1.0
     level = level_of((1 - left) * samples_of(bass), samples_of(song))
-    assert studio.run("null_test") == [f"song: sum is off by {level}: bass: {cause}"]
+    assert studio.run("null_test") == [f"song: {OFF} (difference {level}). Bass: {cause}.{remedy}"]
 
 
 def test_a_stem_that_was_moved_trimmed_or_slipped(studio: Studio) -> None:
@@ -124,23 +127,39 @@ def test_a_stem_that_was_moved_trimmed_or_slipped(studio: Studio) -> None:
     late = np.concatenate([np.zeros((2, 100)), samples[:, :-100]], axis=1)
     level = level_of(late - samples, original)
     assert studio.run("null_test") == [
-        f"song: sum is off by {level}: drums: moved, it sounds 0.013 s too late"
+        f"song: {OFF} (difference {level}). Drums: moved, it sounds 0.013 s too late. Realign puts it back."
     ]
     # The left edge, drawn in: what is left plays where it played.
     drums.takes[0].values["D_STARTOFFS"] = 100 / RATE
     drums.values["D_LENGTH"] -= 100 / RATE
     level = level_of(samples[:, :100], original)
-    assert studio.run("null_test") == [f"song: sum is off by {level}: drums: trimmed to 3.987 s of 4.000 s"]
+    assert studio.run("null_test") == [
+        f"song: {OFF} (difference {level}). Drums: trimmed to 3.987 s of 4.000 s. Realign puts it back."
+    ]
     drums.values["D_LENGTH"] = 4.0
     assert studio.run("null_test") == [
-        f"song: sum is off by {level}: drums: shows another stretch than its original"
+        f"song: {OFF} (difference {level}). Drums: shows another stretch than its original. "
+        "Realign puts it back."
     ]
     drums.values |= {"D_POSITION": 0.0, "D_LENGTH": 4.0}
     early = np.concatenate([samples[:, 100:], np.zeros((2, 100))], axis=1)
     level = level_of(early - samples, original)
     assert studio.run("null_test") == [
-        f"song: sum is off by {level}: drums: its content lies 0.013 s too early"
+        f"song: {OFF} (difference {level}). Drums: its content lies 0.013 s too early. Realign puts it back."
     ]
+
+
+def test_only_what_realign_puts_back_is_promised(studio: Studio) -> None:
+    studio.add_song()
+    studio.run("split")
+    drums, vocals = find_stem(studio, "drums"), find_stem(studio, "vocals")
+    for stem in (drums, vocals):
+        stem.values["D_VOL"] = 0.5
+    assert "Realign puts them back." in studio.run("null_test")[0]
+    drums.takes[0].fx.append(("gain", 0.5))
+    assert "Realign puts vocals back." in studio.run("null_test")[0]
+    vocals.values["C_LOCK"] = 1.0
+    assert "Realign" not in studio.run("null_test")[0]
 
 
 def test_a_missing_stem_is_missed(studio: Studio) -> None:
@@ -149,7 +168,7 @@ def test_a_missing_stem_is_missed(studio: Studio) -> None:
     other = find_stem(studio, "other")
     delete_item(other)
     level = level_of(samples_of(other), samples_of(song))
-    assert studio.run("null_test") == [f"song: sum is off by {level}: other: missing"]
+    assert studio.run("null_test") == [f"song: {OFF} (difference {level}). Other: missing."]
 
 
 def test_a_stem_that_was_cut_in_two_still_nulls(studio: Studio) -> None:
@@ -177,7 +196,7 @@ def test_what_no_sum_of_files_shows_is_named(studio: Studio) -> None:
     ]
     drums.values["D_VOL"] = 2.0
     (told,) = studio.run("null_test")
-    assert "dB: drums: item volume +6.0 dB; not measured: drums: its fades differ" in told
+    assert " dB). Drums: item volume +6.0 dB. Not measured: drums: its fades differ" in told
 
 
 def test_another_speed_cannot_be_measured(studio: Studio) -> None:
@@ -199,7 +218,7 @@ def test_a_file_that_was_changed_is_found_in_the_folder_too(studio: Studio) -> N
     Path(source.path).unlink()
     write_wav(Path(source.path), samples * 0.5, rate, "FLOAT")
     told = studio.run("null_test")
-    assert "vocals: plays another file" in told[0] or "a file is not what it was" in told[0]
+    assert "ocals: plays another file" in told[0] or "A file is not what it was" in told[0]
     assert any("vocals" in line for line in told[1:])
 
 
@@ -212,7 +231,9 @@ def test_a_changed_original_is_off_without_a_cause_in_the_items(studio: Studio) 
     Path(source.path).unlink()
     write_wav(Path(source.path), samples * 0.0, rate, "PCM_24")
     told = studio.run("null_test")
-    assert told[0] == "song: sum is off by a peak of -12.0 dBFS: a file is not what it was when it was placed"
+    assert told[0] == (
+        f"song: {OFF} (difference a peak of -12.0 dBFS). A file is not what it was when it was placed."
+    )
 
 
 def test_copies_of_a_family_are_told_apart(studio: Studio) -> None:
@@ -225,7 +246,7 @@ def test_copies_of_a_family_are_told_apart(studio: Studio) -> None:
     studio.reaper.select()
     told = studio.run("null_test")
     assert told[0] == EXACT
-    assert told[1].endswith("vocals: item volume -6.0 dB")
+    assert told[1].endswith("Vocals: item volume -6.0 dB. Realign puts it back.")
     assert len(told) == 2
     studio.reaper.select(song)
     assert studio.run("null_test") == [EXACT]

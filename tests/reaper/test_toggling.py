@@ -32,11 +32,11 @@ def test_there_and_back_in_one_undo_step_each(studio: Studio) -> None:
     assert len(stems) == 5
     assert song.values["B_MUTE_ACTUAL"] == 1
 
-    assert studio.run("toggle") == []
+    assert studio.run("toggle") == ["song: the original plays."]
     assert song.values["B_MUTE_ACTUAL"] == 0
     assert all(are_muted(stems))
 
-    assert studio.run("toggle") == []
+    assert studio.run("toggle") == ["song: the stems play."]
     assert song.values["B_MUTE_ACTUAL"] == 1
     assert not any(are_muted(stems))
     assert undo_names(studio)[-2:] == ["Stembridge: original", "Stembridge: stems"]
@@ -75,6 +75,14 @@ def test_without_a_selection_all_go_to_the_stems_first(studio: Studio) -> None:
     studio.run("toggle")
     assert (one.values["B_MUTE_ACTUAL"], two.values["B_MUTE_ACTUAL"]) == (0, 0)
     assert all(are_muted(find_stems(studio, "one") + find_stems(studio, "two")))
+
+
+def test_of_many_items_only_the_count_is_told(studio: Studio) -> None:
+    for number in range(6):
+        studio.add_song(f"song{number}", seconds=1.0)
+        studio.run("split")
+    studio.reaper.select()
+    assert studio.run("toggle") == ["6 items: the original plays."]
 
 
 def test_a_stem_that_was_muted_alone_still_means_the_stems_play(studio: Studio) -> None:

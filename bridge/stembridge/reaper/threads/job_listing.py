@@ -11,9 +11,10 @@ import msgspec
 
 from stembridge.errors import RequestError
 from stembridge.manifest import FILE_NAME
+from stembridge.reaper.actions import ACTIONS
 from stembridge.reaper.requests import STEMS_FOLDER
 from stembridge.reaper.snapshot import Snapshot, read_snapshot
-from stembridge.reaper.tags import StemTag, read_tag
+from stembridge.reaper.tags import OriginalTag, StemTag, read_tag
 from stembridge.reaper.turn import Start, Step, Turn
 from stembridge.text import clock
 from stembridge.types import Job, JobState
@@ -48,8 +49,8 @@ def take_collected(turn: Turn, _jobs: JobList, result: Any) -> None:
     for job in unplaced[:MAX_UNPLACED]:
         assert job.result is not None
         turn.tell(
-            f"{_name(job)}: its stems are ready in {job.result.folder}, but not in this project: select the "
-            "item and run Split again, and they are placed at once."
+            f"{_name(job)}: its stems are ready in {job.result.folder}, but not in this project: select "
+            f"its item and run '{ACTIONS['split']}': it is placed at once."
         )
     if not jobs:
         turn.tell("There are no jobs.")
@@ -79,8 +80,12 @@ def _name(job: Job) -> str:
 
 
 def _find_unplaced(snapshot: Snapshot, jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs for this project whose stems are on the disk and on no track."""
-    placed = {tag.job for item in snapshot.items if isinstance(tag := read_tag(item.tag), StemTag)}
+    """Return the jobs for this project whose stems are on the disk and never were on a track.
+
+    An original names the job of its stems also where these were deleted.
+    """
+    tags = [read_tag(item.tag) for item in snapshot.items]
+    placed = {tag.job for tag in tags if isinstance(tag, StemTag | OriginalTag)}
     place = Path(snapshot.project.media_dir) / STEMS_FOLDER
     return [
         job

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import msgspec
 from stembridge.errors import StembridgeError
 from stembridge.manifest import RESIDUAL, read_manifest
 from stembridge.reaper.families import (
+    MADE_BY_HAND,
     MEASURED,
+    OUT_OF_REACH,
+    Difference,
     Family,
     Kind,
     Stem,
@@ -37,12 +40,14 @@ class Suspect(msgspec.Struct, frozen=True):
     Parameters
     ----------
     measured, unmeasured : differences that a sum of the files shows, and those that it cannot show
+    remedy : what to do about the measured ones, as a sentence, or ''
     """
 
     name: str
     stems: str
     measured: tuple[str, ...]
     unmeasured: tuple[str, ...]
+    remedy: str = ""
 
 
 class NullTest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -77,7 +82,8 @@ def take_collected(turn: Turn, _test: NullTest, result: Any) -> None:
         heard = [difference for difference in found if difference.kind is not Kind.TIMEBASE]
         measured = tuple(str(one) for one in heard if one.kind in MEASURED)
         unmeasured = tuple(str(one) for one in heard if one.kind not in MEASURED)
-        suspect = Suspect(family.name, _count(family), measured, unmeasured)
+        remedy = _find_remedy(family, found, snapshot)
+        suspect = Suspect(family.name, _count(family), measured, unmeasured, remedy)
         try:
             sums.append(_form_sum(turn, family, family.original, snapshot, sets))
         except _Unmeasurable as reason:
@@ -87,6 +93,27 @@ def take_collected(turn: Turn, _test: NullTest, result: Any) -> None:
     if sums:
         errand = turn.house.start_errand("null", {"sums": sums})
         take_findings(turn, NullTest(errand, tuple(suspects)), None)
+
+
+def _find_remedy(family: Family, found: Sequence[Difference], snapshot: Snapshot) -> str:
+    """Return which actions put back what a sum of the files shows, as sentences, or ''."""
+    measured = [one for one in found if one.kind in MEASURED]
+    beyond = {one.guid for one in found if one.kind in OUT_OF_REACH}
+    movable = [one for one in measured if one.kind in MADE_BY_HAND and one.guid not in beyond]
+    sentences = []
+    if movable and not family.is_locked:
+        what = "it" if len(measured) == 1 else "them"
+        if len(movable) < len(measured):
+            what = ", ".join(dict.fromkeys(one.stem for one in movable))
+        sentences.append(f"Realign puts {what} back.")
+    faders = [one for one in measured if one.kind is Kind.FADER]
+    items = [item for one in faders if (item := snapshot.find_item(one.guid)) is not None]
+    tracks = [track for item in items if (track := snapshot.find_track(item.track)) is not None]
+    if any(track.values["B_MUTE"] for track in tracks):
+        sentences.append("Remix preset `reset` unmutes it.")
+    elif any(track.values["D_VOL"] != 1 for track in tracks):
+        sentences.append("Remix preset `reset` puts its fader back.")
+    return " ".join(sentences)
 
 
 class _Unmeasurable(Exception):
@@ -220,15 +247,20 @@ def _judge(suspect: Suspect, finding: dict[str, Any]) -> Iterator[tuple[str, boo
         broken = ", ".join((*suspect.measured, *suspect.unmeasured))
         yield f"{suspect.name}: the files sum exactly, but this is not in their sum: {broken}", True
     elif level_db is not None and level_db < DEEP_DB and not causes:
-        note = f"; not measured: {', '.join(suspect.unmeasured)}" if suspect.unmeasured else ""
-        yield f"{suspect.name}: null to {level_db:.1f} dB ({suspect.stems}){note}", bool(note)
+        what = f"the stems sum to the original (difference {level_db:.1f} dB, rounding; {suspect.stems})"
+        yield f"{suspect.name}: {what}{_say_rest(suspect)}", bool(suspect.unmeasured)
     else:
         level = f"{level_db:.1f} dB" if level_db is not None else f"a peak of {peak_db:.1f} dBFS"
         why = causes or "a file is not what it was when it was placed"
-        note = f"; not measured: {', '.join(suspect.unmeasured)}" if suspect.unmeasured else ""
-        yield f"{suspect.name}: sum is off by {level}: {why}{note}", True
+        what = f"the stems do not sum to the original (difference {level}). {why[0].upper()}{why[1:]}."
+        remedy = f" {suspect.remedy}" if suspect.remedy else ""
+        yield f"{suspect.name}: {what}{remedy}{_say_rest(suspect)}", True
     for failure in finding["failures"]:
         yield f"{suspect.name}: {failure}", True
+
+
+def _say_rest(suspect: Suspect) -> str:
+    return f" Not measured: {', '.join(suspect.unmeasured)}." if suspect.unmeasured else ""
 
 
 def _say_unmeasured(suspect: Suspect, reason: str) -> str:

@@ -25,6 +25,7 @@ from stembridge.reaper.snapshot import Item, read_snapshot
 from stembridge.reaper.turn import Start, Step, Turn
 
 MAX_TRIES = 5
+_GONE = "its item is gone; undo, or remove the stems and split again"
 
 
 class Realignment(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -54,7 +55,9 @@ def take_collected(turn: Turn, realignment: Realignment, result: Any) -> None:
     for family in families:
         by_item: dict[str, list[Difference]] = {}
         for difference in find_differences(family, snapshot, sets):
-            if difference.kind in (Kind.ORIGINAL, Kind.MISSING):
+            if difference.kind is Kind.MISSING:
+                left.append(f"{family.name}: {difference.stem}: {_GONE}")
+            elif difference.kind is Kind.ORIGINAL:
                 left.append(f"{family.name}: {difference}: left as it is")
             elif difference.kind in MADE_BY_HAND:
                 by_item.setdefault(difference.guid, []).append(difference)

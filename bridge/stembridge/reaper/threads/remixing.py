@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -9,6 +10,8 @@ import msgspec
 from stembridge.errors import PresetError
 from stembridge.presets import Level, find_presets, own_folder, read_preset
 from stembridge.reaper import operations as do
+from stembridge.reaper.actions import ACTIONS
+from stembridge.reaper.families import find_families
 from stembridge.reaper.operations import Operation
 from stembridge.reaper.snapshot import Snapshot, Track, read_snapshot
 from stembridge.reaper.tags import TrackTag, read_tag
@@ -20,10 +23,18 @@ MEMORY = "remix"
 
 
 class Remix(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is to be done: ``tracks`` are the GUIDs of the tracks above the stems, ``preset`` a name."""
+    """What is to be done.
+
+    Parameters
+    ----------
+    tracks : GUIDs of the tracks above the stems
+    preset : a name
+    silent : names of items whose original plays, so that nothing of this is heard
+    """
 
     tracks: tuple[str, ...] = ()
     preset: str = ""
+    silent: tuple[str, ...] = ()
 
 
 def start(turn: Turn) -> None:
@@ -91,7 +102,8 @@ def take_choice(turn: Turn, remix: Remix, result: Any) -> None:
 
 def set_levels(turn: Turn, remix: Remix, result: Any) -> None:
     """Set volume and mute of every stem track in one undo step."""
-    groups = find_groups(read_snapshot(result))
+    snapshot = read_snapshot(result)
+    groups = find_groups(snapshot)
     operations: list[Operation] = []
     for parent in remix.tracks:
         tracks = groups.get(parent, {})
@@ -104,7 +116,19 @@ def set_levels(turn: Turn, remix: Remix, result: Any) -> None:
             operations.append(do.set_track(track.guid, "D_VOL", levels[stem].gain))
             operations.append(do.set_track(track.guid, "B_MUTE", float(levels[stem].is_muted)))
     if operations:
-        turn.apply(f"Stembridge: remix {remix.preset}", operations, "remix.done", remix)
+        silent = tuple(_find_silent(snapshot, remix.tracks))
+        now = msgspec.structs.replace(remix, silent=silent)
+        turn.apply(f"Stembridge: remix {remix.preset}", operations, "remix.done", now)
+
+
+def _find_silent(snapshot: Snapshot, parents: Collection[str]) -> Iterator[str]:
+    """Yield the names of items on those tracks of which the original is heard and not the stems."""
+    for family in find_families(snapshot):
+        original = family.original
+        if original is None or original.track not in parents or original.values["B_MUTE"]:
+            continue
+        if family.stems and all(stem.is_muted for stem in family.stems):
+            yield family.name
 
 
 def _find_levels(turn: Turn, name: str, tracks: dict[str, Track]) -> dict[str, Level]:
@@ -128,7 +152,13 @@ def tell_result(turn: Turn, remix: Remix, result: Any) -> None:
     elif remix.preset == RESET:
         turn.tell("All stems are at 0 dB again.")
     else:
-        turn.tell(f"Remix {remix.preset}. The preset {RESET} puts the faders back.")
+        name = remix.preset.capitalize()
+        turn.tell(f"{name} is set. Undo, or remix with `{RESET}`, puts the faders back.")
+    if result.get("ok") and remix.silent:
+        turn.tell(
+            f"{', '.join(remix.silent)}: the stems are silent now, the original plays. "
+            f"'{ACTIONS['toggle']}' switches to the stems."
+        )
 
 
 STARTS: dict[str, Start] = {"remix": start}

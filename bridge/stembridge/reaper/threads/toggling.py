@@ -15,9 +15,14 @@ from stembridge.reaper.operations import Operation
 from stembridge.reaper.snapshot import Item, read_snapshot
 from stembridge.reaper.turn import Start, Step, Turn
 
+MAX_NAMES = 5
+"""So many items are named one by one."""
 
-class Switch(msgspec.Struct, frozen=True):
-    """A switch under way."""
+
+class Switch(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A switch under way: what to say when it is done."""
+
+    lines: tuple[str, ...] = ()
 
 
 def start(turn: Turn) -> None:
@@ -25,7 +30,7 @@ def start(turn: Turn) -> None:
     turn.collect("tagged", "toggle.collected", Switch())
 
 
-def take_collected(turn: Turn, switch: Switch, result: Any) -> None:
+def take_collected(turn: Turn, _switch: Switch, result: Any) -> None:
     """Have originals and stems muted and unmuted; where they differ, the stems come first."""
     snapshot = read_snapshot(result)
     families = choose_families(snapshot)
@@ -45,12 +50,14 @@ def take_collected(turn: Turn, switch: Switch, result: Any) -> None:
     if not able:
         return
     to_stems = not all(family.plays_stems for family in able)
-    operations = [operation for family in able for operation in _switch(family, to_stems=to_stems)]
+    operations = [operation for family in able for operation in _switch_family(family, to_stems=to_stems)]
     label = "Stembridge: stems" if to_stems else "Stembridge: original"
-    turn.apply(label, operations, "toggle.applied", switch)
+    plays = "the stems play." if to_stems else "the original plays."
+    names = [family.name for family in able] if len(able) <= MAX_NAMES else [f"{len(able)} items"]
+    turn.apply(label, operations, "toggle.applied", Switch(tuple(f"{name}: {plays}" for name in names)))
 
 
-def _switch(family: Family, *, to_stems: bool) -> list[Operation]:
+def _switch_family(family: Family, *, to_stems: bool) -> list[Operation]:
     assert family.original is not None
     wanted: list[tuple[Item, bool]] = [(family.original, to_stems)]
     wanted += [(stem.item, not to_stems) for stem in family.stems]
@@ -64,9 +71,12 @@ def _switch(family: Family, *, to_stems: bool) -> list[Operation]:
     ]
 
 
-def take_applied(turn: Turn, _switch: Switch, result: Any) -> None:
-    """Say so where REAPER could not do it."""
-    if not result.get("ok"):
+def take_applied(turn: Turn, switch: Switch, result: Any) -> None:
+    """Say which side plays now, or why REAPER could not do it."""
+    if result.get("ok"):
+        for line in switch.lines:
+            turn.tell(line)
+    else:
         reason = result.get("text") or result.get("reason")
         turn.tell(f"Nothing was switched: {reason}. Run the action again.", is_error=True)
 
