@@ -57,11 +57,16 @@ class Stage:
     """
 
     def __init__(
-        self, folder: Path, language: Language, behind: Backstage, preferences: Preferences | None = None
+        self,
+        folder: Path,
+        language: Language,
+        behind: Backstage,
+        preferences: Preferences | None = None,
+        make_reaper: Callable[[Path], FakeReaper] = FakeReaper,
     ) -> None:
         self.language = language
         self.behind = behind
-        self.reaper = FakeReaper(folder / "REAPER")
+        self.reaper = make_reaper(folder / "REAPER")
         self.reaper.spawner = behind.spawn
         resource = folder / "REAPER"
         resource.mkdir()
