@@ -104,6 +104,28 @@ def test_each_note_is_answered_once_under_its_number(session: Session) -> None:
     assert [note["say"] for note in echo.asked] == ["first", "second", "third"]
 
 
+def test_a_reply_that_could_not_be_written_is_written_later(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, tries = Path.replace, iter(range(70))
+
+    def replace_as_windows_does(self: Path, target: Path) -> Path:
+        if target == session.status and next(tries, None) is not None:
+            raise PermissionError("the file is used by another process")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_as_windows_does)
+    monkeypatch.setattr(courier, "LOOK_S", 0.0001)
+    session.write(1, {"say": "first"})
+    session.carry(Echo())
+    assert session.await_reply(1)["echo"] == {"say": "first"}
+    assert sorted(path.name for path in session.folder.iterdir()) == [
+        "request.json",
+        "status.json",
+        "status.lock",
+    ]
+
+
 def test_the_number_counts_not_its_size(session: Session) -> None:
     echo = Echo()
     session.write(7)

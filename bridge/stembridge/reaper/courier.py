@@ -47,9 +47,10 @@ def carry(client: Client, request: Path, status: Path, *, leave_s: float = LEAVE
             if found is None or found.n == last:
                 time.sleep(LOOK_S)
                 continue
-            _write(status, {"n": found.n, "reply": msgspec.Raw(_ask(client, bytes(found.note)))})
-            last = found.n
-            idle_since = there_since = time.monotonic()
+            if _write(status, {"n": found.n, "reply": msgspec.Raw(_ask(client, bytes(found.note)))}):
+                last = found.n
+                idle_since = time.monotonic()
+            there_since = time.monotonic()
     finally:
         lock.release()
     if not request.exists():
@@ -80,7 +81,8 @@ def _ask(client: Client, note: bytes) -> bytes:
         return msgspec.json.encode({"v": 1, "error": refusal})
 
 
-def _write(path: Path, content: dict[str, object]) -> None:
+def _write(path: Path, content: dict[str, object]) -> bool:
+    """Tell whether the file has been replaced; the note is carried once more where it could not be."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     temporary.write_bytes(msgspec.json.encode(content))
     # On Windows a script that is reading forbids it for a moment.
@@ -90,4 +92,7 @@ def _write(path: Path, content: dict[str, object]) -> None:
         except PermissionError:
             time.sleep(LOOK_S)
         else:
-            return
+            return True
+    with suppress(OSError):
+        temporary.unlink()
+    return False
