@@ -196,22 +196,35 @@ local WANTED = {
   project = function() return false end,
 }
 
--- What the user means by running an action: the set of the selected items' GUIDs, the cursor, the time selection.
-function collect.read_moment(project)
-  local selected = {}
+-- What the user means by running an action: the selected items, the cursor, the time selection. `selected` is the
+-- set of the items' GUIDs; those of `unnamed` are still to be read.
+function collect.keep_moment(project)
+  local unnamed = {}
   for index = 0, reaper.CountSelectedMediaItems(project) - 1 do
-    local item = reaper.GetSelectedMediaItem(project, index)
-    selected[read_text(reaper.GetSetMediaItemInfo_String, item, "GUID")] = true
+    unnamed[index + 1] = reaper.GetSelectedMediaItem(project, index)
   end
-  return { selected = selected, host = read_host(project) }
+  return { selected = {}, unnamed = unnamed, host = read_host(project) }
 end
 
-local function list_items(project, order, selected)
+-- Read the GUID of one more item of the moment; whether there was one.
+function collect.name_next(project, moment)
+  local item = table.remove(moment.unnamed)
+  if not item then return false end
+  if reaper.ValidatePtr2(0, project, "ReaProject*") and reaper.ValidatePtr2(project, item, "MediaItem*") then
+    moment.selected[read_text(reaper.GetSetMediaItemInfo_String, item, "GUID")] = true
+  end
+  return true
+end
+
+local function list_items(project, order, selected, pause)
   local is_wanted = WANTED[order.what] or error("nothing is known of collecting " .. tostring(order.what), 0)
-  local found, wanted = {}, { guids = list_set(order.guids), path = order.path }
-  for index = 0, reaper.CountMediaItems(project) - 1 do
-    local item = reaper.GetMediaItem(project, index)
-    if is_wanted(item, wanted, selected) then found[#found + 1] = item end
+  local all, found, wanted = {}, {}, { guids = list_set(order.guids), path = order.path }
+  for index = 0, reaper.CountMediaItems(project) - 1 do all[index + 1] = reaper.GetMediaItem(project, index) end
+  for _, item in ipairs(all) do
+    pause()
+    if reaper.ValidatePtr2(project, item, "MediaItem*") and is_wanted(item, wanted, selected) then
+      found[#found + 1] = item
+    end
   end
   return found
 end
@@ -222,44 +235,45 @@ local function list_tracks(project)
   return found
 end
 
--- Each thing as JSON text, so that no tick has to write all of them. What has vanished is left out, and
--- what cannot be read is too: one odd item does not keep the others from being split.
+-- Each thing as JSON text, so that no tick has to write all of them. What has vanished is left out.
 local function read_all(project, things, kind, read, pause)
   local texts = json.array()
   for _, thing in ipairs(things) do
     pause()
-    if reaper.ValidatePtr2(project, thing, kind) then
-      local is_read, text = pcall(function() return json.encode(read(thing)) end)
-      if is_read then texts[#texts + 1] = json.raw(text) end
-    end
+    local text = reaper.ValidatePtr2(project, thing, kind) and read(thing)
+    if text then texts[#texts + 1] = json.raw(text) end
   end
   return texts
 end
 
--- The snapshot that an order asks for. `pause` is called before each thing that is read: it may yield.
--- `moment` is that in which the user ran the action.
+-- What cannot be read is left out and said: one odd item does not keep the others from being split.
+local function write_item(item, selected, lines)
+  local is_read, text = pcall(function() return json.encode(read_item(item, selected)) end)
+  if is_read then return text end
+  local position = reaper.GetMediaItemInfo_Value(item, "D_POSITION")
+  lines[#lines + 1] = ("the item at %.3f s cannot be read: %s"):format(position, tostring(text))
+  return nil
+end
+
+-- The snapshot that an order asks for, and a line for each item that is left out. `pause` is called before each
+-- thing that is read: it may yield. `moment` is that in which the user ran the action.
 function collect.read_snapshot(project, order, pause, moment)
-  local selected, host = moment.selected, moment.host
-  local items, tracks = list_items(project, order, selected), list_tracks(project)
+  while collect.name_next(project, moment) do pause() end
+  local selected, host, lines = moment.selected, moment.host, {}
+  local items, tracks = list_items(project, order, selected, pause), list_tracks(project)
+  local function read(item) return write_item(item, selected, lines) end
   return {
     project = read_project(project),
     host = { play = reaper.GetPlayStateEx(project), cursor = host.cursor, time_selection = host.time_selection },
-    items = read_all(project, items, "MediaItem*", function(item) return read_item(item, selected) end, pause),
-    tracks = read_all(project, tracks, "MediaTrack*", read_track, pause),
-  }
+    items = read_all(project, items, "MediaItem*", read, pause),
+    tracks = read_all(project, tracks, "MediaTrack*", function(track) return json.encode(read_track(track)) end, pause),
+  }, lines
 end
 
 local FULL_SCALE = 2.0 ^ 23
 local BLOCK_FRAMES = 4096
-
-local function find_item(project, guid)
-  local guids = { [guid] = true }
-  for index = 0, reaper.CountMediaItems(project) - 1 do
-    local item = reaper.GetMediaItem(project, index)
-    if has_guid(item, guids) then return item end
-  end
-  return nil
-end
+-- A product that is nearer to a whole number of Hz is one, but for rounding.
+local WHOLE = 1e-6
 
 local function read_block(accessor, rate, channels, at, frames)
   local buffer = reaper.new_array(frames * channels)
@@ -273,8 +287,9 @@ local function read_block(accessor, rate, channels, at, frames)
   return table.concat(texts, ",")
 end
 
-local function read_blocks(project, item, take, accessor, order, pause)
-  local rate, done, texts = order.rate, 0, {}
+-- `rate` is the accessor's, whose time is that of the item: a source frame lasts shorter there the faster it plays.
+local function read_blocks(project, item, take, accessor, rate, order, pause)
+  local done, texts = 0, {}
   local values = read_values(reaper.GetMediaItemTakeInfo_Value, take, { "D_STARTOFFS", "D_PLAYRATE" })
   local start = (order.start_s - values.D_STARTOFFS) / values.D_PLAYRATE
   local channels = math.max(1, reaper.GetMediaSourceNumChannels(reaper.GetMediaItemTake_Source(take)))
@@ -288,13 +303,17 @@ local function read_blocks(project, item, take, accessor, order, pause)
   return "[" .. table.concat(texts, ",") .. "]"
 end
 
--- What a listener hears: channel 1 of what an item plays, as integers of 2^-23; `start_s` is in the take's source.
+-- What a listener hears: channel 1 of what an item plays, as integers of 2^-23. `start_s` and `rate` are the
+-- source's; no samples where an accessor has no rate for that.
 function collect.read_samples(project, order, pause)
-  local item = find_item(project, order.guid)
+  local item = list_items(project, { what = "items", guids = { order.guid } }, {}, pause)[1]
   local take = item and reaper.GetActiveTake(item)
   if not take then return { ok = false, reason = "missing", text = "the item to listen to is gone" } end
+  local rate = order.rate * reaper.GetMediaItemTakeInfo_Value(take, "D_PLAYRATE")
+  local whole = math.floor(rate + 0.5)
+  if whole < 1 or math.abs(rate - whole) > WHOLE then return { samples = json.array() } end
   local accessor = reaper.CreateTakeAudioAccessor(take)
-  local is_read, samples = pcall(read_blocks, project, item, take, accessor, order, pause)
+  local is_read, samples = pcall(read_blocks, project, item, take, accessor, whole, order, pause)
   reaper.DestroyAudioAccessor(accessor)
   if not is_read then error(samples, 0) end
   return { samples = json.raw(samples) }

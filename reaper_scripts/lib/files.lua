@@ -47,15 +47,23 @@ function files.open_route(config, session)
   }, Route)
 end
 
-local function write_request(route)
-  local temporary = route.request .. ".tmp"
-  local file, reason = io.open(temporary, "wb")
+local function write_whole(path, text)
+  local file, reason = io.open(path, "wb")
   if not file then return nil, reason end
-  local is_written, failure = file:write(route.text)
+  local is_written, failure = file:write(text)
   local is_closed, failure_at_end = file:close()
   if not (is_written and is_closed) then return nil, failure or failure_at_end end
+  return true
+end
+
+-- On Windows nothing is renamed below a folder whose name is not of the system's code page, as a user's may be.
+-- What a courier reads half written is no JSON yet, and it looks again.
+local function write_request(route)
+  local temporary = route.request .. ".tmp"
+  local is_written, reason = write_whole(temporary, route.text)
+  if not is_written then return nil, reason end
   if route.is_windows then os.remove(route.request) end
-  return os.rename(temporary, route.request)
+  return os.rename(temporary, route.request) or write_whole(route.request, route.text)
 end
 
 local function start_courier(route, now)

@@ -19,6 +19,8 @@ local VERSION = 1
 local SECTION = "stembridge"
 local RUNNING, ENDED = 1, 0
 local PART_S = 0.010
+-- While REAPER plays (1) or records (4), the daemon hears of it this often: it counts on that, and gives way.
+local PING_S, IS_BUSY = 0.5, 1 | 4
 local MAX_FAILURES = 100
 local MAX_FIELDS = 16
 
@@ -35,6 +37,7 @@ local function new_script(config)
     window = panel.new_window(),
     view = { line = "Stembridge", rows = {}, lines = {}, asked = {} },
     failures = 0,
+    ping_at = 0,
   }, Script)
 end
 
@@ -59,7 +62,7 @@ end
 
 local function enter_project(thread)
   thread.project = reaper.EnumProjects(-1)
-  thread.moment = collect.read_moment(thread.project)
+  thread.moment = collect.keep_moment(thread.project)
 end
 
 -- A thread is what one note of the user sets going; it belongs to the project, the selection and the cursor of
@@ -96,6 +99,7 @@ end
 local function tell(script, text, is_error)
   table.insert(script.view.lines, { text = text, is_error = is_error })
   if is_error and script.is_hidden then script.has_unseen = true end
+  if script.is_hidden then script.unseen_line = text end
   script.is_wanted = true
 end
 
@@ -107,11 +111,20 @@ local function without_nulls(shown)
   return plain
 end
 
+-- The threads for which there is something to do, the one whose order is under way first.
+local function list_going(script)
+  local threads = { script.part and script.part.entry.thread }
+  for _, entry in ipairs(script.notes) do threads[#threads + 1] = entry.thread end
+  for _, entry in ipairs(script.orders) do threads[#threads + 1] = entry.thread end
+  for _, wait in ipairs(script.waits) do threads[#threads + 1] = wait.entry.thread end
+  return threads
+end
+
 local function is_going(script, thread)
-  for _, entry in ipairs(script.notes) do if entry.thread == thread then return true end end
-  for _, entry in ipairs(script.orders) do if entry.thread == thread then return true end end
-  for _, wait in ipairs(script.waits) do if wait.entry.thread == thread then return true end end
-  return script.part ~= nil and script.part.entry.thread == thread
+  for _, each in ipairs(list_going(script)) do
+    if each == thread then return true end
+  end
+  return false
 end
 
 -- One list of what all threads have said last: each knows of its own rows alone. What is over makes room when
@@ -162,14 +175,36 @@ local function take_reply(script, thread, reply)
   for _, order in ipairs(reply.orders) do table.insert(script.orders, { thread = thread, order = order }) end
 end
 
-local function send_next(script, now)
-  local entry = table.remove(script.notes, 1)
-  if not entry then return end
+local function send(script, entry, host, now)
   local note = entry.note
   note.v, note.script = VERSION, "lua " .. tostring(script.config.version)
-  note.host, note.memory = read_host(entry.thread), read_memory()
+  note.host, note.memory = host, read_memory()
   script.route:send(json.encode(note), now)
-  script.sent = entry
+  script.sent, script.ping_at = entry, now + PING_S
+end
+
+-- Say that REAPER plays or records while there is nothing else to say.
+local function ping(script, now)
+  local thread = list_going(script)[1]
+  if not thread or now < script.ping_at then return end
+  local host = read_host(thread)
+  if host.play & IS_BUSY ~= 0 then send(script, { thread = thread, note = { say = "ping" } }, host, now) end
+end
+
+-- Whether all that was selected has its GUID: as many are read as a tick has room for.
+local function name_selected(thread)
+  local stop = reaper.time_precise() + PART_S
+  while collect.name_next(thread.project, thread.moment) do
+    if reaper.time_precise() >= stop then return false end
+  end
+  return true
+end
+
+local function send_next(script, now)
+  local entry = script.notes[1]
+  if not entry or not name_selected(entry.thread) then return ping(script, now) end
+  table.remove(script.notes, 1)
+  send(script, entry, read_host(entry.thread), now)
 end
 
 local function notify(script, text)
@@ -181,9 +216,9 @@ local function exchange(script, now)
   local reply, trouble = script.route:poll(now)
   if trouble then notify(script, trouble) end
   if reply then
-    local thread = script.sent.thread
+    local sent = script.sent
     script.sent = nil
-    take_reply(script, thread, reply)
+    if sent.note.say ~= "ping" then take_reply(script, sent.thread, reply) end
   end
 end
 
@@ -300,13 +335,14 @@ local function advance_part(script)
     return end_closed(script, part.entry)
   end
   script.part_until = reaper.time_precise() + PART_S
-  local is_running, result = coroutine.resume(part.run)
+  local is_running, result, lines = coroutine.resume(part.run)
   if is_running and coroutine.status(part.run) ~= "dead" then
     script.current = nil
     return
   end
   script.part = nil
   if not is_running then error(result, 0) end
+  for _, line in ipairs(lines or {}) do tell(script, line, true) end
   finish(script, part.entry, result)
 end
 
@@ -395,7 +431,10 @@ end
 
 local function show(script)
   local window = script.window
-  if script.is_wanted and not script.is_hidden and not window.is_open then window:open() end
+  if script.is_wanted and not script.is_hidden and not window.is_open then
+    window:open()
+    script.unseen_line = nil
+  end
   if not window.is_open then return end
   script.view.is_busy = is_busy(script)
   local done = window:show(script.view)
@@ -421,9 +460,10 @@ local function empty_inbox(script)
   for action in waiting:gmatch("[^,]+") do start_action(script, action) end
 end
 
--- What went wrong while nobody was looking.
-local function report_errors(script)
-  if not (script.has_unseen) then return end
+-- What came of it, and what went wrong, while nobody was looking.
+local function report_unseen(script)
+  if script.unseen_line then reaper.Help_Set("Stembridge: " .. script.unseen_line, false) end
+  if not script.has_unseen then return end
   local lines = { "Stembridge" }
   for _, line in ipairs(script.view.lines) do lines[#lines + 1] = "  " .. line.text end
   reaper.ShowConsoleMsg(table.concat(lines, "\n") .. "\n")
@@ -463,7 +503,7 @@ local function loop(script)
   local is_done, failure = pcall(tick, script)
   if not is_done then end_failed_order(script, failure) end
   if script.failures >= MAX_FAILURES or not (is_busy(script) or script.window.is_open) then
-    report_errors(script)
+    report_unseen(script)
     return
   end
   reaper.defer(function() loop(script) end)

@@ -44,6 +44,8 @@ TRACK_VALUES = (
 
 FULL_SCALE = 2.0**23
 BLOCK_FRAMES = 4096
+WHOLE = 1e-6
+"""A product that is nearer to a whole number of Hz is one, but for rounding."""
 GONE = {"ok": False, "reason": "missing", "text": "the item to listen to is gone"}
 UNREADABLE = (ArithmeticError, LookupError, TypeError, ValueError)
 
@@ -115,6 +117,9 @@ def collect(project, order, selected, host, places):
 def listen(project, order):
     """Yield before each block; return what channel 1 of an item plays, as integers of 2^-23, and no lines.
 
+    The order's start and rate are the source's, the accessor's time is that of the item: a source frame lasts
+    shorter there the faster the take plays. No samples where that is no whole number of Hz.
+
     Raises
     ------
     ProjectClosed
@@ -125,8 +130,11 @@ def listen(project, order):
     take = None if item is None else reaper.GetActiveTake(item)
     if take is None or is_null(take):
         return GONE, []
-    start = order["start_s"] - reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS")
-    start /= reaper.GetMediaItemTakeInfo_Value(take, "D_PLAYRATE")
+    speed = reaper.GetMediaItemTakeInfo_Value(take, "D_PLAYRATE")
+    start = (order["start_s"] - reaper.GetMediaItemTakeInfo_Value(take, "D_STARTOFFS")) / speed
+    rate = round(order["rate"] * speed)
+    if rate < 1 or abs(order["rate"] * speed - rate) > WHOLE:
+        return {"samples": []}, []
     channels = max(1, reaper.GetMediaSourceNumChannels(reaper.GetMediaItemTake_Source(take)))
     accessor = reaper.CreateTakeAudioAccessor(take)
     samples = []
@@ -138,8 +146,8 @@ def listen(project, order):
                 return GONE, []
             frames = min(BLOCK_FRAMES, order["frames"] - len(samples))
             buffer = [0.0] * (frames * channels)
-            at = start + len(samples) / order["rate"]
-            reaper.GetAudioAccessorSamples(accessor, order["rate"], channels, at, frames, buffer)
+            at = start + len(samples) / rate
+            reaper.GetAudioAccessorSamples(accessor, rate, channels, at, frames, buffer)
             samples += [math.floor(value * FULL_SCALE + 0.5) for value in buffer[::channels]]
     finally:
         reaper.DestroyAudioAccessor(accessor)

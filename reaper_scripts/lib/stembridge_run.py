@@ -47,6 +47,10 @@ ALIVE_S = 1.0
 PART_S = 0.010
 """So much of a tick a long order takes."""
 RETRY_S = 1.0
+PING_S = 0.5
+"""While REAPER plays or records, the daemon hears of it this often: it counts on that, and gives way."""
+IS_BUSY = 1 | 4
+"""Of the play state: playing, recording."""
 BAD_TICKS = 100
 """After so many ticks in a row that raised, the loop ends."""
 YES, NO = 6, 7
@@ -289,6 +293,8 @@ class Loop:
         self._route = route
         self._notes = collections.deque()
         self._asking = None
+        self._is_ping = False
+        self._ping_at = 0.0
         self._orders = collections.deque()
         self._waits = []
         self._current = None
@@ -385,10 +391,9 @@ class Loop:
     def _exchange(self):
         if self._asking is None and self._notes and self._notes[0][0].name_selection(self._places):
             thread, said = self._notes.popleft()
-            said = dict(said, v=CONVERSATION, script=f"python {VERSION}")
-            note = write_json(dict(said, host=thread.read_host(), memory=read_memory()))
-            self._asking = (thread, note)
-            self._route.send(note)
+            self._send(thread, said, thread.read_host())
+        elif self._asking is None:
+            self._ping()
         try:
             reply = self._route.poll()
         except NotSpeakable:
@@ -398,7 +403,31 @@ class Loop:
             return
         if reply is not None:
             thread, self._asking = self._asking[0], None
-            self._take_reply(thread, reply)
+            if not self._is_ping:
+                self._take_reply(thread, reply)
+
+    def _send(self, thread, said, host):
+        said = dict(said, v=CONVERSATION, script=f"python {VERSION}", host=host, memory=read_memory())
+        note = write_json(said)
+        self._asking = (thread, note)
+        self._is_ping = said["say"] == "ping"
+        self._ping_at = reaper.time_precise() + PING_S
+        self._route.send(note)
+
+    def _ping(self):
+        """Say that REAPER plays or records while there is nothing else to say."""
+        threads = self._list_busy()
+        if not threads or reaper.time_precise() < self._ping_at:
+            return
+        host = threads[0].read_host()
+        if host["play"] & IS_BUSY:
+            self._send(threads[0], {"say": "ping"}, host)
+
+    def _list_busy(self):
+        """Return the threads for which there is something to do, the one whose order is under way first."""
+        threads = [] if self._part is None else [self._part[0]]
+        threads += [entry[0] for entry in (*self._notes, *self._orders)]
+        return threads + [wait[1] for wait in self._waits]
 
     def _take_reply(self, thread, reply):
         error = reply.get("error")
@@ -414,14 +443,10 @@ class Loop:
         """Keep what a thread shows, the last to speak last; what is over makes room for what is new."""
         others = [one for one in self._shown_threads if one is not thread]
         if not thread.panel:
-            others = [one for one in others if self._is_going(one)]
+            busy = self._list_busy()
+            others = [one for one in others if one in busy]
         thread.panel = panel
         self._shown_threads = [*others, thread]
-
-    def _is_going(self, thread):
-        busy = [entry[0] for entry in (*self._notes, *self._orders)]
-        busy += [wait[1] for wait in self._waits]
-        return thread in busy or (self._part is not None and self._part[0] is thread)
 
     def _answer(self, thread, order, result):
         if "then" in order:

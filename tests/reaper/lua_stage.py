@@ -145,7 +145,8 @@ class Stage:
         def answer(note: Note) -> Reply:
             if note["say"] == "act":
                 return reply(*({"then": "step", "with": at} | order for at, order in enumerate(orders)))
-            results[note["with"]] = note["result"]
+            if note["say"] == "resume":
+                results[note["with"]] = note["result"]
             return reply()
 
         self.courier.answer = answer

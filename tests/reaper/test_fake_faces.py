@@ -297,6 +297,20 @@ def test_accessor_gives_the_take_in_both_languages(tmp_path: Path) -> None:
         assert [float(text) for text in reaper.console] == samples[:, 2:6].T.ravel().tolist()
 
 
+def test_accessor_is_silent_outside_of_the_item(tmp_path: Path) -> None:
+    """Whatever the source has there."""
+    reaper = FakeReaper(tmp_path)
+    reaper.shelf.virtual["/m/a.wav"] = Media(np.ones((1, 20)), 44100)
+    reaper.add_item(reaper.add_track(), "/m/a.wav", take_D_STARTOFFS=5 / 44100, D_LENGTH=4 / 44100)
+    reaper.run_code(
+        "python",
+        "a = RPR_CreateTakeAudioAccessor(RPR_GetActiveTake(RPR_GetMediaItem(0, 0)))\n"
+        "b = RPR_GetAudioAccessorSamples(a, 44100, 1, -2 / 44100, 8, [0.0] * 8)[1]\n"
+        "for v in b: RPR_ShowConsoleMsg('%g' % v)\nRPR_DestroyAudioAccessor(a)",
+    )
+    assert reaper.console == ["0", "0", "1", "1", "1", "1", "0", "0"]
+
+
 def test_process_line_reaches_the_spawner(tmp_path: Path) -> None:
     """The command line goes to the test, and what it returns comes back."""
     reaper = FakeReaper(tmp_path, spawner=lambda line: f"0\n{len(line)}")

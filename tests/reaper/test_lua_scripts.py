@@ -353,13 +353,27 @@ def test_names_and_paths_that_are_no_text_do_not_end_a_collect(stage: Stage) -> 
     assert shot.items[0].take.source.path == "/media/gr??er.wav"
 
 
-def test_an_item_that_cannot_be_read_is_left_out(stage: Stage) -> None:
+def test_an_item_that_cannot_be_read_is_left_out_and_named(stage: Stage) -> None:
     path = stage.add_media()
     track = stage.reaper.add_track("Mix")
-    odd = stage.add_item(track, path, D_VOL=math.inf)
+    odd = stage.add_item(track, path, D_POSITION=1.25, D_VOL=math.inf)
     good = stage.add_item(track, path, D_POSITION=20.0)
     stage.reaper.select(odd, good)
-    assert [item.guid for item in _take_shot(stage).items] == [good.guid]
+    found: list[Any] = []
+
+    def answer(note: Note) -> Reply:
+        if note["say"] == "act":
+            return reply({"do": "collect", "what": "selection", "then": "next", "with": {}})
+        found.append(note["result"])
+        return reply()
+
+    stage.courier.answer = answer
+    stage.start()
+    stage.tick_until(lambda: bool(found) and bool(stage.reaper.window.shown_texts))
+    assert [item.guid for item in read_snapshot(found[0]).items] == [good.guid]
+    assert any("the item at 1.250 s cannot be read: " in text for text in stage.reaper.window.shown_texts)
+    stage.reaper.window.close()
+    stage.end()
 
 
 @pytest.fixture
@@ -373,7 +387,8 @@ def running_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "time_precise", time_precise)
 
 
-def test_many_items_are_read_over_many_ticks(stage: Stage, running_clock: None) -> None:
+@pytest.mark.parametrize("what", ["selection", "tagged", "all"])
+def test_many_items_are_read_over_many_ticks(stage: Stage, running_clock: None, what: str) -> None:
     path = stage.add_media()
     track = stage.reaper.add_track("Mix")
     items = [stage.add_item(track, path, D_POSITION=float(at)) for at in range(300)]
@@ -382,17 +397,20 @@ def test_many_items_are_read_over_many_ticks(stage: Stage, running_clock: None) 
 
     def answer(note: Note) -> Reply:
         if note["say"] == "act":
-            return reply({"do": "collect", "what": "selection", "then": "next", "with": {}})
+            return reply({"do": "collect", "what": what, "then": "next", "with": {}})
         return reply()
 
     stage.courier.answer = answer
     stage.start()
+    texts = [stage.reaper.calls["GetSetMediaItemInfo_String"]]
     while stage.reaper.scripts:
         stage.tick()
         reads.append(stage.reaper.calls["GetActiveTake"])
+        texts.append(stage.reaper.calls["GetSetMediaItemInfo_String"])
     stage.reaper.check()
     assert sum(reads) == 300
     assert max(reads) <= 12
+    assert max(texts) <= 40
     assert len(read_snapshot(stage.courier.notes[-1]["result"]).items) == 300
 
 
@@ -811,6 +829,43 @@ def test_tracks_are_inserted_only_while_their_tab_is_in_front(stage: Stage, song
     assert len(first.tracks) == 3
 
 
+def test_the_daemon_hears_that_reaper_plays_while_nothing_else_is_said(
+    stage: Stage, song: dict[str, Any]
+) -> None:
+    first = stage.reaper.current
+
+    def answer(note: Note) -> Reply:
+        if note["say"] == "act":
+            operations = [["insert_track", "$t", song["mix"].guid, 0]]
+            return reply({"do": "apply", "undo": "u", "ops": operations, "then": "x", "with": 1})
+        if note["say"] == "ping":
+            return {"v": 1, "error": {"code": "request", "message": "no note says ping"}}
+        return reply()
+
+    stage.courier.answer = answer
+    stage.start()
+    behind = stage.reaper.open_tab()
+    first.play_state = 1
+    stage.tick(90)
+    notes = stage.courier.notes
+    assert [note["say"] for note in notes[:1]] == ["act"] and 4 <= len(notes) - 1 <= 6
+    assert [(note["say"], note["host"]["play"]) for note in notes[1:]] == [("ping", 1)] * (len(notes) - 1)
+    first.play_state, behind.play_state = 0, 4
+    stage.tick(20)
+    assert notes[-1]["host"]["play"] == 4
+    behind.play_state = 0
+    stage.tick(10)
+    count = len(notes)
+    stage.tick(60)
+    assert len(notes) == count
+    assert not any("no note says ping" in text for text in stage.reaper.window.shown_texts)
+    stage.reaper.current = first
+    stage.tick_until(lambda: notes[-1]["say"] == "resume")
+    stage.reaper.window.close()
+    stage.end()
+    assert len(first.tracks) == 3
+
+
 def test_a_newer_reaper_inserts_tracks_into_a_tab_behind(stage: Stage, song: dict[str, Any]) -> None:
     stage.reaper.missing.clear()
     first = stage.reaper.current
@@ -1101,6 +1156,20 @@ def test_a_windows_that_renames_onto_nothing_else_is_spoken_to(stage: Stage) -> 
     assert stage.courier.starts == 1
 
 
+def test_where_nothing_can_be_renamed_a_request_is_written_all_the_same(stage: Stage) -> None:
+    stage.reaper.os_name = "Win64"
+    stage.courier.answer = lambda note: (
+        reply({"do": "wait", "seconds": 0, "then": "x", "with": "x"}) if note["say"] == "act" else reply()
+    )
+    script = LuaScript(stage.reaper, stage.action("split"))
+    script.globals.os.rename = lambda old, new: (None, "No such file or directory")
+    script.globals.os.remove = lambda path: (None, "No such file or directory")
+    stage.reaper.start(script)
+    stage.end()
+    assert [note["say"] for note in stage.courier.notes] == ["act", "resume"]
+    assert stage.courier.starts == 1
+
+
 def test_a_second_action_goes_to_the_script_that_runs(stage: Stage) -> None:
     daemon = Splitting()
     stage.courier.answer = daemon
@@ -1243,7 +1312,7 @@ def test_playing_is_started_and_stopped(stage: Stage) -> None:
     assert stage.reaper.current.play_state == 0
 
 
-@pytest.mark.parametrize("rate_factor", [1.0, 2.0])
+@pytest.mark.parametrize("rate_factor", [0.75, 1.0, 1.1, 2.0])
 def test_listening_gives_the_samples_of_the_source(stage: Stage, rate_factor: float) -> None:
     path = stage.add_media()
     track = stage.reaper.add_track("Mix")
@@ -1251,25 +1320,17 @@ def test_listening_gives_the_samples_of_the_source(stage: Stage, rate_factor: fl
         track, path, D_POSITION=3.0, take_D_STARTOFFS=1.0, take_D_PLAYRATE=rate_factor, take_B_PPITCH=0
     )
     start_s, frames = 2.0, 10000
-    order = {
-        "do": "listen",
-        "guid": item.guid,
-        "start_s": start_s,
-        "frames": frames,
-        "rate": round(RATE / rate_factor),
-    }
+    order = {"do": "listen", "guid": item.guid, "start_s": start_s, "frames": frames, "rate": RATE}
     [result] = stage.carry_out(order)
-    source = stage.reaper.shelf.virtual[path].samples[0]
-    heard = (
-        source[round(start_s * RATE) :: round(rate_factor * rate_factor)][:frames]
-        if rate_factor == 1.0
-        else None
-    )
-    assert len(result["samples"]) == frames
-    if heard is not None:
-        assert result["samples"] == np.floor(heard * 2**23 + 0.5).astype(int).tolist()
-    else:
-        assert result["samples"][0] == math.floor(source[round(start_s * RATE)] * 2**23 + 0.5)
+    heard = stage.reaper.shelf.virtual[path].samples[0, round(start_s * RATE) :][:frames]
+    assert np.array(result["samples"]) / 2**23 == pytest.approx(heard, abs=2**-23)
+
+
+def test_nothing_is_listened_to_at_a_rate_that_no_accessor_has(stage: Stage) -> None:
+    track = stage.reaper.add_track("Mix")
+    item = stage.add_item(track, stage.add_media(), take_D_PLAYRATE=1.00001)
+    order = {"do": "listen", "guid": item.guid, "start_s": 1.0, "frames": 10, "rate": RATE}
+    assert stage.carry_out(order) == [{"samples": []}]
 
 
 def test_listening_to_what_is_gone_is_said(stage: Stage) -> None:
@@ -1637,6 +1698,21 @@ def test_what_failed_behind_a_hidden_window_is_said_at_the_end(stage: Stage) -> 
     [said] = stage.reaper.console
     assert "drums: skipped, MIDI" in said
     assert "bass: no room" in said
+
+
+def test_what_came_of_it_behind_a_hidden_window_is_on_the_status_line(stage: Stage) -> None:
+    daemon = Splitting()
+    stage.courier.answer = daemon
+    stage.start()
+    stage.tick_until(lambda: stage.reaper.window.is_open)
+    stage.reaper.window.close()
+    stage.tick(5)
+    daemon.is_over = True
+    told = [{"do": "tell", "text": "fetched"}, {"do": "tell", "text": "4 stems of mix"}]
+    stage.courier.answer = lambda note: reply(*told) if note["say"] == "resume" else daemon(note)
+    stage.end()
+    assert stage.reaper.help_texts == ["Stembridge: 4 stems of mix"]
+    assert stage.reaper.console == []
 
 
 def test_an_unknown_order_is_said_and_the_rest_goes_on(stage: Stage) -> None:

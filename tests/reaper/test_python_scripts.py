@@ -663,6 +663,45 @@ def test_stems_of_a_tab_behind_wait_until_it_is_in_front(tmp_path: Path) -> None
     assert len(project.tracks) == 2
 
 
+def test_the_daemon_hears_that_reaper_plays_while_nothing_else_is_said(tmp_path: Path) -> None:
+    reaper = open_reaper(tmp_path)
+    track, _ = make_song(reaper)
+    project = reaper.current
+    give_orders = orders(apply(op.insert_track("$t", track.guid, 0)))
+
+    def answer(note: Note) -> dict[str, Any]:
+        if note["say"] == "ping":
+            return {"v": 1, "error": {"code": "request", "message": "no note says ping"}}
+        return give_orders(note)
+
+    courier = Courier(answer)
+    reaper.spawner = courier.start
+
+    def tick(count: int) -> None:
+        for _ in range(count):
+            courier.carry()
+            reaper.tick()
+
+    reaper.start_python(action(install(tmp_path)))
+    behind = reaper.open_tab("other.rpp")
+    project.play_state = 1
+    tick(90)
+    notes = courier.notes
+    assert notes[0]["say"] == "act" and 4 <= len(notes) - 1 <= 6
+    assert [(note["say"], note["host"]["play"]) for note in notes[1:]] == [("ping", 1)] * (len(notes) - 1)
+    project.play_state, behind.play_state = 0, 4
+    tick(20)
+    assert notes[-1]["host"]["play"] == 4
+    behind.play_state = 0
+    tick(10)
+    count = len(notes)
+    tick(60)
+    assert len(notes) == count
+    reaper.current = project
+    reaper.run_until_idle(between_ticks=courier.carry)
+    assert len(project.tracks) == 2 and reaper.console == []
+
+
 def test_a_newer_reaper_places_stems_in_a_tab_behind(tmp_path: Path) -> None:
     reaper = open_reaper(tmp_path)
     reaper.missing.clear()
@@ -762,6 +801,19 @@ def test_an_item_is_listened_to(tmp_path: Path) -> None:
         reaper, tmp_path, {"do": "listen", "guid": item.guid, "start_s": 1.0, "frames": 5000, "rate": RATE}
     )
     expected = reaper.shelf.virtual[SONG].samples[0, RATE : RATE + 5000]
+    assert np.array(heard["samples"]) / 2**23 == pytest.approx(expected, abs=2**-23)
+
+
+@pytest.mark.parametrize(("speed", "count"), [(0.75, 5000), (1.1, 5000), (2.0, 5000), (1.00001, 0)])
+def test_listening_gives_the_samples_of_the_source_however_fast_it_plays(
+    speed: float, count: int, tmp_path: Path
+) -> None:
+    reaper = open_reaper(tmp_path)
+    _, item = make_song(reaper, D_POSITION=3.0, take_D_STARTOFFS=0.5, take_D_PLAYRATE=speed)
+    (heard,) = carry_out(
+        reaper, tmp_path, {"do": "listen", "guid": item.guid, "start_s": 1.0, "frames": 5000, "rate": RATE}
+    )
+    expected = reaper.shelf.virtual[SONG].samples[0, RATE : RATE + count]
     assert np.array(heard["samples"]) / 2**23 == pytest.approx(expected, abs=2**-23)
 
 

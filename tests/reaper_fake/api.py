@@ -7,6 +7,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from reaper_fake import actions
 from reaper_fake.chunks import apply_item_chunk, write_item_chunk
 from reaper_fake.model import FakeProject, Item, Source, Take, Track
@@ -506,10 +508,12 @@ def GetAudioAccessorEndTime(host: FakeReaper, accessor: Accessor) -> float:
 def GetAudioAccessorSamples(
     host: FakeReaper, accessor: Accessor, rate: int, channels: int, start: float, frames: int, buffer: Any
 ) -> int:
-    """Fill `buffer` with interleaved samples in front of the take's effects."""
+    """Fill `buffer` with interleaved samples in front of the take's effects, silent outside of the item."""
     if len(buffer) < channels * frames:
         raise host.breach(f"GetAudioAccessorSamples: {channels * frames} samples into {len(buffer)}")
     heard = render_dry_take(accessor.take, host.shelf.samples, rate, start_s=Fraction(start), frames=frames)
+    at = start + np.arange(frames) / rate
+    heard = heard * ((at > -1e-9) & (at < _item(accessor.take).length_s - 1e-9))
     if channels == 1:
         heard = heard.mean(axis=0, keepdims=True)
     for channel in range(channels):
