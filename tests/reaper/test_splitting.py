@@ -409,7 +409,10 @@ def test_effects_are_baked_kept_or_a_reason_to_skip(tmp_path: Path, effects: str
         assert {tag_of(stem).is_approximate for stem in room.stems} == {True}
         assert [stem.active_take.fx for stem in room.stems if stem.active_take] == [[("tanh", 2.0)]] * 5
     else:
-        assert said == ["1 of 1 split: the stems sum to the original."]
+        assert said == [
+            "1 of 1 split: the stems sum to what REAPER rendered.",
+            "song: REAPER rendered it first (take effects); its stems sum to that rendering.",
+        ]
         assert original not in sources and len(sources) == 1
         assert not any(stem.active_take.fx for stem in room.stems if stem.active_take)
         # What REAPER renders is rounded to float samples.
@@ -513,6 +516,53 @@ def test_a_lossy_file_is_compared_once_for_all_its_items(room: Room) -> None:
     room.run("split")
     assert room.house.kinds == ["compare"]
     assert_split(room, first, *others)
+
+
+# what is said of the sum
+
+
+def test_what_was_rendered_is_named_beside_what_was_not(room: Room) -> None:
+    dry, lossy = room.add_song("dry"), add_lossy(room, 1)
+    room.reaper.select(dry, lossy)
+    assert room.run("split") == [
+        "2 of 2 split: the stems sum to the original.",
+        f"{lossy.takes[0].name or 'item at 0.000 s'}: REAPER rendered it first "
+        "(REAPER decodes its file in another way); its stems sum to that rendering.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "remark"),
+    [
+        ({}, ""),
+        ({"B_MUTE": 1.0}, ", but Vocals: its track is muted"),
+        ({"D_VOL": 10 ** (-3 / 20)}, ", but Vocals: track volume -3.0 dB"),
+        ({"D_PAN": -0.5}, ", but Vocals: track pan 50% left"),
+        ({"B_PHASE": 1.0}, ", but Vocals: its track's polarity is flipped"),
+    ],
+)
+def test_the_sum_is_not_claimed_of_tracks_that_change_it(
+    room: Room, values: dict[str, float], remark: str
+) -> None:
+    first = room.add_song()
+    room.run("split")
+    assert first.track is not None
+    second = room.reaper.add_item(first.track, str(room.folder / "song.wav"), D_POSITION=10.0)
+    third = room.reaper.add_item(first.track, str(room.folder / "song.wav"), D_POSITION=20.0)
+    room.find_track("Vocals").values |= values
+    room.reaper.select(second, third)
+    assert room.run("split") == [f"2 of 2 split: the stems sum to the original{remark}."]
+
+
+def test_a_solo_of_one_stem_is_said_of_all_others(room: Room) -> None:
+    first = room.add_song()
+    room.run("split")
+    assert first.track is not None
+    second = room.reaper.add_item(first.track, str(room.folder / "song.wav"), D_POSITION=10.0)
+    room.find_track("Vocals").values["I_SOLO"] = 2.0
+    room.reaper.select(second)
+    (said,) = room.run("split")
+    assert said.count("another stem's track is soloed") == 4 and "Vocals" not in said
 
 
 # jobs
@@ -852,7 +902,7 @@ def test_an_item_that_is_moved_and_faded_is_rendered_all_the_same(room: Room) ->
 def test_an_item_that_is_trimmed_before_it_is_rendered_is_rendered_as_it_is(room: Room) -> None:
     item = add_wet(room)
     room.when("batch.selected", room.edit(item, D_POSITION=2.0, D_LENGTH=1.5, take_D_STARTOFFS=1.0))
-    assert room.run("split")[0] == "1 of 1 split: the stems sum to the original."
+    assert room.run("split")[0] == "1 of 1 split: the stems sum to what REAPER rendered."
     assert_split(room, item)
     stemmed = room.listen()
     room.run("toggle")

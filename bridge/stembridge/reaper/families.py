@@ -454,8 +454,12 @@ def _compare_track(stem: Stem, original: Item, snapshot: Snapshot) -> Iterator[t
     tag = read_tag(track.tag)
     if not isinstance(tag, TrackTag) or (tag.stem, tag.of) != (stem.tag.stem, original.track):
         yield Kind.TRACK, f"on another track: {_name(track)}"
-    if track.guid == original.track:
-        return
+    if track.guid != original.track:
+        yield from compare_track(track)
+
+
+def compare_track(track: Track) -> Iterator[tuple[Kind, str]]:
+    """Yield what a stem's track does to the stem's sound, so that all of them do not sum to the original."""
     values = track.values
     if values["B_MUTE"]:
         yield Kind.FADER, "its track is muted"

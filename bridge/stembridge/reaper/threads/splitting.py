@@ -21,7 +21,7 @@ from stembridge import catalog
 from stembridge.errors import Busy, StembridgeError
 from stembridge.estimate import pass_seconds
 from stembridge.reaper import operations as do
-from stembridge.reaper.families import HAS_STEMS, Bonds
+from stembridge.reaper.families import HAS_STEMS, Bonds, compare_track
 from stembridge.reaper.fitting import TAKE_SOUND, TAKE_SPEED
 from stembridge.reaper.operations import Operation
 from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, place
@@ -37,6 +37,7 @@ from stembridge.reaper.requests import (
 )
 from stembridge.reaper.snapshot import Host, Item, Snapshot, read_snapshot
 from stembridge.reaper.stem_set import StemSet, read_stem_set
+from stembridge.reaper.stem_tracks import find_stem_tracks
 from stembridge.reaper.tags import OriginalTag, read_tag
 from stembridge.reaper.turn import Start, Step, Turn
 from stembridge.text import clock
@@ -107,6 +108,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subject : path or GUID that the errand or order is about
     tries : how often an item was found changed, by GUID
     entries : what has a job
+    remarks : what stem tracks do that were there already, so that the sum is not what is heard
     current : number of the entry that is being placed
     span : seconds of the source that the current entry plays beyond what was separated
     """
@@ -130,6 +132,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subject: str = ""
     tries: dict[str, int] = {}
     entries: tuple[Entry, ...] = ()
+    remarks: tuple[str, ...] = ()
     span: tuple[float, float] = (0.0, 0.0)
     current: int = -1
 
@@ -706,7 +709,28 @@ def take_kin(turn: Turn, batch: Batch, result: Any) -> None:
         plan = place(entry.ticket, stems, seen, turn.preferences.looks, is_orphan=entry.is_orphan)
         if isinstance(plan, Placed):
             plan = replace(plan, operations=tuple(_expect(one, snapshot) for one in plan.operations))
+            remarks = () if entry.ticket.as_takes else _find_remarks(entry.ticket, stems, snapshot)
+            known = dict.fromkeys((*batch.remarks, *remarks))
+            batch = msgspec.structs.replace(batch, remarks=tuple(known))
         carry_out(turn, batch, plan, stems, snapshot)
+
+
+def _find_remarks(ticket: Ticket, stems: StemSet, snapshot: Snapshot) -> tuple[str, ...]:
+    """Return what the stem tracks that are there already do, so that the sum is not what is heard."""
+    item = snapshot.find_item(ticket.item.guid) or ticket.item
+    parent = snapshot.find_track(item.track)
+    if parent is None:
+        return ()
+    there = find_stem_tracks(snapshot, parent)
+    tracks = [there[file.stem] for file in stems.files if file.stem in there]
+    has_solo = any(track.values["I_SOLO"] for track in there.values())
+    found = []
+    for track in tracks:
+        texts = [text for _, text in compare_track(track)]
+        if has_solo and not track.values["I_SOLO"]:
+            texts.append("another stem's track is soloed")
+        found += [f"{track.name}: {text}" for text in texts]
+    return tuple(found)
 
 
 def _restore_mutes(ticket: Ticket, snapshot: Snapshot) -> Snapshot:
@@ -881,7 +905,13 @@ def _summarise(turn: Turn, batch: Batch) -> None:
         return
     done = [entry for entry in batch.entries if entry.state is RowState.DONE]
     if done:
-        turn.tell(f"{len(done)} of {len(batch.entries) + len(batch.skipped)} split: {_say_of_sum(done)}")
+        count = f"{len(done)} of {len(batch.entries) + len(batch.skipped)} split"
+        turn.tell(f"{count}: {_say_of_sum(done, batch.remarks)}")
+    for entry in done:
+        if entry.ticket.baked:
+            why = ", ".join(judge(entry.ticket.item).reasons) or "REAPER decodes its file in another way"
+            name = entry.ticket.item.name
+            turn.tell(f"{name}: REAPER rendered it first ({why}); its stems sum to that rendering.")
     for entry in batch.entries:
         if entry.text:
             is_fine = entry.state in (RowState.DONE, RowState.CANCELLED)
@@ -890,12 +920,16 @@ def _summarise(turn: Turn, batch: Batch) -> None:
         turn.tell(f"{name} was skipped: {reason}", is_error=True)
 
 
-def _say_of_sum(done: Sequence[Entry]) -> str:
+def _say_of_sum(done: Sequence[Entry], remarks: Sequence[str]) -> str:
     if any(entry.ticket.as_takes for entry in done):
         return "stems are takes, and takes do not sum: play one at a time."
     if any(entry.ticket.is_approximate for entry in done):
-        return "effects were kept on each stem, so their sum is approximate."
-    return "the stems sum to the original."
+        said = "effects were kept on each stem, so their sum is approximate"
+    elif all(entry.ticket.baked for entry in done):
+        said = "the stems sum to what REAPER rendered"
+    else:
+        said = "the stems sum to the original"
+    return f"{said}, but {'; '.join(remarks)}." if remarks else f"{said}."
 
 
 STARTS: dict[str, Start] = {
