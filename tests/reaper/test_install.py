@@ -19,6 +19,7 @@ from lupa import lua54  # type: ignore[import-untyped]
 
 import stembridge
 from stembridge.cli import main
+from stembridge.cli.reaper import _tell_home
 from stembridge.errors import OutputError, RequestError
 from stembridge.reaper.actions import ACTIONS, LOOP, file_stem
 from stembridge.reaper.install import (
@@ -310,9 +311,36 @@ def test_uninstalling_leaves_every_byte_as_it_was(
             text.count(b"\n"),
         )
     told = uninstall(resource)
-    assert len(told) == 2
+    assert told == [
+        f"{str(startup)!r} held Stembridge's lines alone: it is gone"
+        if before is None
+        else f"Stembridge's lines are gone from {str(startup)!r}, all others stay",
+        f"the scripts are gone from {str(resource / 'Scripts' / 'Stembridge')!r}",
+    ]
     assert read_tree(resource) == tree and sorted(resource.rglob("*")) == folders
     assert uninstall(resource) == []
+
+
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("has_end", [True, False])
+@pytest.mark.parametrize("own", [b"", b"log = 1"])
+def test_lines_that_a_user_has_put_around_ours_stay_lines(
+    resource: Path, settings: Settings, scripts: Path, own: bytes, has_end: bool, newline: bytes
+) -> None:
+    startup = resource / "Scripts" / "__startup.lua"
+    if own:
+        write(startup, own + newline)
+    put(resource, settings, scripts)
+    above, below = b"local a = 1", b"b = a" + newline + b"c = b"
+    end = newline if has_end else b""
+    startup.write_bytes(above + newline + startup.read_bytes() + below + end)
+    told = uninstall(resource)
+    assert told[0] == f"Stembridge's lines are gone from {str(startup)!r}, all others stay"
+    lines = [above, *([own] if own else []), below]
+    assert startup.read_bytes() == newline.join(lines) + end
+    lua = lua54.LuaRuntime()
+    lua.globals().dofile(str(startup))
+    assert lua.globals().c == 1
 
 
 def test_a_start_up_script_that_is_a_link_stays_one_and_keeps_its_rights(
@@ -377,7 +405,11 @@ def test_files_that_are_not_ours_stay_but_no_stray_action_does(
     stray = write(root / "actions" / "stembridge_Old.py", "from a copy made by hand")
     put(resource, settings, scripts)
     assert not stray.exists() and stray.with_name("stembridge_Old.py.bak").exists()
-    uninstall(resource)
+    told = uninstall(resource)
+    assert told[-1] == (
+        f"the scripts are gone from {str(root)!r}; what is not Stembridge's stays there: "
+        f"{Path('actions/stembridge_Old.py.bak')}, {Path('lib/mine.lua')}"
+    )
     assert read_tree(root) == {
         "lib/mine.lua": b"mine",
         "actions/stembridge_Old.py.bak": b"from a copy made by hand",
@@ -532,17 +564,35 @@ def test_the_command_line_installs_says_what_is_next_and_takes_it_away(
     tree = read_tree(resource)
     assert main(["reaper", "install", "--resource", str(resource)]) == 0
     out = capsys.readouterr().out
-    assert "Lua actions are in" in out and "Restart REAPER" in out and "lib/register.lua" in out
-    assert f"STEMBRIDGE_HOME={home}" in out and "Preferences" not in out
+    assert f"{len(ACTIONS)} Lua actions are in" in out and "Restart REAPER" in out
+    assert f"choose {resource / 'Scripts' / 'Stembridge' / 'lib' / 'register.lua'} and run it once" in out
+    assert f"Start REAPER as: STEMBRIDGE_HOME={home} reaper" in out and "Preferences" not in out
     assert (resource / "Scripts" / "Stembridge" / "lib" / "register.lua").is_file()
     assert main(["reaper", "install", "--python", "--resource", str(resource)]) == 0
     out = capsys.readouterr().out
-    assert "Python actions are in" in out and "Enable Python" in out and "dll directory" in out
+    assert (
+        f"{len(ACTIONS)} Python actions are in" in out and "Enable Python" in out and "dll directory" in out
+    )
     assert main(["reaper", "uninstall", "--resource", str(resource)]) == 0
     assert read_tree(resource) == tree
     capsys.readouterr()
     assert main(["reaper", "uninstall", "--resource", str(resource)]) == 0
     assert capsys.readouterr().out == "nothing of Stembridge is there\n"
+
+
+@pytest.mark.parametrize(
+    ("system", "told"),
+    [
+        ("linux", "Start REAPER as: STEMBRIDGE_HOME='/my home' reaper"),
+        ("darwin", "Start REAPER as: open -n /Applications/REAPER.app --env STEMBRIDGE_HOME='/my home'"),
+        (
+            "win32",
+            "Set STEMBRIDGE_HOME=/my home among the variables of your Windows account, then start REAPER anew.",
+        ),
+    ],
+)
+def test_how_reaper_gets_the_home_is_told_for_each_system(system: str, told: str) -> None:
+    assert _tell_home(Path("/my home"), system) == told
 
 
 def test_a_folder_that_is_not_reapers_is_refused(

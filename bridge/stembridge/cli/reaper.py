@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 from stembridge.reaper.install import (
     check_resource,
     find_cli,
+    find_register,
     find_resource,
     find_scripts,
     install,
@@ -44,8 +46,9 @@ _resource_option = click.option(
 def install_command(resource: Path | None, use_python: bool) -> None:
     """Copy the scripts into REAPER's folder and make it list their actions."""
     settings = load_settings()
+    folder = _find_folder(resource)
     for line in install(
-        _find_folder(resource),
+        folder,
         settings,
         language="py" if use_python else "lua",
         cli=find_cli(),
@@ -53,12 +56,25 @@ def install_command(resource: Path | None, use_python: bool) -> None:
     ):
         click.echo(line)
     if settings.home is not None:
-        click.echo(f"REAPER needs STEMBRIDGE_HOME={settings.home} in its environment too")
+        click.echo(_tell_home(settings.home, sys.platform))
     if use_python:
-        folder, file = _python_library()
-        click.echo(_PYTHON_STEPS.format(folder=folder, file=file))
+        place, file = _python_library()
+        click.echo(_PYTHON_STEPS.format(folder=place, file=file))
     click.echo('Restart REAPER; then the action list (?) has them: type "stembridge".')
-    click.echo("Without a restart: Actions > New action > Load ReaScript, lib/register.lua, and run it once.")
+    click.echo(
+        "Without a restart: in the action list, New action > Load ReaScript, choose "
+        f"{find_register(folder)} and run it once."
+    )
+
+
+def _tell_home(home: Path, system: str) -> str:
+    """Return how REAPER gets the variable that leads its scripts to the same daemon."""
+    if system == "win32":
+        return f"Set STEMBRIDGE_HOME={home} in your account's environment variables, then start REAPER anew"
+    value = f"STEMBRIDGE_HOME={shlex.quote(str(home))}"
+    if system == "darwin":
+        return f"Start REAPER as: open -n /Applications/REAPER.app --env {value}"
+    return f"Start REAPER as: {value} reaper"
 
 
 @reaper_group.command("uninstall")

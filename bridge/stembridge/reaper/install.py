@@ -20,6 +20,7 @@ from pathlib import Path
 
 from stembridge import __version__
 from stembridge.errors import OutputError, RequestError
+from stembridge.reaper.actions import LOOP
 from stembridge.settings import Settings
 
 FOLDER = "Stembridge"
@@ -183,7 +184,7 @@ def install(resource: Path, settings: Settings, *, language: str, cli: Path, scr
         f"actions/{path.name}" for each in LANGUAGES for path in root.glob(f"actions/stembridge_*.{each}")
     ]
     told = _sync(root, {**wanted, CONFIG_NAME: config}, strays)
-    actions = sum(name.startswith("actions/") for name in wanted)
+    actions = sum(name.startswith("actions/") and Path(name).stem != LOOP for name in wanted)
     kind = "Python" if language == "py" else "Lua"
     told.append(f"{actions} {kind} actions are in {str(root)!r}")
     if _write_if_other(startup, text):
@@ -211,14 +212,23 @@ def _uninstall_own(resource: Path) -> list[str]:
         if rest != text:
             if rest:
                 _write_if_other(startup, rest)
+                told.append(f"Stembridge's lines are gone from {str(startup)!r}, all others stay")
             else:
                 startup.unlink()
-            told.append(f"{str(startup)!r} is as it was")
+                told.append(f"{str(startup)!r} held Stembridge's lines alone: it is gone")
     root = resource / "Scripts" / FOLDER
     if (root / RECORD_NAME).exists():
         told += _sync(root, {})
-        told.append(f"the scripts are gone from {str(root)!r}")
+        left = sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
+        stay = f"; what is not Stembridge's stays there: {', '.join(left)}" if left else ""
+        told.append(f"the scripts are gone from {str(root)!r}{stay}")
     return told
+
+
+def find_register(resource: Path) -> Path:
+    """Return the script that makes REAPER list the actions without a restart."""
+    root = find_package(resource) or resource / "Scripts" / FOLDER
+    return root / "lib" / "register.lua"
 
 
 def find_package(resource: Path) -> Path | None:
