@@ -127,7 +127,7 @@ def test_a_machine_that_has_never_run_a_model_is_measured(
     studio = Studio(tmp_path, FakeHouse(tmp_path / "home"))
     studio.add_song(seconds=30)
     studio.run("split_choose", CANCEL)
-    assert studio.titles == ["1 item, 30 s of audio: about 40 s, 10 MB"]
+    assert studio.titles == ["1 item, 30 s of audio: about 40 s (first time: reckoned), 10 MB"]
     assert studio.house.kinds == ["measure_speed"]
 
 

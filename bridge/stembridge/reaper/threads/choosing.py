@@ -56,11 +56,18 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a split takes: ``seconds`` is None where this machine's speed is not known."""
+    """What a split takes.
+
+    Parameters
+    ----------
+    seconds : None where this machine's speed is not known
+    is_reckoned : the model has not run here yet, so that its time follows from what it is made of
+    """
 
     audio_s: float
     seconds: float | None
     disk_bytes: int
+    is_reckoned: bool
 
 
 def start(turn: Turn) -> None:
@@ -107,6 +114,7 @@ def _show(turn: Turn, choice: Choice) -> None:
 def _tell(items: Sequence[Item], cost: Cost) -> str:
     count = f"{len(items)} item{'s' * (len(items) != 1)}"
     time = f"about {clock(cost.seconds)}" if cost.seconds is not None else "this machine's speed is not known"
+    time += " (first time: reckoned)" * (cost.seconds is not None and cost.is_reckoned)
     return f"{count}, {clock(cost.audio_s)} of audio: {time}, {max(1, round(cost.disk_bytes / 1e6))} MB"
 
 
@@ -181,13 +189,14 @@ def _reckon(turn: Turn, choice: Choice, preferences: Preferences, options: Optio
         windows=[window for _, window in pairs],
     )
     model = catalog.find_model(choose_model(options, preferences, turn.house.settings))
-    speed = turn.house.cost_of(model.name)
+    measured = speed = turn.house.cost_of(model.name)
     if speed is None and choice.gflops:
         speed = reckoned_cost(model, choice.gflops)
     return Cost(
         audio_s=sum(audio_seconds(one, items) for one in wanted),
         seconds=None if speed is None else sum(estimate_seconds(one, items, speed) for one in wanted),
         disk_bytes=sum(_find_bytes(one, items, model) for one in wanted),
+        is_reckoned=measured is None,
     )
 
 
