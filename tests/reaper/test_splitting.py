@@ -212,10 +212,7 @@ def test_a_copy_of_a_stem_on_a_track_of_its_own_is_split_and_the_family_stays_wh
     item = room.add_song()
     room.run("split")
     vocals = find_stem(room, "vocals")
-    copy = vocals.copy()
-    copy.guid = room.reaper.new_guid()
-    active_take(copy).guid = room.reaper.new_guid()
-    room.reaper.add_track("try").add_item(copy)
+    copy = copy_stem(room, vocals)
     room.reaper.select(copy, vocals)
     said = room.run("split")
     assert said[0].startswith("1 of 2 split")
@@ -224,6 +221,36 @@ def test_a_copy_of_a_stem_on_a_track_of_its_own_is_split_and_the_family_stays_wh
     room.reaper.select(item)
     room.run("toggle")
     assert not is_muted(item) and is_muted(vocals)
+
+
+def copy_stem(room: Room, stem: Item) -> Item:
+    """Return a copy of a stem on a new track, where the stem lies."""
+    copy = stem.copy()
+    copy.guid = room.reaper.new_guid()
+    active_take(copy).guid = room.reaper.new_guid()
+    return room.reaper.add_track("try").add_item(copy)
+
+
+def test_the_last_copies_of_a_stem_are_not_split_out_of_its_family(room: Room) -> None:
+    room.add_song()
+    room.run("split")
+    vocals = find_stem(room, "vocals")
+    copies = [copy_stem(room, vocals) for _ in range(2)]
+    delete_item(vocals)
+    room.reaper.select(*copies)
+    said = room.run("split")
+    assert len(said) == 2 and all("it is a stem of song" in text for text in said)
+
+
+def test_a_copy_of_an_original_that_is_deleted_meanwhile_gets_stems_that_are_heard(room: Room) -> None:
+    item = room.add_song()
+    room.run("split")
+    copy = paste_item(room, item, 10.0)
+    room.reaper.select(copy)
+    room.when("batch.selected", delete(room, copy))
+    room.run("split", YES)
+    late = [stem for stem in room.stems if stem.position_s == 10.0]
+    assert len(late) == 5 and not any(is_muted(stem) for stem in late)
 
 
 def test_a_copy_of_an_original_gets_stems_that_are_heard(room: Room) -> None:
@@ -496,6 +523,25 @@ def test_a_lossy_file_of_any_length_is_sent_as_it_is(room: Room, frames: int, se
     assert_split(room, item)
 
 
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_a_section_that_begins_within_a_frame_is_compared_frame_by_frame(
+    room: Room, is_reversed: bool
+) -> None:
+    item = add_lossy(room)
+    take = active_take(item)
+    whole = room.reaper.shelf.source(str(room.folder / "lossy.ogg"))
+    offset, length = 1.00001, 2.0
+    take.set_source(Source("SECTION", parent=whole, offset_s=offset, length_s=length))
+    if is_reversed:
+        toggle_reverse(item, take)
+    item.values["D_LENGTH"] = length
+    take.values["D_STARTOFFS"] = 0.0
+    room.run("split")
+    (listened,) = [order for order in room.orders if order["do"] == "listen"]
+    at = offset + length - listened["start_s"] if is_reversed else offset + listened["start_s"]
+    assert at * 44_100 == pytest.approx(round(at * 44_100), abs=1e-6)
+
+
 def test_a_lossy_file_is_compared_in_the_longest_of_its_items(room: Room) -> None:
     first = add_lossy(room)
     assert first.track is not None
@@ -633,6 +679,19 @@ def test_cancel_of_a_row_cancels_that_one(room: Room) -> None:
     assert_split(room, items[1])
 
 
+def test_items_of_one_job_have_rows_of_their_own(room: Room) -> None:
+    first = room.add_song()
+    assert first.track is not None
+    second = room.reaper.add_item(first.track, str(room.folder / "song.wav"), D_POSITION=10.0)
+    room.reaper.select(first, second)
+    room.house.holds_jobs = True
+    room.when("batch.look", cancel(room, "1"))
+    room.run("split")
+    (job_id,) = room.house.jobs
+    assert [row["id"] for row in room.desk.panels[-1]["rows"]] == [f"{job_id}/0", f"{job_id}/1"]
+    assert [row["state"] for row in room.desk.panels[-1]["rows"]] == ["cancelled", "cancelled"]
+
+
 def test_a_job_that_was_cancelled_is_made_anew(room: Room) -> None:
     item = room.add_song()
     room.house.holds_jobs = True
@@ -712,7 +771,7 @@ def test_the_panel_shows_each_item_and_the_time_that_is_left(room: Room) -> None
     assert (two["state"], two["eta_s"]) == ("waiting", None)
     assert [row["state"] for row in last["rows"]] == ["done", "done"]
     assert (last["line"], last["fraction"], last["eta_s"]) == ("2 of 2", 1.0, 0.0)
-    assert {row["id"] for row in last["rows"]} == set(house.jobs)
+    assert [row["id"] for row in last["rows"]] == [f"{job}/{n}" for n, job in enumerate(house.jobs)]
 
 
 def test_no_time_is_named_that_nobody_knows(room: Room) -> None:

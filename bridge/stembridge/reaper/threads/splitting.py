@@ -643,12 +643,13 @@ def _panel(
     turn: Turn, entries: Sequence[Entry], jobs: dict[str, Job | None], *, is_recording: bool
 ) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
-    for entry in entries:
+    for number, entry in enumerate(entries):
         job = jobs.get(entry.ticket.job)
         progress = job.progress if job is not None and entry.state is RowState.RUNNING else None
         rows.append(
             {
-                "id": entry.ticket.job,
+                # What stands before the "/" is cancelled: items of one source share a job.
+                "id": f"{entry.ticket.job}/{number}",
                 "label": entry.ticket.item.name,
                 "state": str(entry.state),
                 "fraction": 1.0 if entry.state.is_final else progress.fraction if progress else 0.0,
