@@ -587,7 +587,7 @@ def test_the_command_line_installs_says_what_is_next_and_takes_it_away(
         ("darwin", "Start REAPER as: open -n /Applications/REAPER.app --env STEMBRIDGE_HOME='/my home'"),
         (
             "win32",
-            "Set STEMBRIDGE_HOME=/my home among the variables of your Windows account, then start REAPER anew.",
+            "Set STEMBRIDGE_HOME=/my home in your account's environment variables, then start REAPER anew",
         ),
     ],
 )
