@@ -126,6 +126,25 @@ def test_a_reply_that_could_not_be_written_is_written_later(
     ]
 
 
+def test_a_reply_that_is_never_written_leaves_no_draft(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def replace_as_windows_does(self: Path, target: Path) -> Path:
+        if target == session.status:
+            raise PermissionError("the file is used by another process")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_as_windows_does)
+    monkeypatch.setattr(courier, "LOOK_S", 0.0001)
+    session.write(1)
+    thread = session.carry(Echo(), leave_s=0.05)
+    thread.join(10)
+    assert not thread.is_alive()
+    assert sorted(path.name for path in session.folder.iterdir()) == ["request.json", "status.lock"]
+
+
 def test_the_number_counts_not_its_size(session: Session) -> None:
     echo = Echo()
     session.write(7)

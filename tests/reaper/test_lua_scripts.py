@@ -1143,7 +1143,8 @@ def test_a_windows_that_renames_onto_nothing_else_is_spoken_to(stage: Stage) -> 
     stage.courier.answer = lambda note: (
         reply({"do": "wait", "seconds": 0, "then": "x", "with": "x"}) if note["say"] == "act" else reply()
     )
-    script = LuaScript(stage.reaper, stage.action("split"))
+    stage.reaper.ext["stembridge", "inbox"] = "split"
+    script = LuaScript(stage.reaper, stage.action("split").with_name(f"{LOOP}.lua"))
     rename = script.globals.os.rename
 
     def rename_as_windows_does(old: str, new: str) -> Any:
@@ -1161,7 +1162,8 @@ def test_where_nothing_can_be_renamed_a_request_is_written_all_the_same(stage: S
     stage.courier.answer = lambda note: (
         reply({"do": "wait", "seconds": 0, "then": "x", "with": "x"}) if note["say"] == "act" else reply()
     )
-    script = LuaScript(stage.reaper, stage.action("split"))
+    stage.reaper.ext["stembridge", "inbox"] = "split"
+    script = LuaScript(stage.reaper, stage.action("split").with_name(f"{LOOP}.lua"))
     script.globals.os.rename = lambda old, new: (None, "No such file or directory")
     script.globals.os.remove = lambda path: (None, "No such file or directory")
     stage.reaper.start(script)
