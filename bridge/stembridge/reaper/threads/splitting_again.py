@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,19 +58,9 @@ NEXT_MODELS = ("htdemucs_ft", "htdemucs_6s", "htdemucs")
 
 
 class Choice(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What stands in the dialog's fields, and what REAPER has rendered since.
-
-    Parameters
-    ----------
-    baked : files that REAPER has rendered of originals, by their GUIDs
-    failed : why it could not, by GUID
-    subject : GUID of the original that it is rendering
-    """
+    """What stands in the dialog's fields."""
 
     values: tuple[str, ...] = ()
-    baked: dict[str, str] = {}
-    failed: dict[str, str] = {}
-    subject: str = ""
 
 
 def start(turn: Turn) -> None:
@@ -141,11 +131,7 @@ def take_chosen(turn: Turn, choice: Choice, result: Any) -> None:
     """Have the originals split; those of which one stem and its complement are there get these two again."""
     snapshot = read_snapshot(result)
     families = choose_families(snapshot)
-    reasons = [_find_refusal(turn, family) or _find_failure(family, choice) for family in families]
-    for family, reason in zip(families, reasons, strict=True):
-        if not reason and _needs_rendering(turn, family, choice):
-            _render(turn, choice, family)
-            return
+    reasons = [_find_refusal(turn, family) for family in families]
     _tell_refused(turn, families, reasons)
     options = _read(turn, choice)
     groups: dict[str, list[Family]] = {}
@@ -159,74 +145,13 @@ def take_chosen(turn: Turn, choice: Choice, result: Any) -> None:
             _tell_refused(turn, members, [str(error)] * len(members))
             continue
         asked = msgspec.structs.replace(options, two_stems=single or None)
-        splitting.prepare(turn, _form_batch(turn, asked, members, snapshot, choice.baked))
-
-
-def _find_failure(family: Family, choice: Choice) -> str:
-    return choice.failed.get(family.original.guid, "") if family.original is not None else ""
-
-
-def _needs_rendering(turn: Turn, family: Family, choice: Choice) -> bool:
-    """Tell whether REAPER has to render an original that is muted: the rendering may be as silent as it is.
-
-    That is where what was rendered for the stems that are there is not on this machine, or is of another
-    stretch by now.
-    """
-    original = family.original
-    assert original is not None
-    if original.guid in choice.baked or not original.values["B_MUTE"]:
-        return False
-    was_rendered = family.stems[0].tag.fit.rendered_from is not None
-    is_to_be = judge(original).way is Way.BAKED and not _is_kept(turn, original)
-    return (was_rendered or is_to_be) and not _find_rendering(family, original, StemSets())
+        splitting.prepare(turn, _form_batch(turn, asked, members, snapshot))
 
 
 def _is_kept(turn: Turn, original: Item) -> bool:
     """Tell whether what is on an original's take goes onto each of its stems."""
     verdict = judge(original)
     return turn.preferences.effects == "keep" and verdict.way is Way.BAKED and verdict.is_keepable
-
-
-def _render(turn: Turn, choice: Choice, family: Family) -> None:
-    """Have REAPER render the take of an original that is not muted for that moment."""
-    original = family.original
-    assert original is not None
-    if turn.host.play & splitting.RECORDING:
-        line = f"{family.name} is rendered when the recording has ended"
-        turn.panel = {"line": line, "fraction": None, "eta_s": None, "rows": []}
-        turn.wait(splitting.LOOK_S, "resplit.waited", choice)
-        return
-    item, take = original.guid, original.active.guid
-    operations = [
-        *expect_original(original),
-        do.set_item(item, "B_MUTE", 0),
-        do.select_only(item),
-        do.command(do.RENDER_TO_NEW_TAKE),
-        do.demand_new_take(item, take),
-        do.read_file("path", item),
-        do.command(do.DELETE_ACTIVE_TAKE),
-        do.activate(take),
-        do.set_item(item, "B_MUTE", 1),
-        do.restore_selection(),
-    ]
-    turn.panel = {"line": f"REAPER renders {family.name}", "fraction": None, "eta_s": None, "rows": []}
-    turn.apply("", operations, "resplit.rendered", msgspec.structs.replace(choice, subject=item))
-
-
-def look_again(turn: Turn, choice: Choice, _result: Any) -> None:
-    """Go on where a recording may have ended."""
-    turn.collect("tagged", "resplit.chosen", choice)
-
-
-def take_rendering(turn: Turn, choice: Choice, result: Any) -> None:
-    """Note which file REAPER has rendered, or why it has not."""
-    path = result.get("read", {}).get("path", "") if result.get("ok") else ""
-    if path:
-        choice = msgspec.structs.replace(choice, baked=choice.baked | {choice.subject: path})
-    else:
-        reason = f"REAPER could not render it: {result.get('text') or result.get('reason') or 'no new file'}"
-        choice = msgspec.structs.replace(choice, failed=choice.failed | {choice.subject: reason})
-    turn.collect("tagged", "resplit.chosen", choice)
 
 
 def _find_refusal(turn: Turn, family: Family) -> str:
@@ -261,11 +186,7 @@ def _find_single(family: Family) -> str:
 
 
 def _form_batch(
-    turn: Turn,
-    options: Options,
-    families: Sequence[Family],
-    snapshot: Snapshot,
-    rendered: Mapping[str, str],
+    turn: Turn, options: Options, families: Sequence[Family], snapshot: Snapshot
 ) -> splitting.Batch:
     sets = StemSets()
     items = []
@@ -275,7 +196,7 @@ def _form_batch(
         original = family.original
         assert original is not None
         items.append(original)
-        rendering = rendered.get(original.guid) or _find_rendering(family, original, sets)
+        rendering = _find_rendering(family, original, sets)
         if rendering:
             baked[original.guid] = rendering
         elif _is_kept(turn, original):
@@ -294,7 +215,8 @@ def _form_batch(
 def _find_rendering(family: Family, original: Item, sets: StemSets) -> str:
     """Return the file that REAPER has rendered for the stems that are there, or ''.
 
-    It is what the stems are of; the original is muted by now, and a rendering of it might be silent.
+    It is what the stems are of. Where it is not here, or is of another stretch, REAPER renders the original
+    once more.
     """
     stem = family.stems[0]
     known = sets.find(stem)
@@ -426,7 +348,5 @@ STEPS: dict[str, Step] = {
     "resplit.collected": (Choice, take_collected),
     "resplit.typed": (Choice, take_values),
     "resplit.chosen": (Choice, take_chosen),
-    "resplit.waited": (Choice, look_again),
-    "resplit.rendered": (Choice, take_rendering),
     "resplit.ready": (splitting.Batch, take_ready),
 }
