@@ -181,22 +181,32 @@ def test_a_result_of_a_wrong_shape_is_refused(house: FakeHouse, result: Any) -> 
         assert error["code"] == "bad_request" and "$.result" in error["message"], then
 
 
-@pytest.mark.parametrize("then", ["batch.selected", "batch.kin"])
-@pytest.mark.parametrize(
-    ("broken", "said"),
-    [
-        ({}, "project"),
-        (SNAPSHOT | {"tracks": {}}, "$.tracks"),
-        (SNAPSHOT | {"items": None}, "$.items"),
-        (SNAPSHOT | {"items": [SNAPSHOT["items"][0] | {"values": {"D_POSITION": 0.0}}]}, "D_LENGTH"),
-        (SNAPSHOT | {"items": [SNAPSHOT["items"][0] | {"take": {"guid": "{K}"}}]}, "index"),
-    ],
-)
+BROKEN: list[tuple[Any, str]] = [
+    ({}, "project"),
+    (SNAPSHOT | {"tracks": {}}, "$.tracks"),
+    (SNAPSHOT | {"items": None}, "$.items"),
+    (SNAPSHOT | {"items": [SNAPSHOT["items"][0] | {"values": {"D_POSITION": 0.0}}]}, "D_LENGTH"),
+    (SNAPSHOT | {"items": [SNAPSHOT["items"][0] | {"take": {"guid": "{K}"}}]}, "index"),
+]
+
+
+@pytest.mark.parametrize(("broken", "said"), BROKEN)
 def test_a_snapshot_that_lacks_something_is_refused_by_its_name(
-    house: FakeHouse, then: str, broken: Any, said: str
+    house: FakeHouse, broken: Any, said: str
 ) -> None:
-    error = ask(house, say="resume", then=then, result=broken, **{"with": pack(make_batch())})["error"]
+    packed = {"with": pack(make_batch())}
+    error = ask(house, say="resume", then="batch.selected", result=broken, **packed)["error"]
     assert error["code"] == "bad_request" and "snapshot" in error["message"] and said in error["message"]
+
+
+@pytest.mark.parametrize(("broken", "said"), BROKEN)
+def test_one_item_s_snapshot_that_lacks_something_fails_that_item(
+    house: FakeHouse, broken: Any, said: str
+) -> None:
+    packed = {"with": pack(make_batch())}
+    reply = ask(house, say="resume", then="batch.kin", result=broken, **packed)
+    told = [order["text"] for order in reply["orders"] if order["do"] == "tell"]
+    assert any("snapshot" in text and said in text for text in told)
 
 
 def test_a_step_that_fails_is_told_and_logged(

@@ -133,7 +133,7 @@ class Desk:
         return reply if turn.panel is None else reply | {"panel": turn.panel}
 
     def _read_preferences(self, *, is_new: bool) -> Preferences:
-        """Return what the user has set; what is under way goes on with what was set when the file was sound."""
+        """Return what the user has set; what is under way goes on with what was set before a typo."""
         try:
             self._preferences = read_preferences(locate_preferences(self._house.settings))
         except RequestError as error:
