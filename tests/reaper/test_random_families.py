@@ -11,6 +11,7 @@ import pytest
 from fakes import FakeSeparator
 from reaper_fake import Item
 from reaper_fake.random_items import EDITS, random_item
+from stem_items import delete_item, is_muted, paste_item
 from stembridge.wavfile import write_wav
 from studio import Studio, fields
 
@@ -29,6 +30,18 @@ def write_sources(studio: Studio, seed: int) -> list[str]:
     return paths
 
 
+def add_items(studio: Studio, rng: Random, seed: int, count: int) -> list[Item]:
+    """Return new items, each with a name and a track of its own."""
+    paths = write_sources(studio, seed)
+    items = []
+    for number in range(count):
+        item = random_item(rng, studio.reaper, studio.reaper.add_track(f"track {number}"), paths)
+        item.values |= {"C_LOCK": 0.0, "C_LANEPLAYS": 1.0, "B_MUTE_ACTUAL": 0.0}
+        item.takes[int(item.values.get("I_CURTAKE", 0))].name = f"item {number}"
+        items.append(item)
+    return items
+
+
 def name_of(item: Item) -> str:
     return item.takes[int(item.values.get("I_CURTAKE", 0))].name
 
@@ -37,13 +50,7 @@ def name_of(item: Item) -> str:
 def test_whatever_is_done_to_originals_their_stems_follow(tmp_path: Path, seed: int) -> None:
     rng = Random(seed)
     studio = Studio(tmp_path)
-    paths = write_sources(studio, seed)
-    items = []
-    for number in range(ITEMS):
-        item = random_item(rng, studio.reaper, studio.reaper.add_track(f"track {number}"), paths)
-        item.values |= {"C_LOCK": 0.0, "C_LANEPLAYS": 1.0, "B_MUTE_ACTUAL": 0.0}
-        item.takes[int(item.values.get("I_CURTAKE", 0))].name = f"item {number}"
-        items.append(item)
+    items = add_items(studio, rng, seed, ITEMS)
     studio.reaper.select(*items)
     studio.run("split")
     split = [item for item in items if item.values["B_MUTE_ACTUAL"]]
@@ -80,3 +87,60 @@ def test_whatever_is_done_to_originals_their_stems_follow(tmp_path: Path, seed: 
     assert studio.titles == []
     assert len(studio.reaper.current.items) == ITEMS
     np.testing.assert_array_equal(studio.listen(), heard)
+
+
+APART_S = 100.0
+"""Copies lie so far from each other, each in a stretch of its own."""
+
+
+def stems_of(studio: Studio, original: Item) -> list[Item]:
+    """Return the stems that lie where an item lies, by their names."""
+    name = f"{name_of(original)} - "
+    items = [item for item in studio.reaper.current.items if name_of(item).startswith(name)]
+    return [item for item in items if abs(item.position_s - original.position_s) < APART_S / 2]
+
+
+def assert_heard_once(studio: Studio, originals: list[Item]) -> None:
+    """No original is heard beside its stems, and no stem twice."""
+    for original in originals:
+        heard = [name_of(stem) for stem in stems_of(studio, original) if not is_muted(stem)]
+        assert len(heard) == len(set(heard))
+        assert is_muted(original) or not heard
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_copied_deleted_and_switched_nothing_is_heard_twice(tmp_path: Path, seed: int) -> None:
+    rng = Random(seed)
+    studio = Studio(tmp_path)
+    items = add_items(studio, rng, seed, ITEMS)
+    studio.reaper.select(*items)
+    studio.run("split")
+    items = [item for item in items if is_muted(item)]
+    assert items, studio.told
+    for step in range(1, 9):
+        item = rng.choice(items)
+        studio.reaper.select(*rng.sample(items, rng.randint(1, len(items))))
+        match rng.choice(("split", "split", "toggle", "remove", "copy", "copy all", "delete")):
+            case "copy":
+                items.append(paste_item(studio, item, item.position_s % APART_S + step * APART_S))
+            case "copy all":
+                for stem in stems_of(studio, item):
+                    paste_item(studio, stem, stem.position_s % APART_S + step * APART_S)
+                items.append(paste_item(studio, item, item.position_s % APART_S + step * APART_S))
+            case "delete":
+                for stem in stems_of(studio, item):
+                    delete_item(stem)
+            case action:
+                studio.run(action)
+        assert_heard_once(studio, items)
+    studio.reaper.select(*items)
+    studio.run("split")
+    assert all(text.endswith("or remove them first") for text, is_error in studio.told if is_error)
+    assert_heard_once(studio, items)
+    if any(not is_muted(item) for item in items):
+        studio.run("toggle")
+    assert all(is_muted(item) for item in items)
+    stemmed = studio.listen()
+    studio.run("toggle")
+    assert not any(is_muted(item) for item in items)
+    np.testing.assert_allclose(stemmed, studio.listen(), atol=1e-9)
