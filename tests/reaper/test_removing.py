@@ -266,7 +266,7 @@ def random_tracks(rng: random.Random) -> list[TrackSeen]:
 
 def seen_track(guid: str, depth: int) -> TrackSeen:
     values = {"I_FOLDERDEPTH": float(depth), "I_RECARM": 0.0, "I_NCHAN": 2.0, "C_BEATATTACHMODE": -1.0}
-    values |= {"I_CUSTOMCOLOR": 0.0, "B_MUTE": 0.0}
+    values |= {"I_CUSTOMCOLOR": 0.0, "B_MUTE": 0.0, "D_PLAY_OFFSET": 0.0, "I_PLAY_OFFSET_FLAG": 0.0}
     return TrackSeen(guid=guid, name=guid, values=values)
 
 
