@@ -180,7 +180,7 @@ def _find_change(ticket: Ticket, part: Item) -> str:
     if now.source is None or then.media.path != now.media.path:
         return "its active take plays another file now: run the action again"
     is_new = part.tag != ticket.item.tag and isinstance(read_tag(part.tag), OriginalTag)
-    if is_new and part.values["B_MUTE"]:
+    if is_new:
         return "other stems of it were placed meanwhile: remove them first"
     if ticket.baked:
         changed = [name for name in (*TAKE_SOUND, *TAKE_SPEED) if then.values[name] != now.values[name]]

@@ -47,12 +47,12 @@ def start(turn: Turn) -> None:
     if turn.host.play & RECORDING:
         turn.tell("REAPER records: stop the recording, then audition.", is_error=True)
         return
-    turn.collect("selection", "audition.selected", Audition(was_playing=bool(turn.host.play & PLAYING)))
+    turn.collect("tagged", "audition.selected", Audition(was_playing=bool(turn.host.play & PLAYING)))
 
 
 def take_selection(turn: Turn, audition: Audition, result: Any) -> None:
     """Look for the item under the cursor among all of them where none is selected."""
-    if read_snapshot(result).items:
+    if any(item.is_selected for item in read_snapshot(result).items):
         take_items(turn, audition, result)
     else:
         turn.collect("all", "audition.collected", audition)

@@ -12,6 +12,7 @@ from stembridge import catalog
 from stembridge.disk import estimate_disk
 from stembridge.errors import RequestError, StembridgeError
 from stembridge.estimate import reckoned_cost
+from stembridge.reaper.families import Bonds
 from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
 from stembridge.reaper.requests import (
     Options,
@@ -72,13 +73,15 @@ class Cost:
 
 def start(turn: Turn) -> None:
     """Begin with what is selected."""
-    turn.collect("selection", "choose.selected", Choice())
+    turn.collect("tagged", "choose.selected", Choice())
 
 
 def take_selection(turn: Turn, choice: Choice, result: Any) -> None:
     """Ask what is wanted of the selection; where nothing of it can be split, let the batch say why."""
     snapshot = read_snapshot(result)
-    items = [item for item in snapshot.items if item.is_selected and not splitting.find_refusal(turn, item)]
+    bonds = Bonds(snapshot)
+    selected = [item for item in snapshot.items if item.is_selected]
+    items = [item for item in selected if not splitting.find_refusal(turn, item, bonds)]
     if not items:
         splitting.start(turn, Options())
         return

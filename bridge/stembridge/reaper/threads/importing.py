@@ -131,7 +131,6 @@ def look(turn: Turn, one: Import, _result: Any) -> None:
         ),
         one.snapshot,
         [(item, None)],
-        Bonds(one.snapshot),
     )
 
 

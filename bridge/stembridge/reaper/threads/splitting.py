@@ -21,7 +21,7 @@ from stembridge import catalog
 from stembridge.errors import Busy, StembridgeError
 from stembridge.estimate import pass_seconds
 from stembridge.reaper import operations as do
-from stembridge.reaper.families import HAS_STEMS, Bonds, compare_track
+from stembridge.reaper.families import Bonds, compare_track
 from stembridge.reaper.fitting import TAKE_SOUND, TAKE_SPEED
 from stembridge.reaper.operations import Operation
 from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, place
@@ -157,7 +157,6 @@ def take_selection(turn: Turn, batch: Batch, result: Any) -> None:
         batch,
         snapshot,
         [(item, find_window(batch.options, snapshot.host, item)) for item in selected],
-        Bonds(snapshot),
     )
 
 
@@ -166,12 +165,12 @@ def take_items(
     batch: Batch,
     snapshot: Snapshot,
     wanted: Sequence[tuple[Item, tuple[float, float] | None]],
-    bonds: Bonds | None = None,
 ) -> None:
     """Sort items, each with its window, into what can be split and what cannot, and go on with what can.
 
-    ``bonds`` as in `find_refusal`.
+    ``snapshot`` has all items that carry a tag.
     """
+    bonds = Bonds(snapshot)
     items: list[Item] = []
     windows: list[tuple[float, float] | None] = []
     skipped: list[tuple[str, str]] = []
@@ -214,16 +213,9 @@ def find_window(options: Options, host: Host, item: Item) -> tuple[float, float]
     return max(start_s, item.position), min(end_s, item.end)
 
 
-def find_refusal(turn: Turn, item: Item, bonds: Bonds | None = None) -> str:
-    """Return why ``item`` cannot be split, or ''.
-
-    ``bonds`` are those of the project; without them every muted original counts as one that has stems.
-    """
-    if bonds is not None:
-        bond = bonds.find_refusal(item)
-    else:
-        bond = HAS_STEMS if isinstance(read_tag(item.tag), OriginalTag) and item.values["B_MUTE"] else ""
-    return bond or find_unfit(turn, item)
+def find_refusal(turn: Turn, item: Item, bonds: Bonds) -> str:
+    """Return why ``item`` cannot be split, or ''."""
+    return bonds.find_refusal(item) or find_unfit(turn, item)
 
 
 def find_unfit(turn: Turn, item: Item) -> str:

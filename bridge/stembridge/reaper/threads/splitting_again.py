@@ -348,5 +348,5 @@ STEPS: dict[str, Step] = {
     "resplit.collected": (Choice, take_collected),
     "resplit.typed": (Choice, take_values),
     "resplit.chosen": (Choice, take_chosen),
-    "resplit.ready": (splitting.Batch, take_ready),
+    "resplit.ready": (splitting.Batch, splitting.settle_trouble(take_ready)),
 }
