@@ -21,7 +21,7 @@ from stembridge.reaper.placing import Ticket
 from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
 from stembridge.reaper.requests import Options
 from stembridge.reaper.snapshot import ITEM_VALUES, TAKE_VALUES, TRACK_VALUES, read_snapshot
-from stembridge.reaper.threads.splitting import Batch, Entry, RowState
+from stembridge.reaper.threads.batch import Batch, Entry, RowState
 from stembridge.reaper.turn import pack, unpack
 from stembridge.types import SplitRequest
 

@@ -834,7 +834,7 @@ def test_trouble_with_the_placing_of_one_stops_no_other(room: Room, monkeypatch:
     items = [room.add_song(name, seed=n) for n, name in enumerate(("one", "two", "three"))]
     room.reaper.select(*items)
     failing = fail_on("two", placing.place, lambda ticket, *_: ticket.item.name)
-    monkeypatch.setattr("stembridge.reaper.threads.splitting.place", failing)
+    monkeypatch.setattr("stembridge.reaper.threads.landing.place", failing)
     said = room.run("split")
     assert said[0].startswith("2 of 3 split")
     assert said[1] == "two: the daemon failed on it (ZeroDivisionError): stembridge daemon logs"

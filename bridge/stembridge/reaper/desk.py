@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 VERSION = 1
 HOLD_S = 2.0
 """How long a word about recording holds; scripts say something several times a second."""
-PLAYING, RECORDING = 1, 4
 
 _THREADS = (
     auditioning,
@@ -143,8 +142,9 @@ class Desk:
         return self._preferences
 
     def _hold(self, host: Host, preferences: Preferences) -> None:
-        mask = {"recording": RECORDING, "playing": RECORDING | PLAYING, "never": 0}[preferences.hold_while]
-        if host.play & mask:
+        if preferences.hold_while != "never" and (
+            host.is_recording or (host.is_playing and preferences.hold_while == "playing")
+        ):
             self._house.hold(HOLD_S)
 
 

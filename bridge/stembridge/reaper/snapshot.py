@@ -142,6 +142,14 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     project: str = ""
     time_selection: tuple[float, float] = (0.0, 0.0)
 
+    @property
+    def is_playing(self) -> bool:
+        return bool(self.play & 1)
+
+    @property
+    def is_recording(self) -> bool:
+        return bool(self.play & 4)
+
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What was collected at one moment; ``tracks`` are all of the project's, in order."""

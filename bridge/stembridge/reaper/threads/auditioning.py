@@ -15,10 +15,9 @@ from stembridge.reaper.requests import Options, choose_model
 from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
 from stembridge.reaper.tags import StemTag, read_tag
 from stembridge.reaper.threads import splitting
-from stembridge.reaper.threads.splitting import RECORDING, Batch, RowState
+from stembridge.reaper.threads.batch import Batch, RowState
 from stembridge.reaper.turn import Start, Step, Turn, pack, unpack
 
-PLAYING = 1
 AUDITION_S = SEGMENT_S
 """Long enough to judge by."""
 LEAST_S = 4.0
@@ -44,10 +43,10 @@ class Audition(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def start(turn: Turn) -> None:
     """Begin with what lies under the edit cursor."""
-    if turn.host.play & RECORDING:
+    if turn.host.is_recording:
         turn.tell("REAPER records: stop the recording, then audition.", is_error=True)
         return
-    turn.collect("tagged", "audition.selected", Audition(was_playing=bool(turn.host.play & PLAYING)))
+    turn.collect("tagged", "audition.selected", Audition(was_playing=turn.host.is_playing))
 
 
 def take_selection(turn: Turn, audition: Audition, result: Any) -> None:

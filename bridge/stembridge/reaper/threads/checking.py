@@ -21,7 +21,7 @@ from stembridge.reaper.requests import Options
 from stembridge.reaper.snapshot import Snapshot, read_snapshot
 from stembridge.reaper.tags import TrackTag, read_tag
 from stembridge.reaper.threads import scratch, splitting
-from stembridge.reaper.threads.splitting import Batch, Entry, RowState
+from stembridge.reaper.threads.batch import Batch, Entry, RowState
 from stembridge.reaper.threads.waiting import await_errand
 from stembridge.reaper.turn import Start, Step, Turn, pack, unpack
 

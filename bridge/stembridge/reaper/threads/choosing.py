@@ -23,7 +23,7 @@ from stembridge.reaper.requests import (
     form_requests,
 )
 from stembridge.reaper.snapshot import Host, Item, read_snapshot
-from stembridge.reaper.threads import splitting
+from stembridge.reaper.threads import refusals, splitting
 from stembridge.reaper.threads.form import CAPTIONS, TITLE, read_fields, spell_field
 from stembridge.reaper.threads.waiting import await_errand
 from stembridge.reaper.turn import Start, Step, Turn
@@ -81,7 +81,7 @@ def take_selection(turn: Turn, choice: Choice, result: Any) -> None:
     snapshot = read_snapshot(result)
     bonds = Bonds(snapshot)
     selected = [item for item in snapshot.items if item.is_selected]
-    items = [item for item in selected if not splitting.find_refusal(turn, item, bonds)]
+    items = [item for item in selected if not refusals.find_refusal(turn, item, bonds)]
     if not items:
         splitting.start(turn, Options())
         return
@@ -174,7 +174,7 @@ def _read(turn: Turn, choice: Choice) -> tuple[Preferences, Options]:
 
 def _reckon(turn: Turn, choice: Choice, preferences: Preferences, options: Options) -> Cost:
     """Return what the split costs; what REAPER has to render first counts as if it were a file already."""
-    windows = [splitting.find_window(options, choice.host, item) for item in choice.items]
+    windows = [refusals.find_window(options, choice.host, item) for item in choice.items]
     pairs = [
         (item, window)
         for item, window in zip(choice.items, windows, strict=True)

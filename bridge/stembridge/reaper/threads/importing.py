@@ -13,8 +13,8 @@ from stembridge.reaper.families import Bonds
 from stembridge.reaper.playing import Way, judge
 from stembridge.reaper.requests import STEMS_FOLDER, Options
 from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
-from stembridge.reaper.threads import splitting
-from stembridge.reaper.threads.splitting import Batch, RowState
+from stembridge.reaper.threads import refusals, splitting
+from stembridge.reaper.threads.batch import Batch, RowState
 from stembridge.reaper.threads.waiting import await_errand
 from stembridge.reaper.turn import Start, Step, Turn, pack, unpack
 
@@ -68,13 +68,13 @@ def take_selection(turn: Turn, _import: Import, result: Any) -> None:
 
 def _find_refusal(turn: Turn, item: Item, bonds: Bonds) -> str:
     """Return why stems cannot be imported onto ``item``, or ''."""
-    reason = splitting.find_refusal(turn, item, bonds)
-    if not reason and splitting.wants_takes(turn, Options()):
-        reason = splitting.find_take_refusal(item)
+    reason = refusals.find_refusal(turn, item, bonds)
+    if not reason and refusals.wants_takes(turn, Options()):
+        reason = refusals.find_take_refusal(item)
     verdict = judge(item)
     is_kept = turn.preferences.effects == "keep" and verdict.is_keepable
     if not reason and verdict.way is Way.BAKED and not is_kept:
-        return splitting.tell_to_glue(verdict.reasons)
+        return refusals.tell_to_glue(verdict.reasons)
     return reason
 
 

@@ -43,8 +43,10 @@ from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
 from stembridge.reaper.stem_set import StemFile, StemSet
 from stembridge.reaper.stem_tracks import find_stem_tracks, plan_stem_tracks
 from stembridge.reaper.tags import OriginalTag, write_tag
-from stembridge.reaper.threads import splitting
+from stembridge.reaper.threads.batch import Batch, with_entry
 from stembridge.reaper.threads.form import CAPTIONS, read_fields, spell_field
+from stembridge.reaper.threads.landing import carry_out, find_stems, settle_trouble
+from stembridge.reaper.threads.preparing import prepare
 from stembridge.reaper.turn import Start, Step, Turn
 
 FIELDS = ("quality", "model")
@@ -145,7 +147,7 @@ def take_chosen(turn: Turn, choice: Choice, result: Any) -> None:
             _tell_refused(turn, members, [str(error)] * len(members))
             continue
         asked = msgspec.structs.replace(options, two_stems=single or None)
-        splitting.prepare(turn, _form_batch(turn, asked, members, snapshot))
+        prepare(turn, _form_batch(turn, asked, members, snapshot))
 
 
 def _is_kept(turn: Turn, original: Item) -> bool:
@@ -185,9 +187,7 @@ def _find_single(family: Family) -> str:
     return next((name for name in sorted(names) if _COMPLEMENT + name in names), "")
 
 
-def _form_batch(
-    turn: Turn, options: Options, families: Sequence[Family], snapshot: Snapshot
-) -> splitting.Batch:
+def _form_batch(turn: Turn, options: Options, families: Sequence[Family], snapshot: Snapshot) -> Batch:
     sets = StemSets()
     items = []
     baked = {}
@@ -201,7 +201,7 @@ def _form_batch(
             baked[original.guid] = rendering
         elif _is_kept(turn, original):
             approximate.append(original.guid)
-    return splitting.Batch(
+    return Batch(
         options=options,
         placer="resplit.ready",
         media_dir=snapshot.project.media_dir,
@@ -226,19 +226,19 @@ def _find_rendering(family: Family, original: Item, sets: StemSets) -> str:
     return path if Path(path).is_file() else ""
 
 
-def take_ready(turn: Turn, batch: splitting.Batch, result: Any) -> None:
+def take_ready(turn: Turn, batch: Batch, result: Any) -> None:
     """Have the new stems put onto those of the current entry, as they are now."""
     snapshot = read_snapshot(result)
     entry = batch.entries[batch.current]
-    stems = splitting.find_stems(turn, batch)
+    stems = find_stems(turn, batch)
     if stems is None:
         return
     plan = plan_takes(entry.ticket, stems, snapshot, turn.preferences.looks)
     if isinstance(plan, Placed):
         text = "; ".join(_find_remarks(entry.ticket, stems, snapshot))
         entry = msgspec.structs.replace(entry, text=text)
-        batch = splitting.with_entry(batch, entry, current=batch.current)
-    splitting.carry_out(turn, batch, plan, stems, snapshot)
+        batch = with_entry(batch, entry, current=batch.current)
+    carry_out(turn, batch, plan, stems, snapshot)
 
 
 def _find_remarks(ticket: Ticket, stems: StemSet, snapshot: Snapshot) -> Iterator[str]:
@@ -348,5 +348,5 @@ STEPS: dict[str, Step] = {
     "resplit.collected": (Choice, take_collected),
     "resplit.typed": (Choice, take_values),
     "resplit.chosen": (Choice, take_chosen),
-    "resplit.ready": (splitting.Batch, splitting.settle_trouble(take_ready)),
+    "resplit.ready": (Batch, settle_trouble(take_ready)),
 }
