@@ -38,15 +38,6 @@ Kind = TypeVar("Kind", bound=FakeReaper)
 Answer = Callable[[Note], dict[str, Any]]
 
 
-@pytest.fixture(autouse=True)
-def fresh_interpreter() -> Iterator[None]:
-    """Let each test begin like a new process: none of the scripts' modules has been imported."""
-    yield
-    for name in [name for name in sys.modules if name.startswith("stembridge_")]:
-        if name != "stembridge_daemon" and not name.startswith("stembridge_daemon."):
-            del sys.modules[name]
-
-
 @dataclass
 class Courier:
     """Carries notes between files, as `stembridge reaper run` does, to ``answer`` and back."""
