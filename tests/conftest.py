@@ -15,6 +15,7 @@ import pytest
 
 from daemon_harness import DaemonHarness
 from model_place import Place, serve_models
+from script_modules import forget_scripts
 
 # diffq is no dependency. Left out rather than skipped: a skipped test is a failure in .ci/run, which installs
 # diffq for this one file.
@@ -24,6 +25,13 @@ _OPEN_FILES = Path("/proc/self/fd")
 _SOCKET_KINDS = ("socket:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]")
 """What an open socket, one of zmq among them, and a zmq context look like in `_OPEN_FILES`."""
 _SOCKET_FOLDER = re.compile(r"stembridge-\d+-[0-9a-f]{12}")
+
+
+@pytest.fixture(autouse=True)
+def fresh_scripts() -> Iterator[None]:
+    """Leave no module of REAPER's scripts behind."""
+    yield
+    forget_scripts()
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from daemon_harness import DaemonHarness
 from reaper_fake import FakeReaper, render_project
 from reaper_fake.contract import Language
+from script_modules import forget_scripts
 from stembridge import daemon_process, protocol
 from stembridge.reaper.actions import file_stem
 from stembridge.reaper.desk import Desk
@@ -216,13 +217,6 @@ class BehindDaemon:
         if daemon_process.find(self.settings) is not None:
             self.daemon.adopt()
         self.daemon.close()
-
-
-def forget_scripts() -> None:
-    """Make the next Python action import its modules anew, as one does in a REAPER that was just started."""
-    for name in [name for name in sys.modules if name.startswith("stembridge_")]:
-        if name.partition(".")[0] != "stembridge_daemon":
-            del sys.modules[name]
 
 
 def write_cli(folder: Path, home: Path) -> Path:

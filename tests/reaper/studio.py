@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from fake_house import FakeHouse
 from reaper_fake import FakeReaper, Item, Track, render_project
+from script_modules import forget_scripts
 from stembridge.reaper.actions import file_stem
 from stembridge.reaper.desk import Desk
 from stembridge.wavfile import write_wav
@@ -98,9 +98,7 @@ class Studio:
         self.reaper.run_python(
             self._root / "actions" / f"{file_stem(action)}.py", max_ticks=5000, between_ticks=self._carry
         )
-        for name in [name for name in sys.modules if name.startswith("stembridge_")]:
-            if name.partition(".")[0] != "stembridge_daemon":
-                del sys.modules[name]
+        forget_scripts()
         assert not self.reaper.answers, f"never asked: {list(self.reaper.answers)}"
         return [text for text, _ in self.told]
 
