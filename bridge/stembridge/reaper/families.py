@@ -11,15 +11,13 @@ from pathlib import Path
 
 from stembridge import stem_tag
 from stembridge.errors import StembridgeError
-from stembridge.reaper import operations as do
 from stembridge.reaper.fitting import FADES, TAKE_SPEED, TIMEBASE, fit_item, fit_section, fit_take
 from stembridge.reaper.item_chunk import section_lines
-from stembridge.reaper.operations import Operation
-from stembridge.reaper.placing import ITEM_VALUES_USED, TAKE_VALUES_USED
 from stembridge.reaper.playing import Way, find_form, judge
 from stembridge.reaper.snapshot import Item, Snapshot, Track
 from stembridge.reaper.stem_set import StemSet, read_stem_set
 from stembridge.reaper.tags import OriginalTag, StemTag, TrackTag, read_tag
+from stembridge.reaper.turn import Turn
 
 _SAME = 1e-9
 """Seconds, or a share of a value: REAPER moves and cuts an original and its stems by sums of its own."""
@@ -238,28 +236,20 @@ class Bonds:
         )
 
 
-def choose_families(snapshot: Snapshot) -> list[Family]:
-    """Return the families of which a member is selected; all of them where nothing is selected."""
+def choose_families(turn: Turn, snapshot: Snapshot) -> list[Family]:
+    """Return the families with a selected member, all where nothing is selected; say where there is none."""
     families = find_families(snapshot)
-    if not any(item.is_selected for item in snapshot.items):
-        return families
-    return [family for family in families if any(item.is_selected for item in family.items)]
-
-
-def say_none(snapshot: Snapshot) -> str:
-    """Return what to tell a user whose choice holds no family."""
-    if any(item.is_selected for item in snapshot.items):
-        return "The selected items have no stems: split them first."
-    return "This project has no stems: select items and split them first."
-
-
-def expect_original(original: Item) -> list[Operation]:
-    """Return what holds an operation back where an original is not any more what it was."""
-    take = original.active
-    return [
-        do.expect_item(original.guid, {name: original.values[name] for name in ITEM_VALUES_USED}),
-        do.expect_take(take.guid, {name: take.values[name] for name in TAKE_VALUES_USED}),
-    ]
+    has_selection = any(item.is_selected for item in snapshot.items)
+    if has_selection:
+        families = [family for family in families if any(item.is_selected for item in family.items)]
+    if not families:
+        turn.tell(
+            "The selected items have no stems: split them first."
+            if has_selection
+            else "This project has no stems: select items and split them first.",
+            is_error=True,
+        )
+    return families
 
 
 class StemSets:

@@ -21,7 +21,6 @@ from stembridge.reaper.families import (
     StemSets,
     choose_families,
     find_differences,
-    say_none,
 )
 from stembridge.reaper.fitting import fit_item, fit_take
 from stembridge.reaper.playing import find_played
@@ -65,9 +64,8 @@ def start(turn: Turn) -> None:
 def take_collected(turn: Turn, _test: NullTest, result: Any) -> None:
     """Look at what the items say, and have the samples summed."""
     snapshot = read_snapshot(result)
-    families = choose_families(snapshot)
+    families = choose_families(turn, snapshot)
     if not families:
-        turn.tell(say_none(snapshot), is_error=True)
         return
     sets = StemSets()
     suspects: list[Suspect] = []

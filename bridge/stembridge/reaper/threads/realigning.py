@@ -15,12 +15,11 @@ from stembridge.reaper.families import (
     Stem,
     StemSets,
     choose_families,
-    expect_original,
     find_differences,
-    say_none,
 )
 from stembridge.reaper.fitting import fit_item, fit_take
 from stembridge.reaper.operations import Operation
+from stembridge.reaper.placing import expect_unchanged
 from stembridge.reaper.snapshot import Item, read_snapshot
 from stembridge.reaper.turn import Start, Step, Turn
 
@@ -44,9 +43,8 @@ def start(turn: Turn) -> None:
 def take_collected(turn: Turn, realignment: Realignment, result: Any) -> None:
     """Have every stem put back that only its values keep from playing what the original plays."""
     snapshot = read_snapshot(result)
-    families = choose_families(snapshot)
+    families = choose_families(turn, snapshot)
     if not families:
-        turn.tell(say_none(snapshot), is_error=True)
         return
     sets = StemSets()
     operations: list[Operation] = []
@@ -88,7 +86,7 @@ def _realign(stem: Stem, original: Item) -> list[Operation]:
     fit = stem.tag.fit
     item, take = stem.item.guid, stem.item.active.guid
     return [
-        *expect_original(original),
+        *expect_unchanged(original),
         *(do.set_item(item, name, value) for name, value in fit_item(original, fit).items()),
         *(do.set_take(take, name, value) for name, value in fit_take(original, fit).items()),
     ]

@@ -20,12 +20,11 @@ from stembridge.reaper.families import (
     Stem,
     StemSets,
     choose_families,
-    expect_original,
     find_differences,
-    say_none,
 )
 from stembridge.reaper.looks import Color, Looks
 from stembridge.reaper.operations import TAG, Operation
+from stembridge.reaper.placing import expect_unchanged
 from stembridge.reaper.snapshot import Snapshot, Track, read_snapshot
 from stembridge.reaper.tags import TrackTag, read_tag
 from stembridge.reaper.turn import Start, Step, Turn
@@ -74,9 +73,8 @@ def start(turn: Turn) -> None:
 def take_collected(turn: Turn, removal: Removal, result: Any) -> None:
     """Ask about all stems of a project, and about those that were worked on; else have the stems removed."""
     snapshot = read_snapshot(result)
-    families = choose_families(snapshot)
+    families = choose_families(turn, snapshot)
     if not families:
-        turn.tell(say_none(snapshot), is_error=True)
         return
     able = [family for family in families if not _find_refusal(family)]
     if able and not removal.means_all and not any(item.is_selected for item in snapshot.items):
@@ -171,7 +169,7 @@ def _plan_family(plan: _Plan, family: Family, touched: dict[str, list[str]]) -> 
     stems = (*family.stems, *family.leftovers)
     kept = [stem for stem in stems if stem.item.guid in touched]
     removed = [stem for stem in stems if stem.item.guid not in touched]
-    plan.operations += expect_original(original)
+    plan.operations += expect_unchanged(original)
     plan.operations += [do.remove_item(stem.item.guid) for stem in removed]
     # Both would be heard otherwise; they can be switched to as before.
     plan.operations += [do.set_item(stem.item.guid, "B_MUTE", 1) for stem in kept]

@@ -18,9 +18,7 @@ from stembridge.reaper.families import (
     Stem,
     StemSets,
     choose_families,
-    expect_original,
     find_families,
-    say_none,
 )
 from stembridge.reaper.fitting import Fit, fit_item, fit_section, fit_take
 from stembridge.reaper.looks import Looks
@@ -32,6 +30,7 @@ from stembridge.reaper.placing import (
     Ticket,
     Unplaceable,
     add_stem,
+    expect_unchanged,
     find_fit,
     find_parts,
     form_tag,
@@ -73,9 +72,8 @@ def start(turn: Turn) -> None:
 def take_collected(turn: Turn, _choice: Choice, result: Any) -> None:
     """Ask for the model, where there are stems that can get other ones."""
     snapshot = read_snapshot(result)
-    families = choose_families(snapshot)
+    families = choose_families(turn, snapshot)
     if not families:
-        turn.tell(say_none(snapshot), is_error=True)
         return
     reasons = [_find_refusal(turn, family) for family in families]
     if all(reasons):
@@ -132,7 +130,7 @@ def _read(turn: Turn, choice: Choice) -> Options:
 def take_chosen(turn: Turn, choice: Choice, result: Any) -> None:
     """Have the originals split; those of which one stem and its complement are there get these two again."""
     snapshot = read_snapshot(result)
-    families = choose_families(snapshot)
+    families = choose_families(turn, snapshot)
     reasons = [_find_refusal(turn, family) for family in families]
     _tell_refused(turn, families, reasons)
     options = _read(turn, choice)
@@ -293,7 +291,7 @@ def plan_takes(
     for number, (part, family) in enumerate(targets):
         names = {stem.tag.stem for stem in (*family.stems, *family.leftovers)}
         is_muted = all(stem.is_muted for stem in family.stems)
-        operations += expect_original(part)
+        operations += expect_unchanged(part)
         for file in stems.files:
             if file.stem not in names:
                 track = tracks.track_of[file.stem]

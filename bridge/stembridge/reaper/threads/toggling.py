@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from stembridge.reaper import operations as do
-from stembridge.reaper.families import Family, choose_families, say_none
+from stembridge.reaper.families import Family, choose_families
 from stembridge.reaper.operations import Operation
 from stembridge.reaper.snapshot import Item, read_snapshot
 from stembridge.reaper.turn import Start, Step, Turn
@@ -33,9 +33,8 @@ def start(turn: Turn) -> None:
 def take_collected(turn: Turn, _switch: Switch, result: Any) -> None:
     """Have originals and stems muted and unmuted; where they differ, the stems come first."""
     snapshot = read_snapshot(result)
-    families = choose_families(snapshot)
+    families = choose_families(turn, snapshot)
     if not families:
-        turn.tell(say_none(snapshot), is_error=True)
         return
     able = []
     for family in families:
