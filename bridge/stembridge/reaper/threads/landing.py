@@ -28,10 +28,10 @@ from stembridge.reaper.stem_tracks import find_stem_tracks
 from stembridge.reaper.tags import OriginalTag, read_tag
 from stembridge.reaper.threads.batch import Batch, BatchStep, Entry, RowState, contain_trouble, with_entry
 from stembridge.reaper.threads.refusals import wants_takes
+from stembridge.reaper.threads.waiting import LOOK_S
 from stembridge.reaper.turn import Step, Turn
 from stembridge.types import Job, JobState
 
-LOOK_S = 0.25
 MAX_TRIES = 5
 
 

@@ -18,8 +18,9 @@ from stembridge.reaper.playing import Way, judge
 from stembridge.reaper.requests import choose_model
 from stembridge.reaper.snapshot import Item, read_snapshot
 from stembridge.reaper.threads.batch import Batch, BatchStep, contain_trouble
-from stembridge.reaper.threads.landing import LOOK_S, MAX_TRIES, _restore_mute, submit, summarise
+from stembridge.reaper.threads.landing import MAX_TRIES, _restore_mute, submit, summarise
 from stembridge.reaper.threads.refusals import find_unfit, tell_to_glue
+from stembridge.reaper.threads.waiting import LOOK_S, LOST, await_errand
 from stembridge.reaper.turn import Step, Turn
 from stembridge.text import clock
 
@@ -101,7 +102,7 @@ def _send(turn: Turn, batch: Batch, kind: str, arguments: dict[str, Any]) -> Non
         turn.panel = {"line": f"waiting: {error.message}", "fraction": None, "eta_s": None, "rows": []}
         turn.wait(BUSY_S, "batch.waited", batch)
     else:
-        _await(turn, msgspec.structs.replace(batch, errand=errand))
+        turn.wait(LOOK_S, "batch.errand", msgspec.structs.replace(batch, errand=errand))
 
 
 def _way(batch: Batch, item: Item) -> Way:
@@ -178,19 +179,14 @@ def take_heard(turn: Turn, batch: Batch, result: Any) -> None:
     _send(turn, msgspec.structs.replace(batch, subject=media.path), "compare", arguments)
 
 
-def _await(turn: Turn, batch: Batch) -> None:
-    turn.wait(LOOK_S, "batch.errand", batch)
-
-
 def look_at_errand(turn: Turn, batch: Batch, _result: Any) -> None:
     """See whether the errand that the batch waits for is over."""
-    errand = turn.house.find_errand(batch.errand)
+    errand = await_errand(turn, batch.errand, "batch.errand", batch)
     if errand is None:
-        # The daemon was restarted: what was missing is missing still.
+        return
+    if errand.error is not None and errand.error.code == LOST:
+        # What was missing is missing still.
         prepare(turn, batch)
-    elif not errand.is_over:
-        turn.panel = {"line": errand.text, "fraction": errand.fraction, "eta_s": None, "rows": []}
-        _await(turn, batch)
     elif batch.subject == "fetch":
         if errand.error is not None:
             turn.tell(f"Nothing was split: {errand.error.message} ({errand.error.hint})", is_error=True)

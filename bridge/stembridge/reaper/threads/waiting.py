@@ -9,6 +9,8 @@ from stembridge.reaper.turn import Turn
 from stembridge.types import ErrorInfo
 
 LOOK_S = 0.25
+LOST = "lost"
+"""Code of an errand that a restart of the daemon has taken away."""
 
 
 def await_errand(turn: Turn, errand_id: str, then: str, carried: msgspec.Struct) -> Errand | None:
@@ -18,7 +20,7 @@ def await_errand(turn: Turn, errand_id: str, then: str, carried: msgspec.Struct)
     """
     errand = turn.house.find_errand(errand_id)
     if errand is None:
-        lost = ErrorInfo("lost", "the daemon was restarted meanwhile", "run the action again")
+        lost = ErrorInfo(LOST, "the daemon was restarted meanwhile", "run the action again")
         return Errand(errand_id, error=lost)
     if errand.is_over:
         return errand
