@@ -13,13 +13,16 @@ HEAVY = {
 }  # fmt: skip
 
 
-def modules_after(statement: str) -> set[str]:
-    """Return the top-level modules that a fresh interpreter holds after ``statement``."""
-    program = (
-        f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
-    )
+def every_module_after(statement: str) -> set[str]:
+    """Return the modules that a fresh interpreter holds after ``statement``."""
+    program = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout))
+
+
+def modules_after(statement: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter holds after ``statement``."""
+    return {name.split(".")[0] for name in every_module_after(statement)}
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,11 @@ def modules_after(statement: str) -> set[str]:
 )
 def test_client_and_front_load_nothing_heavy(statement: str) -> None:
     assert modules_after(statement) & HEAVY == set()
+
+
+def test_a_daemon_without_reaper_opens_no_desk() -> None:
+    assert "stembridge.reaper.desk" not in every_module_after("import stembridge_daemon.app")
+    assert "stembridge.reaper.desk" in every_module_after("import stembridge.reaper.desk")
 
 
 def test_the_check_sees_what_it_looks_for() -> None:

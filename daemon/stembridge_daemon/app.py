@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
 
@@ -18,7 +18,6 @@ from stembridge import __version__
 from stembridge.daemon_process import EXIT_SECOND_DAEMON
 from stembridge.errors import StembridgeError
 from stembridge.file_lock import FileLock
-from stembridge.reaper.desk import Desk
 from stembridge.settings import DEVICES, TRANSPORTS, Settings, load_settings
 from stembridge.transport import Listener, remove_connection, secure_folder
 from stembridge_daemon.errands import Errands
@@ -27,6 +26,9 @@ from stembridge_daemon.jobstore import JobStore
 from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
 from stembridge_daemon.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from stembridge.reaper.desk import Desk
 
 logger = logging.getLogger(__name__)
 
@@ -80,13 +82,18 @@ def _serve(settings: Settings, worker_command: Sequence[str], *, preload: bool) 
     events = Events()
     service = Service(settings, store, supervisor, endpoint=listener.endpoint, on_change=events.note)
     errands = Errands(settings)
-    desk = Desk(FrontHouse(settings, service, supervisor, errands, listener.origin))
+
+    def open_desk() -> Desk:
+        from stembridge.reaper.desk import Desk
+
+        return Desk(FrontHouse(settings, service, supervisor, errands, listener.origin))
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.leave(settings.stop_grace_s))
     if preload:
         service.preload(settings.model)
     try:
-        Server(listener, service, supervisor, events, desk).run()
+        Server(listener, service, supervisor, events, open_desk).run()
     finally:
         errands.close()
         supervisor.close(timeout_s=2.0)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import zmq
 
 from stembridge import protocol
 from stembridge.errors import StembridgeError, StorageFailed
 from stembridge.protocol import Call, Reply
-from stembridge.reaper.desk import Desk
 from stembridge.transport import Listener
 from stembridge.types import Job
 from stembridge_daemon.service import Service
 from stembridge_daemon.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from stembridge.reaper.desk import Desk
 
 logger = logging.getLogger(__name__)
 
@@ -60,17 +65,29 @@ class Events:
 
 
 class Server:
-    """Serves one listener until the service is over."""
+    """Serves one listener until the service is over.
+
+    ``open_desk`` is called for the first note from REAPER: whoever has none waits for no desk.
+    """
 
     def __init__(
-        self, listener: Listener, service: Service, supervisor: Supervisor, events: Events, desk: Desk
+        self,
+        listener: Listener,
+        service: Service,
+        supervisor: Supervisor,
+        events: Events,
+        open_desk: Callable[[], Desk],
     ) -> None:
         self._listener = listener
         self._service = service
         self._supervisor = supervisor
         self._events = events
-        self._desk = desk
+        self._open_desk = open_desk
         self._is_storage_down = False
+
+    @cached_property
+    def _desk(self) -> Desk:
+        return self._open_desk()
 
     def run(self) -> None:
         """Serve until the service was told to leave and nothing holds it any more."""

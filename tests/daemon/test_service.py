@@ -175,7 +175,7 @@ class Counter:
 
     def __init__(self, bench: Bench) -> None:
         self.listener = Listener(bench.context, bench.settings, "test")
-        self.server = Server(self.listener, bench.service, bench.supervisor, Events(), Clerk(bench))
+        self.server = Server(self.listener, bench.service, bench.supervisor, Events(), lambda: Clerk(bench))
         self.socket = connect(bench.context, self.listener.connection)
 
     def ask(self, *calls: protocol.Call) -> list[protocol.Reply]:
