@@ -13,6 +13,8 @@
     │   └── StorageFailed       the daemon cannot write its job table
     ├── AlignmentError          stems that cannot be placed at the right sample
     ├── ExactnessError          a sum that does not hold what was claimed
+    ├── EffectError             an effect gave something that must not be delivered
+    │   └── PluginError         a plugin crashed, hung, or cannot be opened
     ├── DaemonUnavailable       no daemon answers and none could be started
     ├── ProtocolError           the two sides do not speak the same language
     ├── Busy                    the daemon holds as many jobs as it takes
@@ -91,6 +93,14 @@ class AlignmentError(StembridgeError):
 
 class ExactnessError(StembridgeError):
     code = "not_exact"
+
+
+class EffectError(StembridgeError):
+    code = "bad_effect"
+
+
+class PluginError(EffectError):
+    code = "bad_plugin"
 
 
 class DaemonUnavailable(StembridgeError):

@@ -164,6 +164,34 @@ class AlignmentEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class RemixEntry:
+    """How a remix came about; its files sum to the remix, not to the original.
+
+    Parameters
+    ----------
+    preset : its name, as it was asked for
+    text : the preset as it was rendered, as TOML, changes included
+    of_job : job of the set that was remixed
+    of_sha256_pcm : `SourceEntry.sha256_pcm` of that set: of the original
+    of_frames : frames of that set; what the remix has beyond them are tails
+    untouched : files whose samples are those of the set, bit for bit
+    gain_db : one gain on everything, to match the original's loudness; 0 where none was asked for
+    reduction_db : the most that the common ceiling took off, 0 where it took nothing
+    notes : what a listener should know of effects and plugins, one line each
+    """
+
+    preset: str
+    text: str
+    of_job: str
+    of_sha256_pcm: str
+    of_frames: int
+    untouched: tuple[str, ...] = ()
+    gain_db: float = 0.0
+    reduction_db: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """stems.json as a whole.
 
@@ -174,6 +202,8 @@ class Manifest:
     near_mono : stems with next to nothing in their side
     listening : MP3s of the stems, outside of every claim
     alignment : of stems that came from elsewhere; empty where they were separated here
+    remix : of a remix alone: ``source`` is then the remix (its path is still the original's), and ``mixture``
+        the remix's file where stems stand beside it
     seal : sha256 of the rest of this document; see `seal_text`
     """
 
@@ -193,6 +223,7 @@ class Manifest:
     near_mono: tuple[str, ...] = ()
     listening: tuple[ListeningEntry, ...] = ()
     alignment: tuple[AlignmentEntry, ...] = ()
+    remix: RemixEntry | None = None
     seal: str = ""
     schema: str = SCHEMA
 

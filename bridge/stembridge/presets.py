@@ -25,8 +25,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from stembridge.effects.chain import Chain
 from stembridge.errors import PresetError
 from stembridge.settings import Settings
+
+MASTER_DELTA = "master_delta"
+"""The stem that holds what a non-linear master chain adds."""
 
 MIN_GAIN_DB, MAX_GAIN_DB = -60.0, 24.0
 _STEM_KEYS = ("gain_db", "mute", "solo")
@@ -38,11 +42,38 @@ _HEADER = re.compile(r"\s*\[{1,2}([^\]]+)\]{1,2}")
 
 @dataclass(frozen=True, slots=True)
 class StemChange:
-    """What a preset does to one stem."""
+    """What a preset does to one stem: its chain, then its gain; neither where it is muted."""
 
     gain_db: float = 0.0
     is_muted: bool = False
     is_solo: bool = False
+    chain: Chain = Chain()
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A return of its own: the sum of stems as they are heard, each at its level in dB, through a chain."""
+
+    name: str
+    levels_db: Mapping[str, float]
+    chain: Chain
+    gain_db: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """What is done to the remix as a whole, in this order.
+
+    Parameters
+    ----------
+    chain : a linear one runs on every stem, any other becomes a stem `MASTER_DELTA` of its own
+    match : 'rms' or 'lufs': one gain brings the remix to the original's level; '' for none
+    ceiling_dbtp : true peak that one gain curve, the same for all stems, keeps the remix below; None for none
+    """
+
+    chain: Chain = Chain()
+    match: str = ""
+    ceiling_dbtp: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +86,21 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A preset by its name, what it is for in one line, and its changes by stem."""
+    """A preset by its name, what it is for in one line, and its changes by stem.
+
+    Parameters
+    ----------
+    is_extended : the remix goes on until the last tail has died away; else it has the original's length
+    text : the file it was read from, with what was changed
+    """
 
     name: str
     use: str
     stems: Mapping[str, StemChange]
+    sends: tuple[Send, ...] = ()
+    master: Master = Master()
+    is_extended: bool = False
+    text: str = ""
 
     def levels(self, stems: Collection[str]) -> dict[str, Level]:
         """Return the level of each of ``stems``, which are those of one set.

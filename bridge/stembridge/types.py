@@ -124,6 +124,36 @@ class SplitRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class RemixRequest:
+    """One finished set to be remixed with one preset.
+
+    Parameters
+    ----------
+    source : absolute path of a result folder
+    out : absolute path of the folder that receives the result folder
+    preset : name of a preset, or absolute path of its file
+    changes : 'vocals.gain_db=-3': values that stand in place of the preset's own
+    stems_out : deliver every stem that is heard beside the remix
+    format : a name of `FILE_FORMATS`, or `AUTO_FORMAT` for that of the set
+    mp3 : add an MP3 of the remix to listen to, outside of every claim
+    report : add a page that shows what was changed
+    speed : also deliver a copy at so many times the speed, same pitch; 1 means none; outside of every claim
+    pitch : semitones by which that copy is moved, 0 means none
+    """
+
+    source: str
+    out: str
+    preset: str
+    changes: tuple[str, ...] = ()
+    stems_out: bool = False
+    format: str = AUTO_FORMAT
+    mp3: bool = False
+    report: bool = False
+    speed: float = 1.0
+    pitch: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a running job is: ``fraction`` in 0..1, ``eta_s`` in seconds or None while unknown."""
 
@@ -143,9 +173,9 @@ class ErrorInfo:
 
 @dataclass(frozen=True, slots=True)
 class SplitResult:
-    """What a finished split reports.
+    """What a finished job reports.
 
-    ``separate_s`` is the time inside the separator, ``total_s`` the whole job, both in seconds;
+    ``separate_s`` is the time inside the separator (0 where there was none), ``total_s`` the whole job, in s;
     ``audio_s`` is the length of the item; ``residual_db`` the residual's level re mixture (None where the
     set has no residual or the mixture is silent).
     """

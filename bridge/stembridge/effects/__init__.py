@@ -1,0 +1,1 @@
+"""What a chain does to a stem: the table of effects, and the stream that runs them."""

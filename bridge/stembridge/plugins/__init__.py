@@ -1,0 +1,1 @@
+"""VST3 and Audio Units in processes of their own: found, opened, probed, and outlived."""
