@@ -17,7 +17,7 @@ from stembridge.errors import DaemonUnavailable, JobCancelled, ProtocolError, fr
 from stembridge.protocol import Call, DaemonStatus, Reply
 from stembridge.settings import Settings, load_settings
 from stembridge.transport import connect, read_connection
-from stembridge.types import Job, JobState, SplitRequest
+from stembridge.types import Job, JobState, RemixRequest, SplitRequest
 
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 10.0
@@ -68,18 +68,19 @@ class Client:
         self._drop_socket()
         self._context.term()
 
-    def submit(self, request: SplitRequest, job_id: str | None = None, *, watch: bool = False) -> Job:
-        """Hand a split to the daemon; when this returns the job survives any crash.
+    def submit(
+        self, request: SplitRequest | RemixRequest, job_id: str | None = None, *, watch: bool = False
+    ) -> Job:
+        """Hand a split or a remix to the daemon; when this returns the job survives any crash.
 
         Raises
         ------
-        RequestError, SourceError, ModelError, OutputError, Busy
+        RequestError, SourceError, ModelError, PresetError, OutputError, Busy
             The daemon refused; no job was made.
         DaemonUnavailable
             No daemon answered within the deadline.
         """
-        call = protocol.Split(id=job_id or new_job_id(), request=request, watch=watch)
-        return self._call(call, protocol.Accepted).job
+        return self._call(_order(request, job_id or new_job_id(), watch=watch), protocol.Accepted).job
 
     def get(self, job_id: str, *, watch: bool = False) -> Job:
         """Return the truth about one job, with its story."""
@@ -216,6 +217,15 @@ class Client:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def _order(
+    request: SplitRequest | RemixRequest, job_id: str, *, watch: bool
+) -> protocol.Split | protocol.Remix:
+    """Return the call by which ``request`` becomes a job."""
+    if isinstance(request, RemixRequest):
+        return protocol.Remix(id=job_id, request=request, watch=watch)
+    return protocol.Split(id=job_id, request=request, watch=watch)
 
 
 def raise_if_not_done(job: Job) -> Job:

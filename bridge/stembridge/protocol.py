@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from stembridge.errors import ProtocolError, RequestError
-from stembridge.types import Job, SplitRequest
+from stembridge.types import Job, RemixRequest, SplitRequest
 
 VERSION = 1
 MAGIC = b"SB1"
@@ -40,6 +40,12 @@ class Ping(_Call, frozen=True, kw_only=True):
 class Split(_Call, frozen=True, kw_only=True):
     id: str
     request: SplitRequest
+    watch: bool = False
+
+
+class Remix(_Call, frozen=True, kw_only=True):
+    id: str
+    request: RemixRequest
     watch: bool = False
 
 
@@ -71,7 +77,7 @@ class Reaper(_Call, frozen=True, kw_only=True):
     note: bytes = b""
 
 
-ServiceCall = Hello | Ping | Split | Get | List | Cancel | Status | Stop
+ServiceCall = Hello | Ping | Split | Remix | Get | List | Cancel | Status | Stop
 Call = ServiceCall | Reaper
 
 

@@ -198,10 +198,13 @@ class StoryLine:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as everyone outside the daemon sees it."""
+    """A job as everyone outside the daemon sees it.
+
+    A split has ``request``, a remix has ``remix``, and none has both.
+    """
 
     id: str
-    request: SplitRequest
+    request: SplitRequest | None
     state: JobState
     created: float
     progress: Progress | None = None
@@ -209,3 +212,29 @@ class Job:
     result: SplitResult | None = None
     error: ErrorInfo | None = None
     story: tuple[StoryLine, ...] = ()
+    remix: RemixRequest | None = None
+
+    @property
+    def split(self) -> SplitRequest:
+        """The request of a split, for whoever knows that this is one."""
+        assert self.request is not None, f"job {self.id} is no split"
+        return self.request
+
+    @property
+    def source(self) -> str:
+        """What is worked on: the file that is split, or the folder of the set that is remixed."""
+        return self._asked.source
+
+    @property
+    def out(self) -> str:
+        """The folder that receives the result folder."""
+        return self._asked.out
+
+    @property
+    def tool(self) -> str:
+        """What the source is worked on with: the model of a split, the preset of a remix."""
+        return self.remix.preset if self.remix is not None else self.split.model
+
+    @property
+    def _asked(self) -> SplitRequest | RemixRequest:
+        return self.remix if self.remix is not None else self.split

@@ -72,8 +72,8 @@ class FakeHouse:
 
     def _do_job(self, job: Job) -> Job:
         try:
-            self._fail(Path(job.request.source).name)
-            result, _ = split_to_end(job.request, self.separator, job_id=job.id)
+            self._fail(Path(job.source).name)
+            result, _ = split_to_end(job.split, self.separator, job_id=job.id)
         except StembridgeError as error:
             return replace(job, state=JobState.FAILED, error=_tell(error))
         return replace(job, state=JobState.DONE, result=result)

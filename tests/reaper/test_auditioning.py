@@ -101,7 +101,7 @@ def test_little_has_to_be_separated_for_it(studio: Studio, cursor: float, offset
     studio.add_song(seconds=90.25, take_D_STARTOFFS=offset, D_LENGTH=60, D_POSITION=0.0)
     audition(studio, cursor, YES)
     [job] = studio.house.jobs.values()
-    region = job.request.region
+    region = job.split.region
     assert region is not None
     first, last = region.start / 8000, (region.start + region.frames) / 8000
     stride = 0.75 * SEGMENT_S

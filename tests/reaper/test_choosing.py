@@ -49,7 +49,7 @@ def test_what_is_chosen_is_split_and_is_what_plain_split_does_next(tmp_path: Pat
     studio.run("split")
     assert studio.track_names[4] == "Bass"
     assert len(studio.track_names) == 6
-    assert {job.request.overlap for job in studio.house.jobs.values()} == {0.1}
+    assert {job.split.overlap for job in studio.house.jobs.values()} == {0.1}
 
 
 def test_two_stems_are_chosen_as_one_and_the_rest(tmp_path: Path) -> None:

@@ -349,7 +349,7 @@ def test_a_model_that_is_missing_is_asked_for_once_with_size_and_place(room: Roo
     assert "htdemucs is not on this machine" in asked["text"] and "84 MB" in asked["text"]
     assert str(room.house.settings.model_dirs[0]) in asked["text"]
     assert room.house.kinds == ["fetch_model"]
-    assert {job.request.model for job in room.house.jobs.values()} == {"htdemucs"}
+    assert {job.split.model for job in room.house.jobs.values()} == {"htdemucs"}
     assert_split(room, one, two)
 
 
@@ -425,7 +425,7 @@ def test_effects_are_baked_kept_or_a_reason_to_skip(tmp_path: Path, effects: str
     item.active_take.fx.append(("tanh", 2.0))
     before = room.listen()
     said = room.run("split")
-    sources = {job.request.source for job in room.house.jobs.values()}
+    sources = {job.source for job in room.house.jobs.values()}
     original = str(room.folder / "song.wav")
     if effects == "skip":
         assert said == ["song was skipped: it has take effects, and the settings skip such items"]
@@ -478,7 +478,7 @@ def test_a_lossy_file_is_sent_only_where_reaper_hears_what_we_do(room: Room, shi
     room.run("split")
     assert room.house.kinds == ["compare"]
     (job,) = room.house.jobs.values()
-    assert (job.request.source == str(room.folder / "lossy.ogg")) == (shift == 0)
+    assert (job.source == str(room.folder / "lossy.ogg")) == (shift == 0)
     assert_split(room, item)
 
 
@@ -487,7 +487,7 @@ def test_a_lossy_file_that_we_cannot_read_is_rendered(room: Room) -> None:
     room.house.faults["compare"] = SourceError("no such codec", "")
     room.run("split")
     (job,) = room.house.jobs.values()
-    assert job.request.source.endswith(".wav")
+    assert job.source.endswith(".wav")
     assert_split(room, item)
 
 
@@ -503,7 +503,7 @@ def test_a_short_piece_of_a_lossy_file_is_compared_where_it_plays(room: Room) ->
     assert listened["start_s"] >= 3.0003
     assert listened["start_s"] + listened["frames"] / 44_100 <= 3.2503
     (job,) = room.house.jobs.values()
-    assert job.request.source == path
+    assert job.source == path
 
 
 @pytest.mark.parametrize("frames", [176_399, 176_400, 176_401])
@@ -519,7 +519,7 @@ def test_a_lossy_file_of_any_length_is_sent_as_it_is(room: Room, frames: int, se
     if section:
         toggle_reverse(item, take)
     room.run("split")
-    assert {job.request.source for job in room.house.jobs.values()} == {path}
+    assert {job.source for job in room.house.jobs.values()} == {path}
     assert_split(room, item)
 
 
@@ -550,7 +550,7 @@ def test_a_lossy_file_is_compared_in_the_longest_of_its_items(room: Room) -> Non
     room.reaper.select(first, other)
     room.run("split")
     assert room.house.kinds == ["compare"]
-    assert {job.request.source for job in room.house.jobs.values()} == {str(room.folder / "lossy.ogg")}
+    assert {job.source for job in room.house.jobs.values()} == {str(room.folder / "lossy.ogg")}
 
 
 def test_a_lossy_file_is_compared_once_for_all_its_items(room: Room) -> None:
@@ -978,7 +978,7 @@ def test_an_item_that_becomes_plain_before_it_is_rendered_is_sent_as_it_is(room:
     room.when("batch.selected", dry)
     room.run("split")
     (job,) = room.house.jobs.values()
-    assert job.request.source.endswith("song.wav")
+    assert job.source.endswith("song.wav")
     assert_split(room, item)
 
 
@@ -1088,7 +1088,7 @@ def test_a_result_that_goes_while_more_is_asked_for_fails_its_item_alone(room: R
         room.house.finish_jobs()
 
     def remove() -> None:
-        job = next(job for job in room.house.jobs.values() if job.request.source.endswith("long.wav"))
+        job = next(job for job in room.house.jobs.values() if job.source.endswith("long.wav"))
         assert job.result is not None
         shutil.rmtree(job.result.folder)
 

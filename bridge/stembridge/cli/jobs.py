@@ -45,7 +45,7 @@ def show(job_id: str, as_json: bool) -> None:
         print(job_json(job))
         return
     print(_line(job))
-    print(f"source {one_line(job.request.source)}")
+    print(f"source {one_line(job.source)}")
     print(f"result {one_line(job.result.folder) if job.result else '-'}")
     for line in job.story:
         print(f"{_clock_time(line.at)}  {one_line(line.text)}")
@@ -86,8 +86,8 @@ def _line(job: Job) -> str:
         progress = f" {job.progress.stage} {job.progress.fraction:.0%}"
         if job.progress.eta_s is not None:
             progress += f", {job.progress.eta_s:.0f} s left"
-    name = one_line(Path(job.request.source).name)
-    return f"{job.id[:8]}  {_clock_time(job.created)}  {job.state}{progress}  {job.request.model}  {name}"
+    name = one_line(Path(job.source).name)
+    return f"{job.id[:8]}  {_clock_time(job.created)}  {job.state}{progress}  {job.tool}  {name}"
 
 
 def _clock_time(seconds: float) -> str:

@@ -159,7 +159,7 @@ def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: boo
                     result = raise_if_not_done(job).result
                 except StembridgeError as error:
                     failures.append(error)
-                    _complain(job.request, error, as_json=as_json)
+                    _complain(job.split, error, as_json=as_json)
                 else:
                     assert result is not None
                     folders.append(Path(result.folder))

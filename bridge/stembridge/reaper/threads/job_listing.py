@@ -39,7 +39,11 @@ def start(turn: Turn) -> None:
 def take_collected(turn: Turn, _jobs: JobList, result: Any) -> None:
     """List what runs and what came of the last ones; ask whether what runs is to be cancelled."""
     snapshot = read_snapshot(result)
-    jobs = [job for job in turn.house.list_jobs(MAX_JOBS) if job.request.on_source_grid]
+    jobs = [
+        job
+        for job in turn.house.list_jobs(MAX_JOBS)
+        if job.request is not None and job.request.on_source_grid
+    ]
     running = [job for job in jobs if not job.state.is_final]
     over = [job for job in jobs if job.state.is_final]
     for job in [*running, *over[:MAX_FINAL]]:
@@ -76,7 +80,7 @@ def _say(job: Job) -> str:
 
 
 def _name(job: Job) -> str:
-    return f"{Path(job.request.source).name} ({job.request.model})"
+    return f"{Path(job.source).name} ({job.tool})"
 
 
 def _find_unplaced(snapshot: Snapshot, jobs: Sequence[Job]) -> list[Job]:
@@ -93,7 +97,7 @@ def _find_unplaced(snapshot: Snapshot, jobs: Sequence[Job]) -> list[Job]:
         if job.state is JobState.DONE
         and job.result is not None
         and job.id not in placed
-        and Path(job.request.out) == place
+        and Path(job.out) == place
         and (Path(job.result.folder) / FILE_NAME).is_file()
     ]
 

@@ -181,12 +181,12 @@ def _sum_eta(turn: Turn, entries: Sequence[Entry], jobs: dict[str, Job | None]) 
     """Return in how many seconds all jobs will be done, None while one of them cannot be reckoned."""
     tickets = {entry.ticket.job: entry.ticket for entry in entries}
     left = [job for job in jobs.values() if job is not None and not job.state.is_final]
-    costs = {model: turn.house.cost_of(model) for model in {job.request.model for job in left}}
+    costs = {model: turn.house.cost_of(model) for model in {job.split.model for job in left}}
     total = 0.0
     for job in left:
         eta_s = job.progress.eta_s if job.progress is not None else None
         if eta_s is None:
-            eta_s = _reckon(job, tickets[job.id], costs[job.request.model])
+            eta_s = _reckon(job, tickets[job.id], costs[job.split.model])
         if eta_s is None:
             return None
         total += eta_s
@@ -198,9 +198,9 @@ def _reckon(job: Job, ticket: Ticket, cost: float | None) -> float | None:
     if cost is None:
         return None
     if ticket.baked:
-        model = catalog.find_model(job.request.model)
-        return cost * pass_seconds(model, job.request, ticket.item.length)
-    return estimate_seconds(Wanted(job.request, (0,)), [ticket.item], cost)
+        model = catalog.find_model(job.split.model)
+        return cost * pass_seconds(model, job.split, ticket.item.length)
+    return estimate_seconds(Wanted(job.split, (0,)), [ticket.item], cost)
 
 
 def _collect_kin(turn: Turn, batch: Batch) -> None:
@@ -330,7 +330,7 @@ def take_more(turn: Turn, batch: Batch, result: Any) -> None:
     try:
         stems = read_stem_set(job.result.folder)
         (region,) = plan_regions([batch.span], Extent(stems.frames, stems.rate), turn.preferences.handles_s)
-        request = replace(job.request, region=region)
+        request = replace(job.split, region=region)
         job_id = find_job_id(turn.house, request)
         turn.house.submit(request, job_id)
     except StembridgeError as error:
