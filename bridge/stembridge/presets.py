@@ -3,41 +3,89 @@
 ::
 
     [preset]
-    name = "Karaoke"
-    use = "sing over it: everything but the vocals"
+    name = "Vocal air"
+    use = "a dull voice: more air, a little room around it"
+    tail = "trim"             # or "extend": the remix goes on until the last tail has died away
 
     [stems.vocals]
-    gain_db = -3.0   # dB, or
-    mute = true      # or
-    solo = true      # mutes all stems that are not soloed, the residual among them
+    gain_db = 1.5             # after the effects; or
+    mute = true               # or
+    solo = true               # mutes all stems that are not soloed, the residual among them
+    wet = 1.0                 # the share of the effects in what is heard
 
-Stems that are not named stay as they were split. Effects, sends and a master chain belong to the same format
-and are refused by name: this version changes levels alone.
+    [[stems.vocals.effects]]  # in their order; the table of kinds is docs/effects.md
+    kind = "high_shelf"
+    cutoff_hz = 9000.0
+    gain_db = 4.0
+
+    [[stems.vocals.effects]]
+    kind = "plugin"
+    path = "ZamCompX2.vst3"   # in an allowed folder: docs/plugins.md
+    parameters = { threshold = 0.4 }  # raw, 0 to 1
+    state_file = "comp.state" # or state = "base64"; relative to this file
+    latency = "auto"          # or "reported"
+    block_frames = 512
+
+    [[sends]]                 # a stem of its own: what is sent to it, through its effects
+    name = "hall"
+    gain_db = -3.0
+    levels_db = { vocals = -12.0, other = -18.0 }
+
+    [[sends.effects]]
+    kind = "reverb"
+
+    [master]
+    match = "lufs"            # or "rms": as loud as the original
+    ceiling_dbtp = -1.0       # true peak
+
+Stems that are not named stay as they were split.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import difflib
+import math
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from stembridge.effects.chain import Chain
+from stembridge.effects.chain import Chain, Effect, PluginEffect
+from stembridge.effects.kinds import KINDS, File, check_effect
 from stembridge.errors import PresetError
+from stembridge.preset_changes import apply_changes
+from stembridge.preset_lines import Place, find_line, list_lines
 from stembridge.settings import Settings
+from stembridge.toml_text import write_toml
 
 MASTER_DELTA = "master_delta"
 """The stem that holds what a non-linear master chain adds."""
 
 MIN_GAIN_DB, MAX_GAIN_DB = -60.0, 24.0
-_STEM_KEYS = ("gain_db", "mute", "solo")
-_ENGINE_TABLES = ("master", "sends")
-_ENGINE_KEYS = ("effects", "wet", "tail")
-"""What only the remix engine can do."""
-_HEADER = re.compile(r"\s*\[{1,2}([^\]]+)\]{1,2}")
+MIN_CEILING_DBTP, MAX_CEILING_DBTP = -30.0, 0.0
+MIN_BLOCK_FRAMES, MAX_BLOCK_FRAMES = 16, 65536
+MAX_PRESET_BYTES, MAX_STATE_BYTES = 16 << 20, 8 << 20
+"""What nobody writes by hand is not read: the daemon's front reads presets too."""
+
+PLUGIN = "plugin"
+"""The kind of an effect that is none of our table."""
+TAILS = ("trim", "extend")
+MATCHES = ("off", "rms", "lufs")
+LATENCIES = ("reported", "auto")
+
+_HEAD_KEYS = ("name", "use", "tail")
+_STEM_KEYS = ("gain_db", "mute", "solo", "wet", "effects")
+_SEND_KEYS = ("name", "gain_db", "wet", "levels_db", "effects")
+_MASTER_KEYS = ("match", "ceiling_dbtp", "wet", "effects")
+_PLUGIN_KEYS = ("kind", "path", "plugin", "parameters", "state", "state_file", "latency", "block_frames")
+_TABLES = ("preset", "stems", "sends", "master")
+_SEND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,39}(?<! )")
+_TAKEN = ("residual", "mixture", "master", MASTER_DELTA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +139,7 @@ class Preset:
     Parameters
     ----------
     is_extended : the remix goes on until the last tail has died away; else it has the original's length
-    text : the file it was read from, with what was changed
+    text : TOML that reads as this very preset, with what was changed and without other files
     """
 
     name: str
@@ -102,6 +150,12 @@ class Preset:
     is_extended: bool = False
     text: str = ""
 
+    @property
+    def is_level_only(self) -> bool:
+        """Whether faders and mutes say all of it; a ceiling is left to the master of whoever mixes."""
+        chains = [self.master.chain, *(change.chain for change in self.stems.values())]
+        return not self.sends and not self.master.match and not any(chain.effects for chain in chains)
+
     def levels(self, stems: Collection[str]) -> dict[str, Level]:
         """Return the level of each of ``stems``, which are those of one set.
 
@@ -110,12 +164,7 @@ class Preset:
         PresetError
             The preset is for a stem that the set does not have.
         """
-        lacking = [stem for stem in self.stems if stem not in stems]
-        if lacking:
-            raise PresetError(
-                f"preset {self.name!r} is for {', '.join(lacking)}, which these stems do not have",
-                f"they are {', '.join(stems)}",
-            )
+        self.check_stems(stems)
         has_solo = any(change.is_solo for change in self.stems.values())
         levels = {}
         for stem in stems:
@@ -124,14 +173,62 @@ class Preset:
             levels[stem] = Level(10 ** (change.gain_db / 20), is_muted)
         return levels
 
+    def check_stems(self, stems: Collection[str]) -> None:
+        """Raise where this preset cannot be rendered from a set of ``stems``.
+
+        Raises
+        ------
+        PresetError
+            It is for a stem that the set does not have, or a send is called like one.
+        """
+        named = [*self.stems, *(stem for send in self.sends for stem in send.levels_db)]
+        lacking = [stem for stem in dict.fromkeys(named) if stem not in stems]
+        if lacking:
+            raise PresetError(
+                f"preset {self.name!r} is for {', '.join(lacking)}, which these stems do not have",
+                f"they are {', '.join(stems)}",
+            )
+        for send in self.sends:
+            if send.name.lower() in {stem.lower() for stem in stems}:
+                raise PresetError(
+                    f"preset {self.name!r} has a send {send.name!r}, and so is one of these stems called",
+                    "give the send another name",
+                )
+
 
 def find_presets(settings: Settings) -> dict[str, Path]:
     """Return all presets by the names of their files: what is shipped, and the user's own over it."""
     found: dict[str, Path] = {}
-    for folder in (_shipped_folder(), own_folder(settings)):
+    for folder in (shipped_folder(), own_folder(settings)):
         for path in sorted(folder.glob("*.toml")):
             found[path.stem] = path
     return dict(sorted(found.items()))
+
+
+def find_preset(name: str, settings: Settings) -> Path:
+    """Return the file of a preset.
+
+    Parameters
+    ----------
+    name : 'karaoke', or 'Karaoke'; what ends in .toml or has a folder in it is a path
+
+    Raises
+    ------
+    PresetError
+        There is none; with the names that come near.
+    """
+    if name.endswith(".toml") or Path(name).name != name:
+        path = Path(name).expanduser().absolute()
+        if not path.is_file():
+            raise PresetError(f"there is no preset file {path}", "`stembridge presets list` shows names")
+        return path
+    presets = find_presets(settings)
+    plain = "-".join(name.lower().split())
+    if plain not in presets:
+        near = difflib.get_close_matches(plain, presets, n=3, cutoff=0.5)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise PresetError(f"there is no preset {name[:80]!r}", f"{meant}`stembridge presets list` shows all")
+    return presets[plain]
 
 
 def own_folder(settings: Settings) -> Path:
@@ -139,104 +236,274 @@ def own_folder(settings: Settings) -> Path:
     return settings.config_file.parent / "presets"
 
 
-def _shipped_folder() -> Path:
+def shipped_folder() -> Path:
     """Return the folder in a wheel, or the source tree's of an editable install."""
     package = Path(str(resources.files("stembridge")))
     installed = package / "_data" / "presets"
     return installed if installed.is_dir() else package.parent.parent / "presets"
 
 
-def read_preset(path: Path) -> Preset:
+def read_preset(path: Path, changes: Sequence[str] = ()) -> Preset:
     """Return the preset in a file.
+
+    Parameters
+    ----------
+    changes : 'vocals.gain_db=-3': values that stand in place of the file's; see `stembridge.preset_changes`
 
     Raises
     ------
     PresetError
-        It cannot be read, or a key or value is not one of ours; with the line where it can be told.
+        It cannot be read, or a key or value is not one of ours; with the line where it can be told, or with
+        the change that it comes from.
     """
     try:
-        text = path.read_text("utf-8")
+        text = _read_bytes(path, MAX_PRESET_BYTES).decode()
         table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise PresetError(f"preset {path}: {error}", "mend or remove it") from None
-    return _Reader(path, text).read(table)
+    preset = _Reader(path, text, {}).read(table)
+    if changes:
+        table, places = apply_changes(table, changes)
+        preset = _Reader(path, text, places).read(table)
+    return preset
+
+
+def _read_bytes(path: Path, most: int) -> bytes:
+    """Return a regular file's bytes; anything else could go on for ever."""
+    if not path.is_file() and path.exists():
+        raise OSError("this is no regular file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(f"it has more than {most >> 20} MiB")
+    return data
 
 
 class _Reader:
-    """Reads one file's tables; what is wrong is named with the file's line."""
+    """Reads one file's tables; what is wrong is named with the file's line, or with the change it is from."""
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, text: str, changes: Mapping[Place, str]) -> None:
         self._path = path
-        self._lines = text.splitlines()
+        self._lines = list_lines(text)
+        self._changes = changes
 
-    def read(self, table: dict[str, Any]) -> Preset:
+    def read(self, table: Mapping[str, Any]) -> Preset:
         for name in table:
-            if name in _ENGINE_TABLES:
-                raise self._engine_error(name, "")
-            if name not in ("preset", "stems"):
-                raise self._error(name, "", f"{name} is no table of a preset", "there are preset and stems")
-        head = self._read_table(table.get("preset"), "preset")
-        for key in head:
-            if key not in ("name", "use"):
-                raise self._error("preset", key, f"preset.{key} is no key", "there are name and use")
-        texts = [self._read_text(head, key) for key in ("name", "use")]
-        stems = self._read_table(table.get("stems"), "stems")
+            if name not in _TABLES:
+                raise self._error((name,), f"{name} is no table of a preset", f"there are {_list(_TABLES)}")
+        head = self._read_table(table.get("preset"), ("preset",))
+        self._check_keys(head, ("preset",), _HEAD_KEYS)
+        names = [self._read_line(head, ("preset", key)) for key in ("name", "use")]
+        if not table.keys() & {"stems", "sends", "master"}:
+            raise self._error((), "there is nothing in [stems]", "and no [[sends]] and no [master] either")
+        stems = self._read_table(table["stems"], ("stems",)) if "stems" in table else {}
         return Preset(
-            texts[0], texts[1], {stem: self._read_stem(stem, entry) for stem, entry in stems.items()}
+            names[0],
+            names[1],
+            {stem: self._read_stem(entry, ("stems", stem)) for stem, entry in stems.items()},
+            self._read_sends(table.get("sends", [])),
+            self._read_master(table["master"]) if "master" in table else Master(),
+            self._read_choice(head, ("preset", "tail"), TAILS) == "extend",
+            write_toml(self._settle(table)),
         )
 
-    def _read_table(self, value: Any, name: str) -> dict[str, Any]:
-        if not isinstance(value, dict) or not value:
-            raise self._error(name, "", f"there is nothing in [{name}]", "see the presets that are shipped")
-        return value
+    def _read_stem(self, entry: Any, place: Place) -> StemChange:
+        entry = self._read_table(entry, place)
+        self._check_keys(entry, place, _STEM_KEYS)
+        return StemChange(
+            self._read_gain(entry, (*place, "gain_db")),
+            self._read_truth(entry, (*place, "mute")),
+            self._read_truth(entry, (*place, "solo")),
+            self._read_chain(entry, place),
+        )
 
-    def _read_text(self, head: dict[str, Any], key: str) -> str:
-        value = head.get(key)
-        if not isinstance(value, str) or not value.strip() or "\n" in value:
-            raise self._error("preset", key, f"preset.{key} = {value!r}", "one line of text")
-        return value
+    def _read_sends(self, entries: Any) -> tuple[Send, ...]:
+        sends: list[Send] = []
+        for index, entry in enumerate(self._read_tables(entries, ("sends",))):
+            place: Place = ("sends", index)
+            self._check_keys(entry, place, _SEND_KEYS)
+            name = self._read_line(entry, (*place, "name"))
+            taken = {send.name.lower() for send in sends}.union(_TAKEN)
+            if not _SEND_NAME.fullmatch(name) or name.lower() in taken:
+                raise self._error(
+                    (*place, "name"),
+                    f"a send cannot be called {name!r}",
+                    "a name of its own, of letters, digits, spaces, - and _, that no stem has",
+                )
+            levels = self._read_table(entry.get("levels_db"), (*place, "levels_db"))
+            gains = {stem: self._read_gain(levels, (*place, "levels_db", stem)) for stem in levels}
+            gain_db = self._read_gain(entry, (*place, "gain_db"))
+            sends.append(Send(name, gains, self._read_chain(entry, place), gain_db))
+        return tuple(sends)
 
-    def _read_stem(self, stem: str, entry: Any) -> StemChange:
-        name = f"stems.{stem}"
-        entry = self._read_table(entry, name)
-        for key, value in entry.items():
-            if key in _ENGINE_KEYS:
-                raise self._engine_error(name, key)
-            if key not in _STEM_KEYS:
-                raise self._error(name, key, f"{name}.{key} is no key", f"there are {', '.join(_STEM_KEYS)}")
-            if key != "gain_db" and not isinstance(value, bool):
-                raise self._error(name, key, f"{name}.{key} = {value!r}", "true or false")
-        gain_db = entry.get("gain_db", 0.0)
-        is_number = isinstance(gain_db, int | float) and not isinstance(gain_db, bool)
-        if not is_number or not MIN_GAIN_DB <= gain_db <= MAX_GAIN_DB:
+    def _read_master(self, entry: Any) -> Master:
+        entry = self._read_table(entry, ("master",))
+        self._check_keys(entry, ("master",), _MASTER_KEYS)
+        match = self._read_choice(entry, ("master", "match"), MATCHES)
+        ceiling = None
+        if entry.get("ceiling_dbtp", "off") != "off":
+            allowed = (MIN_CEILING_DBTP, MAX_CEILING_DBTP)
+            ceiling = self._read_number(entry, ("master", "ceiling_dbtp"), allowed, "dBTP or 'off'")
+        return Master(self._read_chain(entry, ("master",)), "" if match == "off" else match, ceiling)
+
+    def _read_chain(self, entry: Mapping[str, Any], place: Place) -> Chain:
+        entries = self._read_tables(entry.get("effects", []), (*place, "effects"))
+        effects = [self._read_effect(each, (*place, "effects", at)) for at, each in enumerate(entries)]
+        if "wet" in entry and not effects:
+            raise self._error((*place, "wet"), f"{_spell(place)}.wet has no effects to mix", "leave it out")
+        wet = self._read_number(entry, (*place, "wet"), (0.0, 1.0), "a share") if "wet" in entry else 1.0
+        return Chain(tuple(effects), wet)
+
+    def _read_effect(self, entry: Mapping[str, Any], place: Place) -> Effect | PluginEffect:
+        kind = entry.get("kind")
+        if not isinstance(kind, str):
+            raise self._error((*place, "kind"), f"{_spell(place)}.kind = {kind!r}", 'as in kind = "reverb"')
+        if kind == PLUGIN:
+            return self._read_plugin(entry, place)
+        values = {key: self._read_value(kind, key, entry[key]) for key in entry if key != "kind"}
+        effect = Effect(kind, values)
+        try:
+            check_effect(effect)
+        except PresetError as error:
+            named = [key for key in values if f"{kind}.{key} " in f"{error.message} "]
+            where = (*place, named[0] if named else "kind")
+            raise self._error(where, f"{_spell(place)}: {error.message}", error.hint) from None
+        return effect
+
+    def _read_value(self, kind: str, key: str, value: Any) -> Any:
+        """Return a parameter's value: numbers as floats, a file's name from the preset's own folder."""
+        if isinstance(value, str) and kind in KINDS and isinstance(KINDS[kind].parameter(key), File):
+            return str(self._path.absolute().parent / Path(value).expanduser())
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    def _read_plugin(self, entry: Mapping[str, Any], place: Place) -> PluginEffect:
+        self._check_keys(entry, place, _PLUGIN_KEYS)
+        parameters = entry.get("parameters", {})
+        if not isinstance(parameters, Mapping):
+            raise self._error((*place, "parameters"), f"{_spell(place)}.parameters is no table")
+        raw = {
+            name: self._read_number(parameters, (*place, "parameters", name), (0.0, 1.0), "a raw value")
+            for name in parameters
+        }
+        frames = entry.get("block_frames", 512)
+        if type(frames) is not int or not MIN_BLOCK_FRAMES <= frames <= MAX_BLOCK_FRAMES:
             raise self._error(
-                name, "gain_db", f"{name}.gain_db = {gain_db!r}", f"dB, {MIN_GAIN_DB:g} to {MAX_GAIN_DB:g}"
+                (*place, "block_frames"),
+                f"{_spell(place)}.block_frames = {frames!r}",
+                f"whole frames, {MIN_BLOCK_FRAMES} to {MAX_BLOCK_FRAMES}",
             )
-        return StemChange(float(gain_db), entry.get("mute", False), entry.get("solo", False))
-
-    def _engine_error(self, table: str, key: str) -> PresetError:
-        what = f"{table}.{key}" if key else table
-        return self._error(
-            table,
-            key,
-            f"{what} needs the remix engine, which this version has not",
-            "gain_db, mute and solo work",
+        return PluginEffect(
+            self._read_line(entry, (*place, "path")),
+            self._read_line(entry, (*place, "plugin")) if "plugin" in entry else "",
+            raw,
+            self._read_state(entry, place),
+            self._read_choice(entry, (*place, "latency"), LATENCIES),
+            frames,
         )
 
-    def _error(self, table: str, key: str, message: str, hint: str) -> PresetError:
-        line = self._find_line(table, key)
-        place = f"{self._path}, line {line}" if line else str(self._path)
-        return PresetError(f"preset {place}: {message}", hint)
+    def _read_state(self, entry: Mapping[str, Any], place: Place) -> bytes:
+        """Return a plugin's state, from the preset or from a file beside it."""
+        if "state" in entry and "state_file" in entry:
+            raise self._error(
+                (*place, "state_file"), f"{_spell(place)} has state and state_file", "one of them"
+            )
+        if "state_file" in entry:
+            name = self._read_line(entry, (*place, "state_file"))
+            try:
+                return _read_bytes(self._path.parent / name, MAX_STATE_BYTES)
+            except OSError as error:
+                where = (*place, "state_file")
+                raise self._error(where, f"{_spell(where)} = {name!r}: {error}") from None
+        text = entry.get("state", "")
+        try:
+            return base64.b64decode("".join(text.split()), validate=True)
+        except (AttributeError, ValueError, binascii.Error):
+            where = (*place, "state")
+            raise self._error(
+                where, f"{_spell(where)} is no base64", "as `stembridge plugins` gives it"
+            ) from None
 
-    def _find_line(self, table: str, key: str) -> int | None:
-        """Return the line of a key, else of its table; None where it is written in another way."""
-        inside = found = None
-        for number, line in enumerate(self._lines, 1):
-            header = _HEADER.match(line)
-            if header:
-                inside = header[1].replace('"', "").replace(" ", "")
-                if inside in (table, f"{table}.{key}"):
-                    found = found if found and inside == table else number
-            elif key and inside == table and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", line):
-                return number
-        return found
+    def _settle(self, value: Any) -> Any:
+        """Return what has been read so that it can be read anywhere: states inside, paths whole."""
+        if isinstance(value, list):
+            return [self._settle(entry) for entry in value]
+        if not isinstance(value, Mapping):
+            return value
+        settled = {key: self._settle(entry) for key, entry in value.items() if key != "state_file"}
+        if "state_file" in value:
+            settled["state"] = base64.b64encode(self._read_state(value, ())).decode()
+        if value.get("kind") in KINDS:
+            settled = {key: self._read_value(value["kind"], key, settled[key]) for key in settled}
+        return settled
+
+    def _check_keys(self, entry: Mapping[str, Any], place: Place, known: Sequence[str]) -> None:
+        for key in entry:
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                meant = f"did you mean {near[0]}? " if near else ""
+                raise self._error(
+                    (*place, key), f"{_spell((*place, key))} is no key", f"{meant}there are {_list(known)}"
+                )
+
+    def _read_table(self, value: Any, place: Place) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping) or not value:
+            raise self._error(
+                place, f"there is nothing in [{_spell(place)}]", "see the presets that are shipped"
+            )
+        return value
+
+    def _read_tables(self, value: Any, place: Place) -> Sequence[Mapping[str, Any]]:
+        if not isinstance(value, list) or not all(isinstance(entry, Mapping) for entry in value):
+            raise self._error(
+                place, f"{_spell(place)} is no list of tables", f"begin each with [[{_spell(place)}]]"
+            )
+        return value
+
+    def _read_line(self, entry: Mapping[str, Any], place: Place) -> str:
+        value = entry.get(str(place[-1]))
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise self._error(place, f"{_spell(place)} = {value!r}", "one line of text")
+        return value
+
+    def _read_choice(self, entry: Mapping[str, Any], place: Place, choices: Sequence[str]) -> str:
+        value = entry.get(str(place[-1]), choices[0])
+        if value not in choices:
+            raise self._error(place, f"{_spell(place)} = {value!r}", f"one of {_list(choices)}")
+        return str(value)
+
+    def _read_truth(self, entry: Mapping[str, Any], place: Place) -> bool:
+        value = entry.get(str(place[-1]), False)
+        if not isinstance(value, bool):
+            raise self._error(place, f"{_spell(place)} = {value!r}", "true or false")
+        return value
+
+    def _read_gain(self, entry: Mapping[str, Any], place: Place) -> float:
+        if place[-1] not in entry:
+            return 0.0
+        return self._read_number(entry, place, (MIN_GAIN_DB, MAX_GAIN_DB), "dB")
+
+    def _read_number(
+        self, entry: Mapping[str, Any], place: Place, allowed: tuple[float, float], unit: str
+    ) -> float:
+        value = entry[str(place[-1])]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not allowed[0] <= value <= allowed[1]:
+            hint = f"{unit}, {allowed[0]:g} to {allowed[1]:g}"
+            raise self._error(place, f"{_spell(place)} = {value!r}", hint)
+        return float(value)
+
+    def _error(self, place: Place, message: str, hint: str = "") -> PresetError:
+        for end in range(len(place), 0, -1):
+            if place[:end] in self._changes:
+                return PresetError(f"--set {self._changes[place[:end]]}: {message}", hint)
+        line = find_line(self._lines, place)
+        where = f"{self._path}, line {line}" if line else str(self._path)
+        return PresetError(f"preset {where}: {message}", hint)
+
+
+def _spell(place: Place) -> str:
+    return ".".join(map(str, place))
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)

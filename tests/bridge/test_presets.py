@@ -79,18 +79,18 @@ HEAD = '[preset]\nname = "Mine"\nuse = "x"\n'
         (HEAD + "\n[stems.vocals]\ngain_db = true\n", 6, "stems.vocals.gain_db = True"),
         (HEAD + "\n[stems.vocals]\ngain_db = nan\n", 6, "stems.vocals.gain_db = nan"),
         (HEAD + "[stems.bass]\nmute = true\n[stems.vocals]\nmute = 1\n", 7, "vocals.mute = 1 .true or"),
-        (HEAD + "[stems.vocals]\nvolume = 1\n", 5, r"volume is no key \(there are gain_db, mute, solo\)"),
+        (HEAD + "[stems.vocals]\nvolume = 1\n", 5, r"volume is no key \(there are gain_db, mute, solo, wet, effects\)"),
         (HEAD + "[stems.vocals]\n[extra]\na = 1\n", 5, "extra is no table of a preset"),
         ('[preset]\nname = "a"\nuse = "x"\ncolour = 1\n[stems.vocals]\nmute = true', 4, "colour is no key"),
         ('[preset]\nname = ""\nuse = "x"\n[stems.vocals]\nmute = true', 2, "name = '' .one line of"),
         (HEAD + "[stems.vocals]\n", 4, r"nothing in \[stems.vocals\]"),
         (
             HEAD + '[stems.vocals]\nmute = true\n[[stems.vocals.effects]]\nname = "Reverb"\n', 6,
-            "stems.vocals.effects needs the remix engine, which this version has not",
+            r'stems.vocals.effects.0.kind = None .as in kind = "reverb"',
         ),
-        (HEAD + "[stems.vocals]\nmute = true\n[master]\nx = 1\n", 6, "master needs the remix engine"),
-        (HEAD + "[stems.vocals]\nmute = true\n[[sends]]\nx = 1\n", 6, "sends needs the remix engine"),
-        (HEAD + "[stems.vocals]\nwet = 0.5\n", 5, "stems.vocals.wet needs the remix engine"),
+        (HEAD + "[stems.vocals]\nmute = true\n[master]\nx = 1\n", 7, "master.x is no key .there are match"),
+        (HEAD + "[stems.vocals]\nmute = true\n[[sends]]\nx = 1\n", 7, "sends.0.x is no key .there are name"),
+        (HEAD + "[stems.vocals]\nwet = 0.5\n", 5, "stems.vocals.wet has no effects to mix"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, line: int, reason: str) -> None:

@@ -107,10 +107,10 @@ def test_a_preset_of_ones_own_with_effects_is_refused_by_name(tmp_path: Path) ->
     folder = tmp_path / "home" / "presets"
     folder.mkdir(parents=True)
     (folder / "wide.toml").write_text(
-        '[preset]\nname = "Wide"\nuse = "x"\n[[stems.other.effects]]\nname = "Chorus"\n', "utf-8"
+        '[preset]\nname = "Wide"\nuse = "x"\n[[stems.other.effects]]\nkind = "chorus"\n', "utf-8"
     )
     studio.run("remix", fields("wide"), ("GetUserInputs", None))
-    assert "stems.other.effects needs the remix engine, which this version has not" in studio.titles[1]
+    assert "preset wide does more than faders can (render it: `stembridge remix" in studio.titles[1]
     assert faders(studio) == NEUTRAL
 
 

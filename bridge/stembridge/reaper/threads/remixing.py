@@ -91,8 +91,11 @@ def take_choice(turn: Turn, remix: Remix, result: Any) -> None:
     try:
         if name != RESET and name not in presets:
             raise PresetError(f"there is no preset {typed!r}", f"one of {', '.join([*presets, RESET])}")
-        if name != RESET:
-            read_preset(presets[name])
+        if name != RESET and not read_preset(presets[name]).is_level_only:
+            raise PresetError(
+                f"preset {name} does more than faders can",
+                f"render it: `stembridge remix DIR --preset {name}`",
+            )
     except PresetError as error:
         _ask(turn, remix, str(error), typed)
         return
