@@ -11,6 +11,16 @@ from stembridge.types import Progress
 Outcome = TypeVar("Outcome")
 
 
+def run_to_end(steps: Generator[object, None, Outcome]) -> Outcome:
+    """Run ``steps`` without telling how far they are, and return what they return."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
+
+
 class Stages:
     """Tells how far work is as a whole from how far a stage is.
 

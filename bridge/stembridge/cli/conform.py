@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ import click
 
 from stembridge.cli.delivery_options import delivery_options, list_names, out_option
 from stembridge.errors import RequestError
+from stembridge.local_job import ended_like_ctrl_c, run_here
 from stembridge.text import one_line
 from stembridge.types import Job, JobState, ResidualPolicy, SplitRequest
 
@@ -60,17 +59,10 @@ def conform(
         delivery=Delivery(file_format, exact_float, ResidualPolicy(residual), list_names(mono), mp3),
     )
     request = SplitRequest(source=str(mixture), out=str(out), model="conform")
-    try:
-        with _ended_like_ctrl_c(), progress_shown() as show:
-            while True:
-                try:
-                    progress = next(steps)
-                except StopIteration as stop:
-                    result = stop.value
-                    break
-                show(Job("conform", request, JobState.RUNNING, created=0.0, progress=progress))
-    finally:
-        steps.close()
+    job = Job("conform", request, JobState.QUEUED, created=0.0)
+    with ended_like_ctrl_c(), progress_shown() as show:
+        result = run_here(steps, job, show).result
+    assert result is not None
     folder = Path(result.folder)
     for line in format_alignment(read_manifest(folder).alignment):
         print(line)
@@ -81,18 +73,6 @@ def conform(
 def locate(path: Path) -> Path:
     """Return the absolute path without '..'; a link that names a file keeps its own name."""
     return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
-
-
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """Let a closed terminal and SIGTERM end the work as Ctrl-C does: nothing half-written stays behind."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), signal.default_int_handler) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
 
 
 def read_names(mixture: Path, stems: Sequence[str]) -> dict[str, Path]:

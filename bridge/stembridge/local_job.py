@@ -1,0 +1,64 @@
+"""Work in this process, shown like a job of the daemon."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+from stembridge.types import Job, JobState, Progress, SplitResult
+
+_SEEN_S, _SEEN_FRACTION = 1.0, 0.05
+"""From here on the time that is left follows from the time that it took so far."""
+
+
+def run_here(
+    steps: Generator[Progress, None, SplitResult],
+    job: Job,
+    show: Callable[[Job], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> Job:
+    """Run ``steps`` to their end and return ``job`` as it is then: done, with its result.
+
+    However this ends, ``steps`` are closed and ``show`` has seen a final state.
+
+    Parameters
+    ----------
+    job : as it is at the beginning; shown again with every progress
+    clock : monotonic seconds
+    """
+    began = clock()
+    running = replace(job, state=JobState.RUNNING)
+    with closing(steps):
+        try:
+            while True:
+                progress = next(steps)
+                show(replace(running, progress=_with_eta(progress, clock() - began)))
+        except StopIteration as stop:
+            done = replace(job, state=JobState.DONE, result=stop.value)
+            show(done)
+            return done
+        except BaseException as error:
+            is_cancelled = isinstance(error, KeyboardInterrupt)
+            show(replace(job, state=JobState.CANCELLED if is_cancelled else JobState.FAILED))
+            raise
+
+
+@contextmanager
+def ended_like_ctrl_c() -> Iterator[None]:
+    """Let a closed terminal and SIGTERM end the work as Ctrl-C does: nothing half-written stays behind."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), signal.default_int_handler) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+def _with_eta(progress: Progress, elapsed_s: float) -> Progress:
+    if progress.eta_s is not None or elapsed_s < _SEEN_S or progress.fraction < _SEEN_FRACTION:
+        return progress
+    return replace(progress, eta_s=elapsed_s * (1 - progress.fraction) / progress.fraction)

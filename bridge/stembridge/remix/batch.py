@@ -1,0 +1,117 @@
+"""Inputs x presets x outputs: what remixes are wanted, and the ids by which finished ones are known again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from stembridge import __version__, catalog
+from stembridge.manifest import RESIDUAL, Manifest, source_name
+from stembridge.types import AUTO_FORMAT, RemixRequest, SplitRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A preset, by its name or the absolute path of its file, and what is changed in it."""
+
+    preset: str
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where remixes go, and in which form; the fields of the same names are `RemixRequest`'s.
+
+    ``match``, ``ceiling_dbtp`` and ``tail`` stand in place of the preset's own; None leaves that as it is.
+    """
+
+    folder: Path
+    stems_out: bool = False
+    format: str = AUTO_FORMAT
+    mp3: bool = False
+    report: bool = False
+    speed: float = 1.0
+    pitch: float = 0.0
+    match: str | None = None
+    ceiling_dbtp: float | None = None
+    tail: str | None = None
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What this output changes in every preset."""
+        wanted = {"master.match": self.match, "master.ceiling_dbtp": self.ceiling_dbtp, "tail": self.tail}
+        return tuple(f"{key}={value}" for key, value in wanted.items() if value is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Every input is remixed with every variant into every output.
+
+    Parameters
+    ----------
+    inputs : audio files, and folders of finished sets
+    split : how a file is split that is not yet; without source, and ``out`` is where its stems go
+    sets : where finished sets of a file are looked for
+    is_model_named : whether ``split.model`` was asked for by name
+    """
+
+    inputs: tuple[Path, ...]
+    variants: tuple[Variant, ...]
+    outputs: tuple[Output, ...]
+    split: SplitRequest
+    sets: tuple[Path, ...]
+    is_model_named: bool = False
+
+
+def list_stems(request: SplitRequest) -> tuple[str, ...]:
+    """Return the names of the stems that a split of ``request`` gives.
+
+    Raises
+    ------
+    ModelError : no such model, or a stem that it does not know
+    """
+    chosen = catalog.check_stems(catalog.find_model(request.model), request.asked)
+    return (*chosen, RESIDUAL if request.two_stems is None else f"no_{request.two_stems}")
+
+
+def make_request(folder: Path, variant: Variant, output: Output) -> RemixRequest:
+    """Return the request that renders the set in ``folder``."""
+    return RemixRequest(
+        source=str(folder),
+        out=str(output.folder),
+        preset=variant.preset,
+        changes=(*variant.changes, *output.changes),
+        stems_out=output.stems_out,
+        format=output.format,
+        mp3=output.mp3,
+        report=output.report,
+        speed=output.speed,
+        pitch=output.pitch,
+    )
+
+
+def describe_set(manifest: Manifest) -> str:
+    """Return what tells a finished set from every other: its name and the samples of its stems."""
+    stems = [[entry.name, entry.sha256] for entry in manifest.stems]
+    return json.dumps([source_name(manifest.source.path), stems])
+
+
+def describe_split(request: SplitRequest, sha256_pcm: str) -> str:
+    """Return what tells the set that a split of ``request`` gives from every other, before it is made."""
+    asked = replace(request, source=source_name(request.source), out="", model_dir=None)
+    return json.dumps([sha256_pcm, asdict(asked)])
+
+
+def derive_job_id(content: str, preset_text: str, request: RemixRequest) -> str:
+    """Return the id of a remix: the same for the same samples, preset and options, in whatever folder.
+
+    Parameters
+    ----------
+    content : as `describe_set` or `describe_split` gives it
+    preset_text : `stembridge.presets.Preset.text`, changes included
+    """
+    options = asdict(replace(request, source="", out="", preset=Path(request.preset).stem, changes=()))
+    text = json.dumps([__version__, content, preset_text, options], sort_keys=True)
+    return f"remix-{hashlib.sha256(text.encode()).hexdigest()[:32]}"

@@ -1,0 +1,217 @@
+"""`remix.toml`: a batch of remixes as a file.
+
+::
+
+    inputs = ["songs/*.wav", "stems/song__htdemucs__1a2b3c4d"]   # files, and folders of finished sets
+    presets = ["karaoke", {preset = "vocals-up", set = ["vocals.gain_db=4"]}]
+
+    [[outputs]]
+    folder = "remixes"     # relative to this file, as all paths
+    stems_out = true
+
+    [split]                # of inputs that are not split yet
+    model = "htdemucs"
+"""
+
+from __future__ import annotations
+
+import glob
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from stembridge.errors import RequestError, SourceError
+from stembridge.manifest import FILE_NAME, read_manifest
+from stembridge.presets import MATCHES, TAILS
+from stembridge.quality import QUALITIES
+from stembridge.remix.batch import Batch, Output, Variant
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, SplitRequest
+
+STEMS_FOLDER = "stems"
+
+
+def read_batch(path: Path, model: str) -> Batch:
+    """Return what a batch file asks for; paths in it are relative to its own folder.
+
+    Parameters
+    ----------
+    model : splits what is not split yet, where the file names none
+
+    Raises
+    ------
+    RequestError
+        It cannot be read, or a key or value is not one of ours; the key and the value are named.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise RequestError(
+            f"batch {str(path)!r} cannot be read: {error.strerror}", "check the path"
+        ) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RequestError(f"batch {str(path)!r}: {error}", "mend that line") from None
+    return _Reader(path).read(table, model)
+
+
+class _Reader:
+    """Reads the tables of one file; what is wrong is named with its key."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._base = path.absolute().parent
+
+    def read(self, table: Mapping[str, Any], model: str) -> Batch:
+        self._check_keys(table, ("inputs", "presets", "outputs", "stems_dir", "split"), "")
+        inputs = self._read_list(table, "inputs")
+        presets = self._read_list(table, "presets")
+        outputs = tuple(
+            self._read_output(entry, f"outputs.{at}.")
+            for at, entry in enumerate(self._read_list(table, "outputs"))
+        )
+        folders = [output.folder for output in outputs]
+        sets = [*folders, self._base / STEMS_FOLDER]
+        if "stems_dir" in table:
+            sets = [self._base / self._read_text(table, "stems_dir", "")]
+        split, is_named = self._read_split(table.get("split", {}), model, sets[0])
+        return Batch(
+            inputs=self._find_inputs(inputs),
+            variants=tuple(self._read_variant(entry, f"presets.{at}") for at, entry in enumerate(presets)),
+            outputs=outputs,
+            split=split,
+            sets=tuple(dict.fromkeys(sets)),
+            is_model_named=is_named,
+        )
+
+    def _find_inputs(self, patterns: Sequence[Any]) -> tuple[Path, ...]:
+        """Return the files and folders that are named or that a pattern finds, each once."""
+        found: dict[Path, None] = {}
+        for at, pattern in enumerate(patterns):
+            if not isinstance(pattern, str) or not pattern:
+                raise self._error(f"inputs.{at}", pattern, "a path, or a pattern such as songs/*.wav")
+            named = self._base / pattern
+            if not glob.has_magic(pattern) or named.exists():
+                found[named] = None
+                continue
+            # Path.glob takes no absolute pattern, and finds what is hidden too: folders that jobs work in.
+            names = sorted(glob.glob(pattern, root_dir=self._base, recursive=True))  # noqa: PTH207
+            paths = [self._base / name for name in names]
+            matching = [path for path in paths if path.is_file() or is_set(path)]
+            if not matching:
+                raise self._error(f"inputs.{at}", pattern, "no audio file and no finished set matches it")
+            found |= dict.fromkeys(matching)
+        return tuple(found)
+
+    def _read_variant(self, entry: Any, place: str) -> Variant:
+        if isinstance(entry, str):
+            entry = {"preset": entry}
+        if not isinstance(entry, dict):
+            raise self._error(place, entry, "a preset's name or file, or {preset = ..., set = [...]}")
+        self._check_keys(entry, ("preset", "set"), f"{place}.")
+        changes = entry.get("set", [])
+        if not isinstance(changes, list) or not all(isinstance(change, str) for change in changes):
+            raise self._error(f"{place}.set", changes, 'a list such as ["vocals.gain_db=-3"]')
+        return Variant(
+            locate_preset(self._read_text(entry, "preset", f"{place}."), self._base), tuple(changes)
+        )
+
+    def _read_output(self, entry: Any, place: str) -> Output:
+        if not isinstance(entry, dict):
+            raise self._error(place.rstrip("."), entry, 'a table: [[outputs]] with folder = "..."')
+        self._check_keys(entry, [field.name for field in fields(Output)], place)
+        values: dict[str, Any] = {"folder": self._base / self._read_text(entry, "folder", place)}
+        for name in ("stems_out", "mp3", "report"):
+            values[name] = entry.get(name, False)
+            if not isinstance(values[name], bool):
+                raise self._error(place + name, values[name], "true or false")
+        for name in ("speed", "pitch", "ceiling_dbtp"):
+            if name in entry:
+                values[name] = self._read_number(entry, name, place)
+        for name, allowed in (
+            ("format", (AUTO_FORMAT, *FILE_FORMATS)),
+            ("match", MATCHES),
+            ("tail", TAILS),
+        ):
+            if name in entry:
+                values[name] = self._read_choice(entry, name, allowed, place)
+        return Output(**values)
+
+    def _read_split(self, entry: Any, model: str, out: Path) -> tuple[SplitRequest, bool]:
+        if not isinstance(entry, dict):
+            raise self._error("split", entry, "a table: [split]")
+        place = "split."
+        self._check_keys(entry, ("model", "quality", "overlap", "shifts", "seed", "model_dir"), place)
+        quality = QUALITIES["good"]
+        if "quality" in entry:
+            quality = QUALITIES[self._read_choice(entry, "quality", tuple(QUALITIES), place)]
+            model = quality.model
+        whole = {"shifts": quality.shifts, "seed": 0}
+        for name in whole:
+            if name in entry:
+                number = self._read_number(entry, name, place)
+                if number != int(number) or number < 0:
+                    raise self._error(place + name, entry[name], "a whole number from 0 on")
+                whole[name] = int(number)
+        has_dir = "model_dir" in entry
+        request = SplitRequest(
+            source="",
+            out=str(out),
+            model=self._read_text(entry, "model", place) if "model" in entry else model,
+            overlap=self._read_number(entry, "overlap", place) if "overlap" in entry else quality.overlap,
+            shifts=whole["shifts"],
+            seed=whole["seed"],
+            model_dir=str(self._base / self._read_text(entry, "model_dir", place)) if has_dir else None,
+        )
+        return request, "model" in entry
+
+    def _read_list(self, table: Mapping[str, Any], key: str) -> list[Any]:
+        value = table.get(key)
+        if not isinstance(value, list) or not value:
+            raise self._error(key, value, "a list with at least one entry")
+        return value
+
+    def _read_text(self, table: Mapping[str, Any], key: str, place: str) -> str:
+        value = table.get(key)
+        if not isinstance(value, str) or not value.strip() or "\0" in value:
+            raise self._error(place + key, value, "a text")
+        return value
+
+    def _read_number(self, table: Mapping[str, Any], key: str, place: str) -> float:
+        value = table[key]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self._error(place + key, value, "a number")
+        return value
+
+    def _read_choice(self, table: Mapping[str, Any], key: str, allowed: Sequence[str], place: str) -> str:
+        value = table[key]
+        if value not in allowed:
+            raise self._error(place + key, value, f"one of {', '.join(allowed)}")
+        return str(value)
+
+    def _check_keys(self, table: Mapping[str, Any], known: Collection[str], place: str) -> None:
+        for key in table:
+            if key not in known:
+                raise RequestError(
+                    f"batch {str(self._path)!r}: {place}{key} is no key", f"there are {', '.join(known)}"
+                )
+
+    def _error(self, key: str, value: Any, allowed: str) -> RequestError:
+        given = "is not there" if value is None else f"= {value!r}"
+        return RequestError(f"batch {str(self._path)!r}: {key} {given}", allowed)
+
+
+def locate_preset(text: str, base: Path) -> str:
+    """Return a preset's name as it is, and its file's path made absolute from the folder ``base``."""
+    is_path = text.endswith(".toml") or Path(text).name != text
+    return str(base / Path(text).expanduser()) if is_path else text
+
+
+def is_set(folder: Path) -> bool:
+    """Tell whether ``folder`` holds a finished set that can be remixed; a remix is none."""
+    if not (folder / FILE_NAME).is_file():
+        return False
+    try:
+        return read_manifest(folder).remix is None
+    except SourceError:
+        return False
