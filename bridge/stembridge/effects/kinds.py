@@ -349,8 +349,8 @@ _TABLE = (
         neutral={"mix": 0.0},
         tail="the impulse response",
         notes="The impulse response is brought to the energy of a single full-scale sample, however loud its"
-        " file is; it is resampled to the stem's rate. pedalboard's result depends on its block size by -158 dB,"
-        " so that is fixed here.",
+        " file is; it is resampled to the stem's rate. pedalboard's result depends on its block size by"
+        " -158 dB, so that is fixed here.",
     ),
     EffectKind(
         "bitcrush",
@@ -394,8 +394,8 @@ _TABLE = (
         ),
         is_linear=True,
         neutral={"mid_gain_db": 0.0, "side_gain_db": 0.0, "mute_mid": False},
-        notes="A channel without a partner (mono, centre, LFE) is all mid. With mute_mid, a stem whose channels"
-        " are alike becomes silent.",
+        notes="A channel without a partner (mono, centre, LFE) is all mid. With mute_mid, a stem whose"
+        " channels are alike becomes silent.",
         is_silencing=True,
     ),
 )

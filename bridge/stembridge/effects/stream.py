@@ -1,4 +1,4 @@
-"""A chain at work: blocks in, blocks out at the same samples, in memory that does not grow with the length."""
+"""A chain at work: blocks in, blocks out at the same samples, in memory that no length makes grow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stembridge.effects.chain import Chain, Effect, PluginEffect
-from stembridge.effects.kinds import drop_neutral
+from stembridge.effects.kinds import KINDS, drop_neutral
 from stembridge.effects.processors import Block, BlockProcessor, find_pause_s, open_builtin
 from stembridge.errors import EffectError
 
@@ -23,6 +23,7 @@ MAX_TAIL_S = 30.0
 _TAIL_FADE_S = 1.0
 _TAIL_FLOOR = 1e-5
 """-100 dBFS, where a tail ends."""
+_MAX_HELD_S = 30.0
 _LIVE_PEAK = 10 ** (-70 / 20)
 _PAUSE_S = 0.5
 """A tail is over when nothing was heard for this long, and for as long as the chain's echoes take."""
@@ -62,10 +63,12 @@ class _Queue:
 class _Group:
     """One effect on one group of channels."""
 
-    def __init__(self, rows: Sequence[int], processor: BlockProcessor) -> None:
+    def __init__(self, rows: Sequence[int], processor: BlockProcessor, is_silencing: bool) -> None:
         self.rows = list(rows)
         self.processor = processor
         self.out = _Queue(len(self.rows))
+        self.held_frames = 0
+        self.is_silencing = is_silencing
         self.has_live_input = self.has_output = False
 
 
@@ -111,6 +114,10 @@ class _Stage:
                 f"{self._label} gave an array of {out.shape} for {len(group.rows)} channels",
                 "leave it out of the chain",
             )
+        group.held_frames += part.shape[1] - out.shape[1]
+        if not 0 <= group.held_frames <= _MAX_HELD_S * self._sample_rate:
+            how = "gave more samples than it got" if group.held_frames < 0 else "holds samples back for ever"
+            raise EffectError(f"{self._label} {how}", "leave it out of the chain")
         peak = _find_peak(out)
         if not np.isfinite(peak):
             first = int(np.flatnonzero(~np.isfinite(out).all(axis=0))[0])
@@ -124,7 +131,9 @@ class _Stage:
 
     def check_output(self) -> None:
         """Raise `EffectError` where a live stem went in and nothing came out."""
-        if any(group.has_live_input and not group.has_output for group in self._groups):
+        if any(
+            group.has_live_input and not group.has_output and not group.is_silencing for group in self._groups
+        ):
             raise EffectError(
                 f"{self._label} turned a live stem into silence",
                 "change its values, or mute the stem instead",
@@ -164,8 +173,8 @@ def run_chain(
         An effect cannot be opened, gives NaN, infinity or another count of channels, silence out of a live
         stem, or never gives what it holds back.
     """
-    if sorted(row for rows in groups for row in rows) != list(range(channels)):
-        raise ValueError(f"groups {groups} of {channels} channels")
+    if sorted(row for rows in groups for row in rows) != list(range(channels)) or max(map(len, groups)) > 2:
+        raise ValueError(f"{channels} channels in {groups}")
     chain = drop_neutral(chain)
     with ExitStack() as stack:
         stages = [
@@ -204,7 +213,8 @@ def _open_stage(
             processor = open_plugin(effect, sample_rate, len(rows))
             block_frames = effect.block_frames * max(1, BLOCK_FRAMES // effect.block_frames)
         stack.callback(processor.close)
-        opened.append(_Group(rows, processor))
+        is_silencing = isinstance(effect, Effect) and KINDS[effect.kind].is_silencing
+        opened.append(_Group(rows, processor, is_silencing))
     what = "effect" if isinstance(effect, Effect) else "plugin"
     label = f"{what} {opened[0].processor.name} (number {number} of the chain)"
     return _Stage(label, opened, channels, sample_rate, block_frames)
@@ -216,12 +226,15 @@ def _read_source(
     """Hand out the stem, then silence for as long as something may be held back."""
     read = 0
     for block in blocks:
-        if block.shape[0] != channels or not np.isfinite(_find_peak(block)):
+        if block.shape[0] != channels:
+            raise ValueError(f"a block of {block.shape} for {channels} channels")
+        if not np.isfinite(_find_peak(block)):
             raise EffectError(
-                f"the stem has {block.shape[0]} channels of {channels}, or NaN, near frame {read}"
+                f"the stem holds NaN or infinity after {read / sample_rate:.3f} s", "split again"
             )
         read += block.shape[1]
-        yield block.astype(np.float32, copy=False)
+        if block.shape[1]:
+            yield block.astype(np.float32, copy=False)
     if read != frames:
         raise ValueError(f"{read} frames of {frames}")
     silence = np.zeros((channels, BLOCK_FRAMES), np.float32)
@@ -252,15 +265,16 @@ def _push_through(stages: Sequence[_Stage], block: Block) -> Iterator[Block]:
 def _end(
     wet: Iterator[Block], channels: int, sample_rate: int, frames: int, pause_s: float | None
 ) -> Generator[Block]:
-    """Cut at ``frames``, or, where ``pause_s`` says how long an echo may take, where the tail has died away."""
+    """Cut at ``frames``, or, with ``pause_s``, where no echo has come for that long."""
     limit = frames if pause_s is None else frames + round(MAX_TAIL_S * sample_rate)
     pause = 0 if pause_s is None else round(pause_s * sample_rate)
     held = _Queue(channels)
     read = handed = 0
     end = frames
-    for block in wet:
+    for out in wet:
+        block = out
         if pause_s is not None:
-            block = _fade_out(block, read, limit, round(_TAIL_FADE_S * sample_rate))
+            block = _fade_out(out, read, limit, round(_TAIL_FADE_S * sample_rate))
         held.add(block[:, : limit - read])
         heard = np.flatnonzero(np.abs(block).max(axis=0) >= _TAIL_FLOOR)
         if heard.size:
