@@ -2,17 +2,15 @@
 
 Whoever has stems of a source, at the source's own rate and length, comes here: `write_set` closes and writes
 them, `describe_set` says what was made, `finish_set` holds every claim against the files and makes the folder
-visible by one rename. All work lies in the hidden `work_folder` until then.
+visible by one rename. All work lies in the hidden folder of `stembridge.publishing` until then.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -20,14 +18,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from stembridge import __version__, audio_io, disk, manifest, metadata, null_test
-from stembridge.channel_layout import conventional_mask
+from stembridge import __version__, audio_io, disk, manifest, null_test
+from stembridge.carried import Carried, choose_chunks, read_carried, tags_of
 from stembridge.dsp import grid
 from stembridge.dsp.residual import route_residual
-from stembridge.errors import ExactnessError, OutputError, RequestError, SourceError
+from stembridge.errors import RequestError, SourceError
+from stembridge.publishing import publish, verify_files, write_listening_copies
 from stembridge.stages import Stages
-from stembridge.stem_file import MP3_CHANNELS, StemReader, open_writer, write_mp3
-from stembridge.stem_tag import CHUNK_NAME, StemTag
+from stembridge.stem_file import MP3_CHANNELS, open_writer
+from stembridge.stem_tag import StemTag
 from stembridge.types import (
     AUTO_FORMAT,
     DOUBLE_FORMAT,
@@ -51,15 +50,17 @@ LOUD_RESIDUAL_DB = -20.0
 NEAR_MONO_DB = -40.0
 """At most this much energy in the side re mid makes a stem near mono."""
 
-_FLOAT_FORMAT = FILE_FORMATS["wav32f"]
+FLOAT_FORMAT = FILE_FORMATS["wav32f"]
+"""What a file gets whose samples do not fit the format that was asked for."""
+
 _FLOAT_GRIDS = (grid.COARSEST_BITS, grid.STEM_BITS)
-_BITS_OF_SUBTYPE = {
+BITS_OF_SUBTYPE = {
     subtype: 8 * width - 1 for subtype, width in WIDTH_OF_SUBTYPE.items() if subtype.startswith("PCM")
 }
+"""Grid of each integer subtype."""
+
 _MAX_FLAC_HZ = 655_350
 _MAX_AIFF_BYTES = 0xFFFFFFFF - (1 << 20)
-
-_log = logging.getLogger(__name__)
 
 
 class StemBlocks(Protocol):
@@ -172,28 +173,6 @@ class WrittenSet:
     tags: Mapping[str, str]
 
 
-@contextmanager
-def work_folder(out: Path, job_id: str) -> Iterator[Path]:
-    """Make the hidden work folder; on the way out remove it, and the folders above it that were made here."""
-    work = manifest.work_folder(out, job_id)
-    with disk.writing(out):
-        made = [folder for folder in (out, *out.parents) if not folder.exists()]
-        if work.exists():
-            _log.warning("removing what a crash left: %s", work)
-            shutil.rmtree(work)
-    try:
-        with disk.writing(out):
-            work.mkdir(parents=True)
-        yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        for folder in made:
-            try:
-                folder.rmdir()
-            except OSError:
-                break
-
-
 def check_plan(plan: SetPlan) -> None:
     """Refuse what this source's channels rule out; the rest is `stembridge.delivery.check_delivery`'s.
 
@@ -222,13 +201,13 @@ def write_set(
     OutputError : the disk does not take the files
     """
     attempt = _first_attempt(plan, original)
-    carried = _read_carried(plan.info)
+    carried = read_carried(plan.info.read_path)
     while True:
         try:
             found = yield from _write_files(plan, original, stems, work, attempt, carried)
             better = attempt.widened(plan, original, found)
         except _DoesNotFit:
-            better = replace(attempt, stem_bits=grid.STEM_BITS, file_format=_FLOAT_FORMAT, is_outgrown=True)
+            better = replace(attempt, stem_bits=grid.STEM_BITS, file_format=FLOAT_FORMAT, is_outgrown=True)
         if better == attempt:
             return _conclude(plan, original, attempt, found, carried)
         with disk.writing(plan.out):
@@ -289,63 +268,42 @@ def finish_set(
     ExactnessError : a claim does not hold
     OutputError : something of that name is there already, or the disk does not take it
     """
-    yield from stages.tell("verify", _verify_set(work, document))
+    yield from stages.tell("verify", verify_files(work, document))
     if plan.mp3:
-        document = yield from stages.tell("mp3", _add_listening_copies(work, document, written))
-    yield stages.at("publish", 0.0)
-    before_each("manifest")
-    with disk.writing(plan.out):
-        manifest.write_manifest(work, document)
-        disk.sync_folder(work)
-        before_each("rename")
-        # rename would silently replace an empty folder of that name.
-        if os.path.lexists(plan.final):
-            raise OutputError(
-                f"{str(plan.final)!r} exists", "move it away or choose another folder with --out"
-            )
-        work.rename(plan.final)
-        disk.sync_folder(plan.out)
+        copying = write_listening_copies(work, document.stems, plan.region.frames, written.tags)
+        document = replace(document, listening=(yield from stages.tell("mp3", copying)))
+    yield from publish(work, plan.final, document, stages, before_each)
     return document
 
 
-def _verify_set(work: Path, document: manifest.Manifest) -> Generator[float, None, None]:
-    """Read the written files back and hold every claim against them; yield the fraction that is done.
+def has_room(subtype: str, lowest: float, highest: float) -> bool:
+    """Tell whether samples of that range, which stand on the grid of ``subtype``, fit into it."""
+    bits = BITS_OF_SUBTYPE.get(subtype)
+    return bits is None or (lowest >= -1.0 and highest <= 1.0 - 2.0**-bits)
 
-    Raises
-    ------
-    ExactnessError : a claim does not hold
+
+def find_obstacle(
+    file_format: FileFormat, source_bits: int | None, *, sample_rate: int, channels: int, frames: int
+) -> str:
+    """Return what keeps a file of such samples from being of that format, '' where nothing does.
+
+    Parameters
+    ----------
+    source_bits : grid that the file has to hold; None where the samples are on no grid
     """
-    # Where the sum is not exact, only the original itself can tell by how much.
-    use_original = not document.claims.exact_f64
-    report = yield from null_test.check_files(work, document, use_original=use_original)
-    if not report.holds:
-        raise ExactnessError(
-            f"the written files do not hold what would be claimed: {report.failures[0]}", "run it again"
-        )
+    bits = BITS_OF_SUBTYPE.get(file_format.subtype)
+    if bits is not None and (source_bits is None or source_bits > bits):
+        return f"{name_format(file_format)} is coarser than the source"
+    if file_format.container == "FLAC" and sample_rate > _MAX_FLAC_HZ:
+        return f"FLAC ends at {_MAX_FLAC_HZ} Hz"
+    if file_format.container == "AIFF" and 3 * channels * frames > _MAX_AIFF_BYTES:
+        return "AIFF ends at 4 GiB"
+    return ""
 
 
-def _add_listening_copies(
-    work: Path, document: manifest.Manifest, written: WrittenSet
-) -> Generator[float, None, manifest.Manifest]:
-    """Write an MP3 of each stem beside the verified set; return the manifest that lists them."""
-    folder = work / manifest.LISTENING_FOLDER
-    entries: list[manifest.ListeningEntry] = []
-    frames = document.source.region.frames
-    with disk.writing(work.parent):
-        folder.mkdir()
-        for entry in document.stems:
-            path = folder / f"{Path(entry.file).stem}.mp3"
-            tags = _tags_of(written.tags, entry.name)
-            with StemReader(work / entry.file) as reader:
-                blocks = _read_all(reader)
-                rate = reader.sample_rate
-                done = 0
-                for _ in write_mp3(path, blocks, reader.channels, rate, frames, tags):
-                    done = min(frames, done + audio_io.BLOCK_FRAMES)
-                    yield (len(entries) + done / frames) / len(document.stems)
-            entries.append(manifest.ListeningEntry(entry.name, f"{folder.name}/{path.name}"))
-        disk.sync_folder(folder)
-    return replace(document, listening=tuple(entries))
+def name_format(file_format: FileFormat) -> str:
+    """Return the name by which ``file_format`` is asked for."""
+    return next(name for name, known in FILE_FORMATS.items() if known == file_format)
 
 
 def storable(path: str) -> str:
@@ -372,8 +330,7 @@ class _Attempt:
 
     def holds(self, lowest: float, highest: float) -> bool:
         """Tell whether the format has room for samples of that range, which stand on its grid."""
-        bits = _BITS_OF_SUBTYPE.get(self.file_format.subtype)
-        return bits is None or (lowest >= -1.0 and highest <= 1.0 - 2.0**-bits)
+        return has_room(self.file_format.subtype, lowest, highest)
 
     def widened(self, plan: SetPlan, original: Original, found: _Found) -> _Attempt:
         """Return what carries all that was found: this attempt itself where it does."""
@@ -427,20 +384,19 @@ def _first_attempt(plan: SetPlan, original: Original) -> _Attempt:
     is_fine = source_bits is None or source_bits > grid.STEM_BITS
     remark = ""
     if plan.format == AUTO_FORMAT:
-        chosen = FILE_FORMATS["wav24"] if is_integer and not is_fine else _FLOAT_FORMAT
+        chosen = FILE_FORMATS["wav24"] if is_integer and not is_fine else FLOAT_FORMAT
     else:
         chosen = FILE_FORMATS[plan.format]
-        bits = _BITS_OF_SUBTYPE.get(chosen.subtype)
-        if bits is not None and (source_bits is None or source_bits > bits):
-            chosen, remark = (
-                _FLOAT_FORMAT,
-                f"{plan.format} is coarser than the source: written as 32-bit float WAV",
-            )
-        elif chosen.container == "FLAC" and info.sample_rate > _MAX_FLAC_HZ:
-            chosen, remark = _FLOAT_FORMAT, f"FLAC ends at {_MAX_FLAC_HZ} Hz: written as 32-bit float WAV"
-        elif chosen.container == "AIFF" and 3 * info.channels * plan.region.frames > _MAX_AIFF_BYTES:
-            chosen, remark = _FLOAT_FORMAT, "AIFF ends at 4 GiB: written as 32-bit float WAV"
-    stem_bits = min(grid.STEM_BITS, _BITS_OF_SUBTYPE.get(chosen.subtype, grid.STEM_BITS))
+        obstacle = find_obstacle(
+            chosen,
+            source_bits,
+            sample_rate=info.sample_rate,
+            channels=info.channels,
+            frames=plan.region.frames,
+        )
+        if obstacle:
+            chosen, remark = FLOAT_FORMAT, f"{obstacle}: written as 32-bit float WAV"
+    stem_bits = min(grid.STEM_BITS, BITS_OF_SUBTYPE.get(chosen.subtype, grid.STEM_BITS))
     wide = set()
     if is_fine and (source_bits is not None or plan.exact_float):
         wide.add(plan.names[-1])
@@ -473,7 +429,7 @@ def _write_files(
     stems: StemBlocks,
     work: Path,
     attempt: _Attempt,
-    carried: _Carried,
+    carried: Carried,
 ) -> Generator[float, None, _Found]:
     info, region, source_bits = plan.info, plan.region, original.grid_bits
     files = _files(plan, work, attempt)
@@ -494,7 +450,7 @@ def _write_files(
                     frames=region.frames,
                     channel_mask=info.channel_mask,
                     chunks=chunks,
-                    tags=_tags_of(carried.tags, file.name),
+                    tags=tags_of(carried.tags, file.name),
                 )
             writers.append(stack.enter_context(writer))
         position = 0
@@ -535,52 +491,10 @@ def _write_files(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Carried:
-    """What the source carries beside its samples: RIFF chunks, and texts by libsndfile's names."""
-
-    chunks: metadata.Metadata
-    tags: Mapping[str, str]
-
-    @property
-    def has_text_chunk(self) -> bool:
-        return any(map(_is_text_chunk, self.chunks.chunks))
-
-
-def _is_text_chunk(chunk: Chunk) -> bool:
-    return chunk.name == b"LIST" and chunk.data[:4] == b"INFO"
-
-
-def _read_carried(info: audio_io.SourceInfo) -> _Carried:
-    return _Carried(metadata.read_chunks(info.read_path), audio_io.read_tags(info.read_path))
-
-
-def _tags_of(tags: Mapping[str, str], stem: str) -> dict[str, str]:
-    """Return the texts that one stem's file carries: the source's, with the stem in the title."""
-    tags = dict(tags)
-    if tags.get("title"):
-        tags["title"] += f" - {stem}"
-    return tags
-
-
 def _carry(
-    plan: SetPlan, original: Original, file: _File, carried: _Carried
+    plan: SetPlan, original: Original, file: _File, carried: Carried
 ) -> tuple[tuple[Chunk, ...], tuple[str, ...]]:
     """Return the chunks that ``file`` carries, and what a user should know of what it does not carry."""
-    if file.format.container != "WAV":
-        return (), tuple(_find_losses(plan.info, file.format.container, carried))
-    chunks, remarks = metadata.carry(
-        carried.chunks,
-        region_start=plan.region.start,
-        frames=plan.region.frames,
-        stem=file.name,
-        sample_rate=plan.info.sample_rate,
-        channels=plan.info.channels,
-        subtype=file.format.subtype,
-        version=__version__,
-    )
-    if carried.tags and not carried.has_text_chunk:
-        chunks = (*chunks, metadata.info_chunk(carried.tags, file.name, __version__))
     tag = StemTag(
         job=plan.job_id,
         stem=file.name,
@@ -589,19 +503,15 @@ def _carry(
         frames=plan.region.frames,
         rate=plan.info.sample_rate,
     )
-    # First, where it is found at once however many chunks the source has.
-    return (Chunk(CHUNK_NAME, tag.encode()), *chunks), remarks
-
-
-def _find_losses(info: audio_io.SourceInfo, container: str, carried: _Carried) -> Iterator[str]:
-    """Yield what files that are no WAV leave out, one line each."""
-    names = dict.fromkeys(
-        chunk.name.decode("latin-1").strip() for chunk in carried.chunks.chunks if not _is_text_chunk(chunk)
+    return choose_chunks(
+        carried,
+        file.format,
+        tag,
+        region_start=plan.region.start,
+        frames=plan.region.frames,
+        channels=plan.info.channels,
+        channel_mask=plan.info.channel_mask,
     )
-    if names:
-        yield f"{container} files carry texts alone: {', '.join(names)} of the source is left out"
-    if info.channels > 2 and info.channel_mask != conventional_mask(info.channels):
-        yield f"{container} files cannot say that the speakers of this source are not the usual ones"
 
 
 def _read_routed(
@@ -688,7 +598,7 @@ class _Widths:
 
 
 def _conclude(
-    plan: SetPlan, original: Original, attempt: _Attempt, found: _Found, carried: _Carried
+    plan: SetPlan, original: Original, attempt: _Attempt, found: _Found, carried: Carried
 ) -> WrittenSet:
     source_bits = original.grid_bits
     bits = None if source_bits is None else max(source_bits, attempt.stem_bits)
@@ -741,8 +651,3 @@ def _warn(plan: SetPlan, written: WrittenSet) -> tuple[str, ...]:
     elif not claims.exact_f32_any_order:
         warnings.append("sums are exact in 64-bit mixing, in 32-bit mixing they are rounded")
     return tuple(warnings)
-
-
-def _read_all(reader: StemReader) -> Iterator[Signal]:
-    while (block := reader.read(audio_io.BLOCK_FRAMES)).shape[1]:
-        yield block.astype(np.float64)

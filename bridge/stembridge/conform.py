@@ -31,7 +31,6 @@ from stembridge.closing import (
     check_plan,
     describe_set,
     finish_set,
-    work_folder,
     write_set,
 )
 from stembridge.delivery import check_delivery
@@ -40,6 +39,7 @@ from stembridge.dsp.delay_line import Reader, advance
 from stembridge.dsp.resample import StreamResampler, count_frames
 from stembridge.errors import AlignmentError, RequestError, SourceError
 from stembridge.plane_file import PlaneFile
+from stembridge.publishing import work_folder
 from stembridge.stages import Stages
 from stembridge.types import AUTO_FORMAT, Progress, ResidualPolicy, SplitResult
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 from xml.parsers import expat
@@ -234,6 +234,24 @@ def carry(
         if data is not None:
             carried.append(Chunk(chunk.name, data))
     return tuple(carried), _shorten(remarks)
+
+
+def without_stem(metadata: Metadata, stem: str) -> Metadata:
+    """Return what the file of one stem carries without the stem in its title: see `carry`."""
+    suffix = f" - {stem}".encode()
+
+    def strip(chunk: Chunk) -> Chunk:
+        if chunk.name != b"LIST" or chunk.data[:4] != b"INFO":
+            return chunk
+        entries = [
+            _text(b"INAM", data.split(b"\0")[0].removesuffix(suffix))
+            if name == b"INAM"
+            else Chunk(name, data)
+            for name, data in _split_list(chunk.data)[0]
+        ]
+        return Chunk(chunk.name, _join_list(b"INFO", entries))
+
+    return replace(metadata, chunks=tuple(map(strip, metadata.chunks)))
 
 
 def _edit(chunk: Chunk, stem: _Stem) -> _Edited:

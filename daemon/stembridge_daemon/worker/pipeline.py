@@ -7,7 +7,6 @@ that it writes lies in one hidden work folder beside the result, until one renam
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Generator
@@ -19,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from stembridge import audio_io, disk, manifest, null_test, transcode
+from stembridge import audio_io, disk, manifest, transcode
 from stembridge.closing import (
     COMPLEMENT,
     Original,
@@ -29,14 +28,14 @@ from stembridge.closing import (
     describe_set,
     finish_set,
     storable,
-    work_folder,
     write_set,
 )
 from stembridge.delivery import check_delivery
 from stembridge.dsp import grid
 from stembridge.dsp.resample import count_frames
-from stembridge.errors import ModelError, OutputError, RequestError, SourceError
+from stembridge.errors import ModelError, RequestError, SourceError
 from stembridge.plane_file import PlaneFile
+from stembridge.publishing import find_published, work_folder
 from stembridge.stages import Stages
 from stembridge.types import Progress, Region, SplitRequest, SplitResult
 from stembridge_daemon.failpoints import failpoint
@@ -268,21 +267,12 @@ def _check_room(task: _Task) -> None:
 def _find_published(job_id: str, request: SplitRequest) -> SplitResult | None:
     name = manifest.source_name(request.source)
     final = Path(request.out) / manifest.folder_name(name, request.model, job_id)
-    if not os.path.lexists(final):
+    document = find_published(final, job_id, storable(request.source))
+    if document is None:
         return None
-    hint = "move it away or choose another folder with --out"
-    try:
-        document = manifest.read_manifest(final)
-    except SourceError as error:
-        raise OutputError(f"{str(final)!r} exists and is no result of this job", hint) from error
-    if document.job != job_id or document.source.path != storable(request.source):
-        raise OutputError(f"{str(final)!r} exists and is the result of another job", hint)
-    report = null_test.check_result(final)
-    if not report.holds:
-        raise OutputError(f"{str(final)!r} exists and was changed: {report.failures[0]}", hint)
     return SplitResult(
         folder=str(final),
-        audio_s=report.frames / report.sample_rate,
+        audio_s=document.source.region.frames / document.source.sample_rate,
         separate_s=0.0,
         total_s=0.0,
         residual_db=document.residual.level_db,
