@@ -38,6 +38,7 @@ class Settings:
     stop_grace_s : seconds a running job may go on after SIGTERM before it is requeued
     threads : threads of a CPU worker; 0 leaves it to torch
     max_queue : jobs that may wait before the daemon answers busy
+    plugin_dirs : folders with plugins that presets may use, beside the system's own
     """
 
     home: Path | None
@@ -52,6 +53,7 @@ class Settings:
     stop_grace_s: float = 10.0
     threads: int = 0
     max_queue: int = 512
+    plugin_dirs: tuple[Path, ...] = ()
 
     @property
     def log_file(self) -> Path:
@@ -60,6 +62,10 @@ class Settings:
     @property
     def worker_log_file(self) -> Path:
         return self.state_dir / "logs" / "worker.log"
+
+    @property
+    def render_log_file(self) -> Path:
+        return self.state_dir / "logs" / "render.log"
 
     @property
     def job_table(self) -> Path:
@@ -169,7 +175,9 @@ def _converted(key: str, value: Any, where: str) -> Any:
         raise RequestError(f"{where} is no setting", f"the settings are {known}")
     kind = str(_SETTABLE[key])
     try:
-        if key == "model_dirs":
+        if key in ("model_dirs", "plugin_dirs"):
+            if not isinstance(value, list | tuple):
+                raise RequestError(f"{where} = {value!r} is no list", 'write it as ["FOLDER"]')
             return tuple(Path(part).expanduser().absolute() for part in value)
         if kind == "int":
             return int(value)

@@ -1,0 +1,107 @@
+"""Which plugin files may be opened at all: those in the system's own folders and in `Settings.plugin_dirs`.
+
+A plugin is native code with this user's rights, and a preset comes from anywhere: it may name a plugin that
+was installed here, never bring one along.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from stembridge.errors import PluginError
+from stembridge.settings import Settings
+
+SUFFIXES = (".vst3", ".component") if sys.platform == "darwin" else (".vst3",)
+
+
+def allowed_folders(settings: Settings) -> tuple[Path, ...]:
+    """Return the folders that plugins may lie in, `Settings.plugin_dirs` first; they need not exist."""
+    return tuple(dict.fromkeys((*settings.plugin_dirs, *_standard_folders())))
+
+
+def find_bundles(settings: Settings) -> tuple[Path, ...]:
+    """Return every plugin that may be opened, each file once, ordered by folder and name."""
+    found: dict[Path, Path] = {}
+    folders = allowed_folders(settings)
+    for folder in folders:
+        for path in sorted(_bundles_in(folder)):
+            if not _escapees(path, folders):
+                found.setdefault(path.resolve(), path)
+    return tuple(found.values())
+
+
+def resolve(name: str, settings: Settings) -> Path:
+    """Return the bundle that ``name`` means, in an allowed folder, every link followed.
+
+    Parameters
+    ----------
+    name : an absolute path, a path below one of the folders, or the file name of a bundle in any of them
+
+    Raises
+    ------
+    PluginError
+        No such plugin, no plugin at all, or one that is not in an allowed folder or leads out of it.
+    """
+    folders = allowed_folders(settings)
+    if not name.lower().endswith(SUFFIXES):
+        raise PluginError(
+            f'plugin "{name}" is no plugin file', f"its name must end in {' or '.join(SUFFIXES)}"
+        )
+    path = Path(name).expanduser()
+    if path.is_absolute():
+        candidates = [path]
+    else:
+        candidates = [folder / path for folder in folders]
+        candidates += [found for folder in folders for found in _bundles_in(folder) if found.name == name]
+    present = next((candidate for candidate in candidates if candidate.exists()), None)
+    if present is None:
+        raise PluginError(f'plugin "{name}" is not on this machine', _remedy(name, folders))
+    outside = _escapees(present, folders)
+    if outside:
+        searched = ", ".join(map(str, folders))
+        raise PluginError(
+            f'plugin "{name}" is not in an allowed folder: {outside[0]} is in none of {searched}',
+            "put its folder into plugin_dirs in settings.toml, if you trust it",
+        )
+    return present.resolve()
+
+
+def _standard_folders() -> tuple[Path, ...]:
+    """Return where the system keeps plugins: VST 3's "Plug-in locations", and Apple's for AU."""
+    if sys.platform == "darwin":
+        roots = (Path.home() / "Library", Path("/Library"))
+        return tuple(root / "Audio/Plug-Ins" / kind for root in roots for kind in ("VST3", "Components"))
+    if os.name == "nt":
+        own = os.environ.get("LOCALAPPDATA", str(Path.home() / "AppData/Local"))
+        common = os.environ.get("COMMONPROGRAMFILES", r"C:\Program Files\Common Files")
+        return (Path(own) / "Programs/Common/VST3", Path(common) / "VST3")
+    return (Path.home() / ".vst3", Path("/usr/lib/vst3"), Path("/usr/local/lib/vst3"))
+
+
+def _bundles_in(folder: Path) -> Iterator[Path]:
+    """Yield the plugins below ``folder``, links to folders not followed, bundles not entered."""
+    for root, names, files in os.walk(folder):
+        for name in (*names, *files):
+            if name.lower().endswith(SUFFIXES):
+                yield Path(root) / name
+        names[:] = [name for name in names if not name.lower().endswith(SUFFIXES)]
+
+
+def _escapees(bundle: Path, folders: tuple[Path, ...]) -> list[Path]:
+    """Return the files of a bundle, every link followed, that lie outside of every allowed folder."""
+    roots = [folder.resolve() for folder in folders]
+    parts = (bundle, *(bundle.rglob("*") if bundle.is_dir() else ()))
+    targets = [part.resolve() for part in parts]
+    return [target for target in targets if not any(target.is_relative_to(root) for root in roots)]
+
+
+def _remedy(name: str, folders: tuple[Path, ...]) -> str:
+    known = [path.name for folder in folders for path in _bundles_in(folder)]
+    near = difflib.get_close_matches(Path(name).name, known, n=3, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"looked in {', '.join(map(str, folders))}; plugin_dirs in settings.toml adds folders"

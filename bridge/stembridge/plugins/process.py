@@ -1,0 +1,201 @@
+"""One plugin in one child process, and what its end means: nothing that a plugin does passes beyond this."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stembridge.errors import PluginError
+from stembridge.text import one_line, shorten
+
+LONGEST_CAUSE = 200
+LAST_WORDS_S = 2.0
+"""For a child whose pipe broke to end by itself, so that its exit code is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a plugin may take before it counts as hung, in seconds.
+
+    Parameters
+    ----------
+    open_s : until it is loaded; some read their sounds from the disk meanwhile
+    answer_s : for everything else, a block of audio among it
+    """
+
+    open_s: float = 20.0
+    answer_s: float = 20.0
+
+
+USUAL = Deadlines()
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a plugin says of itself; ``kind`` is 'VST3' or 'Audio Unit'."""
+
+    name: str
+    maker: str
+    version: str
+    category: str
+    kind: str
+    is_effect: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One value of a plugin: its name in presets, the plugin's own, raw 0..1, and what that means."""
+
+    name: str
+    label: str
+    raw_value: float
+    text: str
+
+
+class PluginProcess:
+    """A plugin, opened in a child process that ends with `close`.
+
+    Parameters
+    ----------
+    path : the bundle, as `stembridge.plugins.folders.resolve` gives it
+    plugin : which plugin of a bundle of several; '' where there is one
+    deadlines : what it may take
+
+    Raises
+    ------
+    PluginError
+        From here and from every method: the plugin crashed, hung or refused; the child is gone then.
+    """
+
+    def __init__(self, path: Path, plugin: str = "", deadlines: Deadlines = USUAL) -> None:
+        self.name = plugin or path.stem
+        self._deadlines = deadlines
+        self._is_late = False
+        # Without a display a plugin behaves the same everywhere, and opens no window over somebody's work.
+        environ = {key: value for key, value in os.environ.items() if key not in _DISPLAYS}
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "stembridge.plugins.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environ,
+        )
+        try:
+            reply, _ = self.ask(
+                {"do": "open", "path": str(path), "plugin": plugin}, "it was opened", deadlines.open_s
+            )
+            if "choose" in reply:
+                raise PluginError(
+                    f'"{path.name}" holds {len(reply["choose"])} plugins and none is named "{plugin}"',
+                    f"plugin = one of {', '.join(reply['choose'])}",
+                )
+            self.description = Description(**reply)
+        except BaseException:
+            self.close()
+            raise
+        self.name = self.description.name
+
+    def apply(self, state: bytes, parameters: Mapping[str, float]) -> None:
+        """Make ready for audio: restore ``state`` unless it is empty, then set raw values of known names."""
+        reply, _ = self.ask(
+            {"do": "apply", "parameters": dict(parameters)}, "its state was restored", data=state
+        )
+        if not reply["was_taken"]:
+            self.close()
+            raise PluginError(
+                f'plugin "{self.name}" did not take the state of the preset',
+                "the state is of another plugin or version; save it again with `stembridge plugins show`",
+            )
+
+    def list_parameters(self) -> tuple[Parameter, ...]:
+        """Return the parameters that a preset may set, with the values they have now."""
+        reply, _ = self.ask({"do": "parameters"}, "its parameters were read")
+        return tuple(Parameter(**parameter) for parameter in reply["parameters"])
+
+    def read_state(self) -> bytes:
+        """Return the raw state: everything the plugin wants to find again."""
+        return self.ask({"do": "state"}, "its state was read")[1]
+
+    def ask(
+        self, request: Mapping[str, object], doing: str, limit_s: float | None = None, data: bytes = b""
+    ) -> tuple[dict[str, Any], bytes]:
+        """Return the child's reply and the bytes after it; ``doing`` ends the sentence of an error."""
+        limit_s = self._deadlines.answer_s if limit_s is None else limit_s
+        line = json.dumps({**request, "limit_s": limit_s, "bytes": len(data)}).encode() + b"\n"
+        watch = threading.Timer(limit_s, self._give_up)
+        watch.start()
+        try:
+            reply, made = self._exchange(line + data)
+        finally:
+            watch.cancel()
+            watch.join()
+        if reply is None:
+            with suppress(subprocess.TimeoutExpired):
+                self._child.wait(LAST_WORDS_S)
+            self.close()
+            raise self._death(doing, limit_s)
+        if "error" in reply:
+            self.close()
+            cause = shorten(one_line(reply["error"]), LONGEST_CAUSE)
+            raise PluginError(f'plugin "{self.name}" failed while {doing}: {cause}', _REMEDY)
+        return reply, made
+
+    def close(self) -> None:
+        """End the child, whatever it is doing; again does nothing."""
+        child = self._child
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            with suppress(OSError):
+                pipe is None or pipe.close()
+
+    def _exchange(self, message: bytes) -> tuple[dict[str, Any] | None, bytes]:
+        stdin, stdout = self._child.stdin, self._child.stdout
+        assert stdin is not None and stdout is not None
+        try:
+            stdin.write(message)
+            stdin.flush()
+            line = stdout.readline()
+            if not line.endswith(b"\n"):
+                return None, b""
+            reply = json.loads(line)
+            length = reply.pop("bytes")
+            data = stdout.read(length)
+        except (OSError, ValueError):
+            # A pipe that broke, or was closed: the child is gone.
+            return None, b""
+        return (reply, data) if len(data) == length else (None, b"")
+
+    def _give_up(self) -> None:
+        self._is_late = True
+        self._child.kill()
+
+    def _death(self, doing: str, limit_s: float) -> PluginError:
+        if self._is_late:
+            return PluginError(
+                f'plugin "{self.name}" did not answer within {limit_s:g} s while {doing}', _REMEDY
+            )
+        return PluginError(
+            f'plugin "{self.name}" crashed ({_name_end(self._child.returncode)}) while {doing}', _REMEDY
+        )
+
+
+_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
+_REMEDY = "take it out of the preset, or try another version of it; nothing else was affected"
+
+
+def _name_end(code: int) -> str:
+    """Return what an exit code of a child stands for: 'SIGSEGV', 'exit code 1', 'exit code 0xc0000005'."""
+    if code < 0:
+        with suppress(ValueError):
+            return signal.Signals(-code).name
+    return f"exit code {code:#x}" if code > 255 else f"exit code {code}"
