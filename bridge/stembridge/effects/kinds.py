@@ -72,13 +72,14 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of a few words."""
+    """One of a few words; ``members`` is the pedalboard enumeration that has them."""
 
     name: str
     what: str
     options: tuple[str, ...]
     default: str
     attribute: str = ""
+    members: str = ""
 
     @property
     def allowed(self) -> str:
@@ -172,8 +173,8 @@ _TABLE = (
         "turns loud passages down",
         "Compressor",
         (
-            Parameter("threshold_db", "where it begins", "dBFS", -80, 0, 0, "threshold_db"),
-            Parameter("ratio", "dB in for one dB out above it", "", 1, 100, 1, "ratio"),
+            Parameter("threshold_db", "where it begins", "dBFS", -80, 0, -24, "threshold_db"),
+            Parameter("ratio", "dB in for one dB out above it", "", 1, 100, 3, "ratio"),
             _ATTACK_MS,
             _RELEASE_MS,
             _LINKED,
@@ -188,7 +189,7 @@ _TABLE = (
         "turns quiet passages down",
         "NoiseGate",
         (
-            Parameter("threshold_db", "below it, quieter", "dBFS", -100, 0, -100, "threshold_db"),
+            Parameter("threshold_db", "below it, quieter", "dBFS", -100, 0, -50, "threshold_db"),
             Parameter("ratio", "dB out for one dB in below it", "", 1, 100, 10, "ratio"),
             _ATTACK_MS,
             _RELEASE_MS,
@@ -209,8 +210,8 @@ _TABLE = (
         ),
         is_linear=False,
         notes="What stays below the ceiling is not touched. One gain for both channels of a pair. Peaks"
-        " between samples go up to 0.3 dB over it: for a true-peak ceiling that keeps the sum exact use"
-        " master.ceiling_dbtp.",
+        " between samples may lie above it (0.4 dB, measured on loud noise): for a true-peak ceiling that"
+        " keeps the sum exact use master.ceiling_dbtp.",
     ),
     EffectKind(
         "low_cut",
@@ -218,7 +219,7 @@ _TABLE = (
         "HighpassFilter",
         (_cutoff_hz(50), _POLES),
         is_linear=True,
-        tail="below 0.1 s",
+        tail="a few periods of the corner",
     ),
     EffectKind(
         "high_cut",
@@ -226,7 +227,7 @@ _TABLE = (
         "LowpassFilter",
         (_cutoff_hz(12000), _POLES),
         is_linear=True,
-        tail="below 0.1 s",
+        tail="a few periods of the corner",
     ),
     EffectKind(
         "peak",
@@ -235,7 +236,7 @@ _TABLE = (
         (_cutoff_hz(1000), _EQ_GAIN_DB, _Q),
         is_linear=True,
         neutral={"gain_db": 0.0},
-        tail="below 0.1 s",
+        tail="a few periods of the corner",
     ),
     EffectKind(
         "low_shelf",
@@ -244,7 +245,7 @@ _TABLE = (
         (_cutoff_hz(150), _EQ_GAIN_DB, _Q),
         is_linear=True,
         neutral={"gain_db": 0.0},
-        tail="below 0.1 s",
+        tail="a few periods of the corner",
     ),
     EffectKind(
         "high_shelf",
@@ -253,7 +254,7 @@ _TABLE = (
         (_cutoff_hz(6000), _EQ_GAIN_DB, _Q),
         is_linear=True,
         neutral={"gain_db": 0.0},
-        tail="below 0.1 s",
+        tail="a few periods of the corner",
     ),
     EffectKind(
         "ladder",
@@ -266,13 +267,14 @@ _TABLE = (
                 ("lpf12", "hpf12", "bpf12", "lpf24", "hpf24", "bpf24"),
                 "lpf12",
                 "mode",
+                "Mode",
             ),
             Parameter("cutoff_hz", "corner", "Hz", 20, 20000, 200, "cutoff_hz"),
             _share("resonance", "how much it rings at the corner", 0, "resonance"),
             Parameter("drive", "how hard it saturates", "", 1, 20, 1, "drive"),
         ),
         is_linear=False,
-        tail="below 0.1 s",
+        tail="a few periods of the corner",
         notes="It saturates even at drive 1.",
     ),
     EffectKind(
@@ -304,7 +306,7 @@ _TABLE = (
         ),
         is_linear=True,
         neutral={"mix": 0.0},
-        tail="below 0.1 s, longer with feedback",
+        tail="a few periods of the frequency, more with feedback",
         notes="The drift begins anew with every render, so every stem drifts alike.",
     ),
     EffectKind(
@@ -342,7 +344,7 @@ _TABLE = (
         "the sound of a recorded room or box",
         "Convolution",
         (
-            File("impulse_response", "a WAV, AIFF or FLAC of up to 10 s, one channel or two"),
+            File("impulse_response", "a WAV, AIFF or FLAC of up to 20 s, one channel or two"),
             _share("mix", "share of the effect; the rest is dry", 1, ""),
         ),
         is_linear=True,
@@ -359,6 +361,25 @@ _TABLE = (
         (Parameter("bit_depth", "how many are left beside the sign", "", 1, 24, 8, "bit_depth"),),
         is_linear=False,
         notes="For lo-fi, together with high_cut.",
+    ),
+    EffectKind(
+        "resample",
+        "the sound of a lower sample rate; the stem keeps its own",
+        "Resample",
+        (
+            Parameter("rate_hz", "the lower rate", "Hz", 2000, 32000, 8000, "target_sample_rate"),
+            Choice(
+                "quality",
+                "from full of aliases to clean",
+                ("zero_order_hold", "linear", "windowed_sinc32"),
+                "windowed_sinc32",
+                "quality",
+                "Quality",
+            ),
+        ),
+        is_linear=True,
+        tail="a few samples of the lower rate",
+        notes="For lo-fi. What it leaves lies up to half a sample of the lower rate off.",
     ),
     EffectKind(
         "clip",
@@ -408,10 +429,10 @@ REFUSED: Mapping[str, str] = {
     " at a threshold of -1 dB); use limiter, or master.ceiling_dbtp",
     "PitchShift": "moves transients by up to 500 samples, so the stem no longer lies on the others; use"
     " stembridge remix --pitch for a practice version",
-    "Resample": "goes to a lower rate and back, which is no more than a coarse high_cut; use high_cut",
-    "GSMFullRateCompressor": "is late by a varying number of samples, so the stem no longer lies on the"
-    " others; use bitcrush with low_cut and high_cut",
-    "MP3Compressor": "is late by a codec's delay and cuts what is above 16 kHz; use high_cut",
+    "GSMFullRateCompressor": "mixes a pair to mono, and its result depends on the block size; use resample"
+    " with low_cut and bitcrush",
+    "MP3Compressor": "takes 32, 44.1 and 48 kHz alone, so that a preset would fail on other sources; use"
+    " resample or high_cut",
     "IIRFilter": "has no parameters of its own; use peak, low_shelf, high_shelf, low_cut or high_cut",
     "Mix": "mixes chains in parallel; use [[sends]], or a chain's wet",
     "Chain": "is what [[stems.X.effects]] already is",

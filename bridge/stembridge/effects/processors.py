@@ -14,7 +14,7 @@ from stembridge.effects.linked import LinkedDynamics
 from stembridge.effects.sides import SideBalance
 from stembridge.errors import EffectError
 
-MAX_IMPULSE_S = 10.0
+MAX_IMPULSE_S = 20.0
 _PLUGIN_PAUSE_S = 2.0
 """An echo of a plugin is not known."""
 _IMPULSE_GAIN = 8.0
@@ -116,7 +116,9 @@ def _open_plugin(name: str, values: dict[str, Value]) -> Any:
         if isinstance(parameter, Parameter):
             given[parameter.attribute] = float(value) * parameter.scale
         elif isinstance(parameter, Choice):
-            given[parameter.attribute] = getattr(plugin_class.Mode, str(value).upper())
+            members = getattr(plugin_class, parameter.members).__members__
+            word = str(value).replace("_", "")
+            given[parameter.attribute] = next(one for name, one in members.items() if name.lower() == word)
         elif isinstance(parameter, Switch):
             given[parameter.attribute] = value
     return plugin_class(**given)

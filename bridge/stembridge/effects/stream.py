@@ -158,7 +158,7 @@ def run_chain(
 
     Parameters
     ----------
-    blocks : (channels, any count), ``frames`` in all
+    blocks : (channels, any count), ``frames`` in all; none may be changed after it was handed in
     groups : channels that belong together, as pairs and singles; every channel in one of them
     is_extended : what comes out goes on until the tail is below -100 dBFS, at most 30 s
     open_plugin : opens what is not of the table
@@ -233,9 +233,11 @@ def _read_source(
                 f"the stem holds NaN or infinity after {read / sample_rate:.3f} s", "split again"
             )
         read += block.shape[1]
+        if read > frames:
+            raise ValueError(f"{read} frames or more of {frames}")
         if block.shape[1]:
             yield block.astype(np.float32, copy=False)
-    if read != frames:
+    if read < frames:
         raise ValueError(f"{read} frames of {frames}")
     silence = np.zeros((channels, BLOCK_FRAMES), np.float32)
     while True:
