@@ -116,7 +116,7 @@ def measure_split(model: str, source: str) -> dict[str, float]:
 def load_separator(model: str, folder: Path) -> Separator:
     if model == "shares":
         return FakeSeparator()
-    from stembridge_daemon.worker.main import ResidentModels
+    from stembridge_daemon.worker.separating import ResidentModels
 
     found = model_store.locate(catalog.find_model(model), [folder])
     assert found is not None

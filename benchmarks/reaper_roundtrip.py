@@ -160,7 +160,7 @@ def in_fresh_process(source: Path, region: Region) -> dict[str, float]:
 
 def measure_split(source: str, start: int, frames: int) -> dict[str, float]:
     """Split a region of ``source`` and return the seconds and steps inside the separator."""
-    from stembridge_daemon.worker.main import ResidentModels
+    from stembridge_daemon.worker.separating import ResidentModels
 
     place = Path(source).parent
     found = model_store.locate(catalog.find_model("htdemucs"), [place])

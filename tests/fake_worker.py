@@ -18,6 +18,7 @@ import numpy as np
 
 from stembridge.model_store import ModelFiles
 from stembridge_daemon.worker.main import Worker, take_over_stdout
+from stembridge_daemon.worker.separating import Separating
 from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan, Separator
 from stembridge_daemon.worker_messages import Models
 
@@ -76,4 +77,5 @@ class QuarterSource:
 
 
 if __name__ == "__main__":
-    Worker(QuarterSource(Path(sys.argv[1])), sys.stdin.buffer, take_over_stdout()).run()
+    craft = Separating(QuarterSource(Path(sys.argv[1])))
+    Worker(craft, sys.stdin.buffer, take_over_stdout()).run()

@@ -17,7 +17,7 @@ from stembridge.errors import DaemonUnavailable, JobCancelled, ProtocolError, fr
 from stembridge.protocol import Call, DaemonStatus, Reply
 from stembridge.settings import Settings, load_settings
 from stembridge.transport import connect, read_connection
-from stembridge.types import Job, JobState, RemixRequest, SplitRequest
+from stembridge.types import Job, JobRequest, JobState, RemixRequest
 
 FIRST_WAIT_S = 2.0
 LONGEST_WAIT_S = 10.0
@@ -68,9 +68,7 @@ class Client:
         self._drop_socket()
         self._context.term()
 
-    def submit(
-        self, request: SplitRequest | RemixRequest, job_id: str | None = None, *, watch: bool = False
-    ) -> Job:
+    def submit(self, request: JobRequest, job_id: str | None = None, *, watch: bool = False) -> Job:
         """Hand a split or a remix to the daemon; when this returns the job survives any crash.
 
         Raises
@@ -219,9 +217,7 @@ class Client:
             self._socket = None
 
 
-def _order(
-    request: SplitRequest | RemixRequest, job_id: str, *, watch: bool
-) -> protocol.Split | protocol.Remix:
+def _order(request: JobRequest, job_id: str, *, watch: bool) -> protocol.Split | protocol.Remix:
     """Return the call by which ``request`` becomes a job."""
     if isinstance(request, RemixRequest):
         return protocol.Remix(id=job_id, request=request, watch=watch)

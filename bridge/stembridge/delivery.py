@@ -22,6 +22,17 @@ def find_policy(name: str) -> ResidualPolicy:
         raise RequestError(f"residual {name!r}", f"one of {known}") from None
 
 
+def check_format(name: str) -> None:
+    """Refuse what is neither `AUTO_FORMAT` nor a name of `FILE_FORMATS`.
+
+    Raises
+    ------
+    RequestError : naming the formats there are
+    """
+    if name != AUTO_FORMAT and name not in FILE_FORMATS:
+        raise RequestError(f"format {name!r}", f"one of {AUTO_FORMAT}, {', '.join(FILE_FORMATS)}")
+
+
 def check_delivery(
     *, file_format: str, residual: ResidualPolicy, mono: Sequence[str], stems: Sequence[str], is_full: bool
 ) -> None:
@@ -38,8 +49,7 @@ def check_delivery(
     ------
     RequestError : naming the option, its value and the remedy
     """
-    if file_format != AUTO_FORMAT and file_format not in FILE_FORMATS:
-        raise RequestError(f"format {file_format!r}", f"one of {AUTO_FORMAT}, {', '.join(FILE_FORMATS)}")
+    check_format(file_format)
     for name in mono:
         if name not in stems:
             raise RequestError(f"mono {name!r} is no stem of this set", f"it has {', '.join(stems)}")

@@ -97,7 +97,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 class DaemonStatus(msgspec.Struct, frozen=True):
     """What `stembridge daemon status` shows; ``speeds`` maps 'model on device' to a cost.
 
-    The cost is seconds of work per second of audio and forward pass, at no overlap.
+    The cost is seconds of work per second of audio and forward pass, at no overlap. The first of ``workers``
+    is the one that separates.
     """
 
     pid: int

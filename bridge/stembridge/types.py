@@ -153,6 +153,10 @@ class RemixRequest:
     pitch: float = 0.0
 
 
+JobRequest = SplitRequest | RemixRequest
+"""What can become a job of the daemon."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a running job is: ``fraction`` in 0..1, ``eta_s`` in seconds or None while unknown."""
@@ -236,5 +240,5 @@ class Job:
         return self.remix.preset if self.remix is not None else self.split.model
 
     @property
-    def _asked(self) -> SplitRequest | RemixRequest:
+    def _asked(self) -> JobRequest:
         return self.remix if self.remix is not None else self.split

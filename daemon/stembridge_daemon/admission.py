@@ -10,17 +10,28 @@ from pathlib import Path
 
 import msgspec
 
-from stembridge import catalog, model_store
-from stembridge.delivery import check_delivery
+from stembridge import catalog, manifest, model_store, presets
+from stembridge.delivery import check_delivery, check_format
 from stembridge.errors import ModelError, OutputError, RequestError, SourceError
 from stembridge.model_store import ModelFiles
 from stembridge.settings import Settings
 from stembridge.source_file import check_source_file
-from stembridge.types import SplitRequest
+from stembridge.types import JobRequest, RemixRequest, SplitRequest
 
 MAX_SHIFTS = 20
 MAX_OVERLAP = 0.95
 MAX_PATH_CHARS = 4096
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
+MAX_SEMITONES = 24.0
+
+
+def admit(request: JobRequest, settings: Settings, origin: str) -> JobRequest:
+    """Return ``request`` as `admit_split` or `admit_remix` does, or refuse it as they do."""
+    match request:
+        case SplitRequest():
+            return admit_split(request, settings, origin)
+        case RemixRequest():
+            return admit_remix(request, settings)
 
 
 def admit_split(request: SplitRequest, settings: Settings, origin: str) -> SplitRequest:
@@ -48,6 +59,37 @@ def admit_split(request: SplitRequest, settings: Settings, origin: str) -> Split
     return replace(request, source=str(source), out=str(out))
 
 
+def admit_remix(request: RemixRequest, settings: Settings) -> RemixRequest:
+    """Return ``request`` with its paths made plain, or refuse it.
+
+    Raises
+    ------
+    RequestError, SourceError, PresetError, OutputError
+        Naming the field, its value and the remedy.
+    """
+    source = _absolute(request.source, "source")
+    out = _absolute(request.out, "out")
+    _check_out(out)
+    check_format(request.format)
+    if not MIN_SPEED <= request.speed <= MAX_SPEED:
+        raise RequestError(f"speed {request.speed:g}", f"between {MIN_SPEED:g} and {MAX_SPEED:g}")
+    if not -MAX_SEMITONES <= request.pitch <= MAX_SEMITONES:
+        raise RequestError(
+            f"pitch {request.pitch:g}", f"between {-MAX_SEMITONES:g} and {MAX_SEMITONES:g} semitones"
+        )
+    stems = manifest.read_manifest(source).stems
+    preset = presets.read_preset(_find_preset(request.preset, settings), request.changes)
+    preset.check_stems([stem.name for stem in stems])
+    return replace(request, source=str(source), out=str(out))
+
+
+def _find_preset(preset: str, settings: Settings) -> Path:
+    """Return where a preset lies; a path counts from the root on, because the daemon is in no folder."""
+    if Path(preset).name != preset or preset.endswith(".toml"):
+        _absolute(preset, "preset")
+    return presets.find_preset(preset, settings)
+
+
 def _check_out(out: Path) -> None:
     try:
         is_other = out.exists() and not out.is_dir()
@@ -57,6 +99,20 @@ def _check_out(out: Path) -> None:
         ) from error
     if is_other:
         raise OutputError(f"output folder {str(out)!r} is a file", "name a folder with --out")
+
+
+def request_signature(request: JobRequest, settings: Settings) -> str:
+    """Return what tells whether the files that a request names are still those that it was made for.
+
+    Raises
+    ------
+    SourceError, PresetError
+        One of them has gone.
+    """
+    if isinstance(request, SplitRequest):
+        return source_signature(request.source)
+    read = Path(request.source) / manifest.FILE_NAME, _find_preset(request.preset, settings)
+    return " ".join(source_signature(str(path)) for path in read)
 
 
 def source_signature(source: str) -> str:
@@ -74,7 +130,7 @@ def source_signature(source: str) -> str:
     return f"{found.st_size}-{found.st_mtime_ns}"
 
 
-def request_digest(request: SplitRequest, signature: str) -> str:
+def request_digest(request: JobRequest, signature: str) -> str:
     """Return the sha256 by which a repeated submit is told from another request under the same id."""
     canonical = msgspec.json.encode([msgspec.to_builtins(request), signature])
     return hashlib.sha256(canonical).hexdigest()

@@ -8,7 +8,7 @@ import logging.handlers
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,12 @@ from stembridge.transport import Listener, remove_connection, secure_folder
 from stembridge_daemon.errands import Errands
 from stembridge_daemon.front_house import FrontHouse
 from stembridge_daemon.jobstore import JobStore
+from stembridge_daemon.lane import Lane
+from stembridge_daemon.scheduler import JobKind
 from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
-from stembridge_daemon.supervisor import Supervisor
+from stembridge_daemon.supervisor import Supervisor, tuned_environment
+from stembridge_daemon.worker_messages import Role
 
 if TYPE_CHECKING:
     from stembridge.reaper.desk import Desk
@@ -36,13 +39,18 @@ LOCK_TIMEOUT_S = 1.0
 """A client that looks for a daemon has the lock for an instant; another daemon has it for good."""
 
 
-def main(argv: Sequence[str] | None = None, worker_command: Sequence[str] | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    worker_command: Sequence[str] | None = None,
+    render_command: Sequence[str] | None = None,
+) -> int:
     """Run the daemon until it is told to leave; return the exit code.
 
     Parameters
     ----------
     argv : command line without the program's name; None means the process's own
-    worker_command : command line of the worker; a test brings its own
+    worker_command : command line of the worker that separates; a test brings its own
+    render_command : that of the worker that renders remixes
     """
     options = _parser().parse_args(argv)
     try:
@@ -54,19 +62,25 @@ def main(argv: Sequence[str] | None = None, worker_command: Sequence[str] | None
             keep_alive_s=options.keep_alive,
             model_dirs=tuple(path.absolute() for path in options.model_dir) or None,
         )
-        return _serve(settings, worker_command or default_worker_command(settings), preload=options.preload)
+        commands = {
+            Role.SEPARATE: worker_command or default_command(settings, Role.SEPARATE),
+            Role.RENDER: render_command or default_command(settings, Role.RENDER),
+        }
+        return _serve(settings, commands, preload=options.preload)
     except StembridgeError as error:
         print(f"stembridged: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
 
 
-def default_worker_command(settings: Settings) -> list[str]:
-    """Return the command line of the worker that this installation brings."""
-    command = [sys.executable, "-m", "stembridge_daemon.worker.main", "--role", "separate"]
-    return [*command, "--device", settings.device, "--threads", str(settings.threads)]
+def default_command(settings: Settings, role: Role) -> list[str]:
+    """Return the command line of the worker that this installation brings for ``role``."""
+    command = [sys.executable, "-m", "stembridge_daemon.worker.main", "--role", role.value]
+    if role is Role.SEPARATE:
+        return [*command, "--device", settings.device, "--threads", str(settings.threads)]
+    return [*command, "--home", str(settings.home)] if settings.home is not None else command
 
 
-def _serve(settings: Settings, worker_command: Sequence[str], *, preload: bool) -> int:
+def _serve(settings: Settings, commands: Mapping[Role, Sequence[str]], *, preload: bool) -> int:
     lock = FileLock(settings.lock_file)
     if not lock.acquire(LOCK_TIMEOUT_S):
         print("stembridged: a daemon of this user runs already (stembridge daemon status)", file=sys.stderr)  # noqa: T201
@@ -77,26 +91,36 @@ def _serve(settings: Settings, worker_command: Sequence[str], *, preload: bool) 
     remove_connection(settings.connection_file)
     store = JobStore(settings.job_table)
     context: zmq.Context[Any] = zmq.Context()
-    supervisor = Supervisor(worker_command, os.environ, settings.worker_log_file, context)
+    separating = Supervisor(
+        commands[Role.SEPARATE], tuned_environment(os.environ), settings.worker_log_file, context
+    )
+    rendering = Supervisor(
+        commands[Role.RENDER], os.environ, settings.render_log_file, context, step_stage="render"
+    )
+    lanes = Lane(JobKind.SPLIT, separating, device=settings.device), Lane(JobKind.REMIX, rendering)
     listener = Listener(context, settings, __version__)
     events = Events()
-    service = Service(settings, store, supervisor, endpoint=listener.endpoint, on_change=events.note)
+    service = Service(settings, store, lanes, endpoint=listener.endpoint, on_change=events.note)
     errands = Errands(settings)
 
     def open_desk() -> Desk:
         from stembridge.reaper.desk import Desk
 
-        return Desk(FrontHouse(settings, service, supervisor, errands, listener.origin))
+        return Desk(FrontHouse(settings, service, errands, listener.origin))
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.leave(settings.stop_grace_s))
     if preload:
         service.preload(settings.model)
     try:
-        Server(listener, service, supervisor, events, open_desk).run()
+        Server(listener, service, events, open_desk).run()
     finally:
         errands.close()
-        supervisor.close(timeout_s=2.0)
+        # Both are told before either is waited for.
+        separating.stop()
+        rendering.stop()
+        separating.close(timeout_s=2.0)
+        rendering.close(timeout_s=2.0)
         service.close()
         store.close()
         listener.close()

@@ -13,7 +13,6 @@ from stembridge.types import Job, SplitRequest
 from stembridge_daemon import admission
 from stembridge_daemon.errands import Errands
 from stembridge_daemon.service import Service
-from stembridge_daemon.supervisor import Supervisor
 
 
 class FrontHouse:
@@ -24,12 +23,9 @@ class FrontHouse:
     origin : where the listener's clients are, as the service wants to know it
     """
 
-    def __init__(
-        self, settings: Settings, service: Service, supervisor: Supervisor, errands: Errands, origin: str
-    ) -> None:
+    def __init__(self, settings: Settings, service: Service, errands: Errands, origin: str) -> None:
         self._settings = settings
         self._service = service
-        self._supervisor = supervisor
         self._errands = errands
         self._origin = origin
 
@@ -74,7 +70,7 @@ class FrontHouse:
         return admission.source_signature(path)
 
     def hold(self, seconds: float) -> None:
-        self._supervisor.hold(seconds)
+        self._service.hold(seconds)
 
     def start_errand(self, kind: str, arguments: dict[str, Any]) -> str:
         return self._errands.start(kind, arguments)

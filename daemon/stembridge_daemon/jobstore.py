@@ -12,12 +12,21 @@ from typing import Any, TypeVar
 import msgspec
 
 from stembridge.errors import StembridgeError
-from stembridge.types import ErrorInfo, JobState, SplitRequest, SplitResult, StoryLine
-from stembridge_daemon.scheduler import JobRecord
+from stembridge.types import (
+    ErrorInfo,
+    JobRequest,
+    JobState,
+    RemixRequest,
+    SplitRequest,
+    SplitResult,
+    StoryLine,
+)
+from stembridge_daemon.scheduler import JobKind, JobRecord
 
 _Stored = TypeVar("_Stored", SplitResult, ErrorInfo)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 differs from 1 in what its rows may hold: jobs of the kind 'remix', which a daemon of 1 cannot read."""
 _SCHEMA = """
 CREATE TABLE jobs (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -43,8 +52,9 @@ CREATE TABLE speeds (
   model TEXT NOT NULL, device TEXT NOT NULL, cost REAL NOT NULL, PRIMARY KEY (model, device)
 );
 """
+_REQUESTS: dict[JobKind, type[JobRequest]] = {JobKind.SPLIT: SplitRequest, JobKind.REMIX: RemixRequest}
 _COLUMNS = (
-    "id, digest, request, signature, origin, created, state, attempt, crashes, interruptions, "
+    "id, kind, digest, request, signature, origin, created, state, attempt, crashes, interruptions, "
     "cancel_asked, result, error"
 )
 
@@ -73,6 +83,8 @@ class JobStore:
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+            elif version < SCHEMA_VERSION:
+                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise StembridgeError(
@@ -96,7 +108,7 @@ class JobStore:
 
     def add(self, record: JobRecord) -> None:
         marks = ", ".join("?" * 14)
-        self._db.execute(f"INSERT INTO jobs (kind, {_COLUMNS}) VALUES ({marks})", ("split", *_row(record)))
+        self._db.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks})", _row(record))
         self.tell(record.id, "accepted")
 
     def save(self, record: JobRecord) -> None:
@@ -145,6 +157,7 @@ def _row(record: JobRecord) -> tuple[object, ...]:
     encode = msgspec.json.encode
     return (
         record.id,
+        record.kind.value,
         record.digest,
         encode(record.request),
         record.signature,
@@ -162,10 +175,11 @@ def _row(record: JobRecord) -> tuple[object, ...]:
 
 def _record(row: tuple[Any, ...]) -> JobRecord:
     values = dict(zip((name.strip() for name in _COLUMNS.split(",")), row, strict=True))
+    kind = JobKind(values.pop("kind"))
     return JobRecord(
         **values
         | {
-            "request": msgspec.json.decode(values["request"], type=SplitRequest),
+            "request": msgspec.json.decode(values["request"], type=_REQUESTS[kind]),
             "state": JobState(values["state"]),
             "cancel_asked": bool(values["cancel_asked"]),
             "result": _decoded(values["result"], SplitResult),

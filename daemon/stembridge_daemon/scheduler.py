@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 
-from stembridge.types import ErrorInfo, Job, JobState, Progress, SplitRequest, SplitResult
+from stembridge.types import (
+    ErrorInfo,
+    Job,
+    JobRequest,
+    JobState,
+    Progress,
+    RemixRequest,
+    SplitRequest,
+    SplitResult,
+)
 
 MAX_CRASHES = 3
 """A job whose worker died this often is set aside: it would take the worker down for ever."""
 MAX_INTERRUPTIONS = 50
 """A daemon that is killed tells nothing about the job, so the limit is far away."""
+
+
+class JobKind(StrEnum):
+    """What a job does; each kind has a worker of its own."""
+
+    SPLIT = "split"
+    REMIX = "remix"
+
+
+_OTHER_WAYS = {
+    JobKind.SPLIT: "split a converted copy of the file, or another model",
+    JobKind.REMIX: "leave out the effect or plugin that it names, or take another preset",
+}
+"""What is left to try where a job brings its worker down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +42,7 @@ class JobRecord:
 
     id: str
     digest: str
-    request: SplitRequest
+    request: JobRequest
     signature: str
     origin: str
     created: float
@@ -32,10 +55,15 @@ class JobRecord:
     error: ErrorInfo | None = None
     progress: Progress | None = None
 
+    @property
+    def kind(self) -> JobKind:
+        return JobKind.REMIX if isinstance(self.request, RemixRequest) else JobKind.SPLIT
+
     def as_job(self) -> Job:
         return Job(
             id=self.id,
-            request=self.request,
+            request=self.request if isinstance(self.request, SplitRequest) else None,
+            remix=self.request if isinstance(self.request, RemixRequest) else None,
             state=self.state,
             created=self.created,
             progress=self.progress,
@@ -167,8 +195,9 @@ def _worker_died(record: JobRecord, reason: str) -> Transition:
         return _requeued(crashed, f"worker died ({reason}); {crashed.crashes} of {MAX_CRASHES}")
     error = ErrorInfo(
         "quarantined",
-        f"the worker died {MAX_CRASHES} times on {record.request.source!r}, last: {reason}",
-        "stembridge daemon logs shows the cause; split a converted copy of the file, or another model",
+        f"the worker died {MAX_CRASHES} times on this {record.kind} of {record.request.source!r}, "
+        f"last: {reason}",
+        f"stembridge daemon logs shows the cause; {_OTHER_WAYS[record.kind]}",
     )
     quarantined = replace(crashed, state=JobState.FAILED, error=error, progress=None)
     return Transition(quarantined, f"quarantined: {reason}", (Instruction.SAVE, Instruction.CLEAN))
@@ -182,7 +211,7 @@ def _interrupted(record: JobRecord) -> Transition:
         return _requeued(interrupted, "the daemon ended while this ran; queued again")
     error = ErrorInfo(
         "quarantined",
-        f"the daemon ended {MAX_INTERRUPTIONS} times while it split {record.request.source!r}",
+        f"the daemon ended {MAX_INTERRUPTIONS} times in this {record.kind} of {record.request.source!r}",
         "stembridge daemon logs shows the cause",
     )
     failed = replace(interrupted, state=JobState.FAILED, error=error, progress=None)

@@ -1,4 +1,4 @@
-"""One loop for clients and worker: calls in, replies and events out; control is never behind work."""
+"""One loop for clients and workers: calls in, replies and events out; control is never behind work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from stembridge.protocol import Call, Reply
 from stembridge.transport import Listener
 from stembridge.types import Job
 from stembridge_daemon.service import Service
-from stembridge_daemon.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from stembridge.reaper.desk import Desk
@@ -74,13 +73,11 @@ class Server:
         self,
         listener: Listener,
         service: Service,
-        supervisor: Supervisor,
         events: Events,
         open_desk: Callable[[], Desk],
     ) -> None:
         self._listener = listener
         self._service = service
-        self._supervisor = supervisor
         self._events = events
         self._open_desk = open_desk
         self._is_storage_down = False
@@ -93,7 +90,8 @@ class Server:
         """Serve until the service was told to leave and nothing holds it any more."""
         poller = zmq.Poller()
         poller.register(self._listener.socket, zmq.POLLIN)
-        poller.register(self._supervisor.socket, zmq.POLLIN)
+        for socket in self._service.sockets:
+            poller.register(socket, zmq.POLLIN)
         while not self._service.is_over:
             poller.poll(POLL_MS)
             try:
@@ -104,8 +102,7 @@ class Server:
 
     def round(self) -> None:
         """Take what has come, decide, commit, and only then answer."""
-        for report in self._supervisor.receive():
-            self._service.on_report(report)
+        self._service.hear()
         replies = self._answer_calls()
         failure = self._flush()
         for client, reply in replies:
@@ -146,7 +143,7 @@ class Server:
             reply = self._serve(call)
             match call, reply:
                 case (
-                    protocol.Split(watch=True) | protocol.Get(watch=True),
+                    protocol.Split(watch=True) | protocol.Remix(watch=True) | protocol.Get(watch=True),
                     protocol.Accepted(job=job) | protocol.JobReply(job=job),
                 ) if not job.state.is_final:
                     self._events.watch(job.id, client)

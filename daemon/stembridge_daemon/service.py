@@ -12,8 +12,11 @@ import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import zmq
 
 from stembridge import __version__, catalog, protocol
 from stembridge.errors import (
@@ -24,19 +27,19 @@ from stembridge.errors import (
     ModelError,
     ProtocolError,
     RequestError,
-    SourceError,
     StorageFailed,
 )
 from stembridge.estimate import pass_seconds
 from stembridge.manifest import work_folder
-from stembridge.protocol import DaemonStatus, Reply, ServiceCall, WorkerStatus
+from stembridge.protocol import DaemonStatus, Reply, ServiceCall
 from stembridge.settings import Settings
-from stembridge.types import ErrorInfo, Job, JobState
+from stembridge.types import ErrorInfo, Job, JobState, RemixRequest, SplitRequest, SplitResult
 from stembridge_daemon import admission, scheduler
 from stembridge_daemon.failpoints import failpoint
 from stembridge_daemon.jobstore import JobStore
-from stembridge_daemon.scheduler import Instruction, JobRecord
-from stembridge_daemon.supervisor import Died, Supervisor, WorkerState
+from stembridge_daemon.lane import Lane
+from stembridge_daemon.scheduler import Instruction, JobKind, JobRecord
+from stembridge_daemon.supervisor import Died, WorkerState
 from stembridge_daemon.worker_messages import (
     CancelJob,
     JobDone,
@@ -46,14 +49,14 @@ from stembridge_daemon.worker_messages import (
     Load,
     LocatedModel,
     Models,
+    Ready,
     Report,
+    RunRemix,
     RunSplit,
+    Task,
 )
 
 logger = logging.getLogger(__name__)
-
-MAX_START_FAILURES = 3
-"""A worker that dies this often before it is ready will not become ready."""
 
 
 @dataclass
@@ -74,6 +77,7 @@ class Service:
 
     Parameters
     ----------
+    lanes : where each kind of job runs
     on_change : called with a job whenever its state or progress has changed
     wall_clock, clock : seconds since the epoch for display, and monotonic seconds for everything else
     """
@@ -82,7 +86,7 @@ class Service:
         self,
         settings: Settings,
         store: JobStore,
-        supervisor: Supervisor,
+        lanes: Iterable[Lane],
         *,
         endpoint: str,
         on_change: Callable[[Job], None],
@@ -91,7 +95,7 @@ class Service:
     ) -> None:
         self._settings = settings
         self._store = store
-        self._supervisor = supervisor
+        self._lanes = {lane.kind: lane for lane in lanes}
         self._endpoint = endpoint
         self._on_change = on_change
         self._wall_clock = wall_clock
@@ -99,13 +103,7 @@ class Service:
         self._started = clock()
         self._live: dict[str, JobRecord] = {record.id: record for record in store.unfinished()}
         self._unsaved = _Unsaved()
-        self._running: str | None = None
-        self._models = Models((), 0, settings.device)
-        self._preload: LocatedModel | None = None
-        self._start_failures = 0
-        self._idle_since = clock()
         self._leave_by: float | None = None
-        self._is_stopping_job = False
         for record in list(self._live.values()):
             if record.state is JobState.RUNNING:
                 self._apply(record, scheduler.Interrupted())
@@ -113,7 +111,12 @@ class Service:
     @property
     def is_over(self) -> bool:
         """Whether the daemon was told to leave and nothing holds it any more."""
-        return self._leave_by is not None and self._running is None
+        return self._leave_by is not None and not any(lane.running for lane in self._lanes.values())
+
+    @property
+    def sockets(self) -> list[zmq.Socket[Any]]:
+        """What becomes readable when `hear` has something to take note of."""
+        return [lane.supervisor.socket for lane in self._lanes.values()]
 
     @property
     def uncommitted(self) -> int:
@@ -123,11 +126,16 @@ class Service:
     def preload(self, model: str) -> None:
         """Have ``model`` loaded and warmed as soon as the worker is up."""
         try:
-            self._preload = LocatedModel.of(admission.locate_model(model, None, self._settings))
+            files = admission.locate_model(model, None, self._settings)
         except ModelError as error:
             logger.info("nothing to preload: %s", error)
         else:
-            self._supervisor.start()
+            self._lanes[JobKind.SPLIT].warm_up(Load(LocatedModel.of(files)))
+
+    def hold(self, seconds: float) -> None:
+        """Let no worker begin a step for so long; see `Supervisor.hold`."""
+        for lane in self._lanes.values():
+            lane.supervisor.hold(seconds)
 
     def answer(self, call: ServiceCall, origin: str) -> Reply:
         """Return the reply to ``call``.
@@ -147,7 +155,7 @@ class Service:
                         protocol.version_sentence("client", "daemon", theirs), "update the older of the two"
                     )
                 return protocol.Welcome(version=protocol.VERSION, server=__version__, pid=os.getpid())
-            case protocol.Split():
+            case protocol.Split() | protocol.Remix():
                 return self._accept(call, origin)
             case protocol.Get(id=job_id):
                 record = self._find(job_id)
@@ -172,33 +180,20 @@ class Service:
         logger.info("leaving within %g s", grace_s)
         self._leave_by = self._clock() + max(0.0, grace_s)
 
-    def on_report(self, report: Report | Died) -> None:
-        """Take note of what the worker said."""
-        match report:
-            case Died():
-                self._on_death(report)
-            case Models():
-                self._models = report
-            case JobProgress(id=job_id, progress=progress):
-                self._advance(job_id, scheduler.Progressed(progress))
-            case JobDone(id=job_id, result=result):
-                failpoint("front-before-done")
-                self._note_speed(job_id, result.separate_s, result.audio_s)
-                self._release(job_id, scheduler.Finished(result))
-            case JobError(id=job_id, error=error):
-                self._release(job_id, scheduler.Failed(error))
-            case JobStopped(id=job_id):
-                self._release(job_id, scheduler.Stopped())
-            case _:
-                self._start_failures = 0
+    def hear(self) -> None:
+        """Take note of what the workers have said."""
+        for lane in self._lanes.values():
+            for report in lane.supervisor.receive():
+                self._on_report(lane, report)
 
     def tick(self) -> None:
-        """Do what is due: hand out the next job, watch the worker, unload what is idle, leave."""
-        self._supervisor.check()
-        if self._leave_by is not None:
-            self._hurry()
-        elif self._running is None:
-            self._dispatch()
+        """Do what is due: hand out the next jobs, watch the workers, unload what is idle, leave."""
+        for lane in self._lanes.values():
+            lane.supervisor.check()
+            if self._leave_by is not None:
+                lane.hurry(self._clock() - self._leave_by, self._settings.stop_grace_s)
+            elif lane.running is None:
+                self._dispatch(lane)
 
     def flush(self) -> None:
         """Commit everything that has changed.
@@ -239,27 +234,28 @@ class Service:
 
     def close(self) -> None:
         """Write the last changes; a job that still runs is requeued."""
-        if self._running is not None:
-            self._release(self._running, scheduler.Interrupted())
+        for lane in self._lanes.values():
+            if lane.running is not None:
+                self._release(lane, lane.running, scheduler.Interrupted())
         self.flush()
 
-    def _accept(self, call: protocol.Split, origin: str) -> Reply:
+    def _accept(self, call: protocol.Split | protocol.Remix, origin: str) -> Reply:
         if not re.fullmatch(protocol.ID_PATTERN, call.id):
             raise RequestError(f"job id {call.id[:80]!r}", "1 to 64 of 0-9 A-Z a-z _ -")
         known = self._live.get(call.id) or self._store.get(call.id)
         if known is not None:
-            signature = _signature_or(known.signature, call.request.source)
-            digest = admission.request_digest(call.request, signature)
-            if digest != known.digest:
+            signature = self._signature_now(call, known)
+            if admission.request_digest(call.request, signature) != known.digest:
                 raise IdConflict(f"job id {call.id} belongs to another request", "choose a fresh id")
             # Until it is committed, a job that was sent twice is as much in the balance as the first time.
             return protocol.Accepted(job=known.as_job(), duplicate=call.id not in self._unsaved.new)
         if self._leave_by is not None:
             raise Leaving("the daemon is leaving", "try again in a moment")
-        if sum(1 for job in self._live.values() if job.state is JobState.QUEUED) >= self._settings.max_queue:
+        kind = JobKind.REMIX if isinstance(call, protocol.Remix) else JobKind.SPLIT
+        if sum(1 for _ in self._waiting(kind)) >= self._settings.max_queue:
             raise Busy(f"{self._settings.max_queue} jobs are waiting", "try again when some are done")
-        request = admission.admit_split(call.request, self._settings, origin)
-        signature = admission.source_signature(request.source)
+        request = admission.admit(call.request, self._settings, origin)
+        signature = admission.request_signature(request, self._settings)
         record = JobRecord(
             id=call.id,
             digest=admission.request_digest(call.request, signature),
@@ -270,8 +266,20 @@ class Service:
         )
         self._live[call.id] = record
         self._unsaved.new.append(call.id)
-        logger.info("job %s accepted: %s with %s", record.id, request.source, request.model)
-        return protocol.Accepted(job=record.as_job())
+        job = record.as_job()
+        logger.info("job %s accepted: %s of %s with %s", job.id, record.kind, job.source, job.tool)
+        return protocol.Accepted(job=job)
+
+    def _signature_now(self, call: protocol.Split | protocol.Remix, known: JobRecord) -> str:
+        """Return the signature of what a known job is asked for again; its own where that has gone."""
+        try:
+            return admission.request_signature(call.request, self._settings)
+        except RequestError:
+            return known.signature
+
+    def _waiting(self, kind: JobKind) -> Iterable[JobRecord]:
+        """Yield the jobs of one kind that wait, in their order."""
+        return (job for job in self._live.values() if job.state is JobState.QUEUED and job.kind is kind)
 
     def _find(self, job_id: str) -> JobRecord:
         record = self._live.get(job_id) or self._store.get(job_id)
@@ -284,10 +292,27 @@ class Service:
         if record is not None:
             self._apply(record, event)
 
-    def _release(self, job_id: str, event: scheduler.Event) -> None:
-        self._running = None
-        self._idle_since = self._clock()
-        self._supervisor.set_idle()
+    def _on_report(self, lane: Lane, report: Report | Died) -> None:
+        match report:
+            case Died():
+                self._on_death(lane, report)
+            case Ready():
+                lane.note_ready()
+            case Models():
+                lane.models = report
+            case JobProgress(id=job_id, progress=progress):
+                self._advance(job_id, scheduler.Progressed(progress))
+            case JobDone(id=job_id, result=result):
+                failpoint("front-before-done")
+                self._note_speed(lane, job_id, result)
+                self._release(lane, job_id, scheduler.Finished(result))
+            case JobError(id=job_id, error=error):
+                self._release(lane, job_id, scheduler.Failed(error))
+            case JobStopped(id=job_id):
+                self._release(lane, job_id, scheduler.Stopped())
+
+    def _release(self, lane: Lane, job_id: str, event: scheduler.Event) -> None:
+        lane.release()
         self._advance(job_id, event)
 
     def _apply(self, record: JobRecord, event: scheduler.Event) -> JobRecord:
@@ -299,7 +324,7 @@ class Service:
                     self._live[after.id] = after
                     self._unsaved.changed.add(after.id)
                 case Instruction.TELL_WORKER:
-                    self._supervisor.send(CancelJob(after.id))
+                    self._lanes[after.kind].supervisor.send(CancelJob(after.id))
                 case Instruction.CLEAN:
                     shutil.rmtree(work_folder(after.request.out, after.id), ignore_errors=True)
         if transition.story:
@@ -311,29 +336,21 @@ class Service:
             self._on_change(after.as_job())
         return after
 
-    def _dispatch(self) -> None:
-        waiting = next((job for job in self._live.values() if job.state is JobState.QUEUED), None)
-        match self._supervisor.state:
-            case WorkerState.ABSENT if waiting is not None:
-                self._supervisor.start()
-            case WorkerState.IDLE if waiting is not None:
-                self._hand_out(waiting)
-            case WorkerState.IDLE if self._preload is not None:
-                self._supervisor.send(Load(self._preload))
-                self._preload = None
-                self._idle_since = self._clock()
-            case WorkerState.IDLE:
-                keep_alive = self._settings.keep_alive_s
-                if 0 <= keep_alive < self._clock() - self._idle_since:
-                    self._supervisor.stop()
+    def _dispatch(self, lane: Lane) -> None:
+        waiting = next(iter(self._waiting(lane.kind)), None)
+        if waiting is None:
+            lane.rest(self._settings.keep_alive_s)
+        elif lane.supervisor.state is WorkerState.ABSENT:
+            lane.supervisor.start()
+        elif lane.supervisor.state is WorkerState.IDLE:
+            self._hand_out(lane, waiting)
 
-    def _hand_out(self, waiting: JobRecord) -> None:
+    def _hand_out(self, lane: Lane, waiting: JobRecord) -> None:
         # While the table cannot be written nothing is handed out, and this raises before anything is said.
         self.flush()
-        worker = f"worker {self._supervisor.pid}"
-        request = waiting.request
+        worker = f"worker {lane.supervisor.pid}"
         try:
-            files = admission.locate_model(request.model, request.model_dir, self._settings)
+            order = self._make_order(waiting)
         except ModelError as error:
             taken = scheduler.advance(waiting, scheduler.Taken(worker)).record
             self._apply(taken, scheduler.Failed(ErrorInfo(error.code, error.message, error.hint)))
@@ -345,57 +362,40 @@ class Service:
             self._live[waiting.id] = waiting
             self._on_change(waiting.as_job())
             raise
-        self._running = waiting.id
-        self._supervisor.send(RunSplit(waiting.id, request, LocatedModel.of(files)), is_job=True)
+        lane.take(waiting.id, order)
         failpoint("front-after-dispatch")
 
-    def _hurry(self) -> None:
-        assert self._leave_by is not None
-        late = self._clock() - self._leave_by
-        if self._running is None or late < 0:
-            return
-        if late > self._settings.stop_grace_s:
-            self._supervisor.kill("the daemon leaves")
-        elif not self._is_stopping_job:
-            self._is_stopping_job = True
-            self._supervisor.send(CancelJob(self._running))
+    def _make_order(self, record: JobRecord) -> Task:
+        match record.request:
+            case SplitRequest() as request:
+                files = admission.locate_model(request.model, request.model_dir, self._settings)
+                return RunSplit(record.id, request, LocatedModel.of(files))
+            case RemixRequest() as request:
+                return RunRemix(record.id, request)
 
-    def _on_death(self, death: Died) -> None:
-        self._models = Models((), 0, self._models.device)
-        if self._running is not None:
-            job_id, self._running = self._running, None
+    def _on_death(self, lane: Lane, death: Died) -> None:
+        job_id = lane.note_death(death)
+        if job_id is not None:
             is_ours = self._leave_by is not None
             self._advance(job_id, scheduler.Interrupted() if is_ours else scheduler.WorkerDied(death.reason))
-            return
-        if death.was_asked:
-            return
-        self._start_failures += 1
-        if self._start_failures >= MAX_START_FAILURES:
-            self._start_failures = 0
+        elif lane.gives_up():
             error = ErrorInfo(
                 "internal",
-                f"the worker cannot start ({death.reason}): {self._worker_log_tail()}",
+                f"the worker cannot start ({death.reason}): {lane.supervisor.last_words()}",
                 "stembridge doctor names what is missing",
             )
-            for record in list(self._live.values()):
-                if record.state is JobState.QUEUED:
-                    taken = scheduler.advance(record, scheduler.Taken("no worker")).record
-                    self._apply(taken, scheduler.Failed(error))
+            for record in list(self._waiting(lane.kind)):
+                taken = scheduler.advance(record, scheduler.Taken("no worker")).record
+                self._apply(taken, scheduler.Failed(error))
 
-    def _worker_log_tail(self) -> str:
-        try:
-            lines = self._settings.worker_log_file.read_text("utf-8", "replace").strip().splitlines()
-        except OSError:
-            lines = []
-        return lines[-1] if lines else "its log is empty"
-
-    def _note_speed(self, job_id: str, separate_s: float, audio_s: float) -> None:
+    def _note_speed(self, lane: Lane, job_id: str, result: SplitResult) -> None:
         record = self._live.get(job_id)
-        if record is None or separate_s <= 0 or audio_s <= 0:
+        if record is None or result.separate_s <= 0 or result.audio_s <= 0:
             return
-        model = catalog.find_model(record.request.model)
-        cost = separate_s / pass_seconds(model, record.request, audio_s)
-        self._unsaved.speeds[record.request.model, self._models.device] = cost
+        if isinstance(record.request, SplitRequest):
+            model = catalog.find_model(record.request.model)
+            cost = result.separate_s / pass_seconds(model, record.request, result.audio_s)
+            self._unsaved.speeds[record.request.model, lane.models.device] = cost
 
     def _forget_new(self) -> None:
         for job_id in self._unsaved.new:
@@ -408,16 +408,6 @@ class Service:
 
     def _status(self) -> DaemonStatus:
         counts = {state.value: 0 for state in JobState} | self._store.counts()
-        worker = WorkerStatus(
-            role="separate",
-            device=self._models.device,
-            state=self._supervisor.state.value,
-            pid=self._supervisor.pid,
-            job=self._running,
-            models=self._models.names,
-            model_loads=self._models.loads,
-            starts=self._supervisor.starts,
-        )
         return DaemonStatus(
             pid=os.getpid(),
             version=__version__,
@@ -426,13 +416,6 @@ class Service:
             endpoint=self._endpoint,
             home=str(self._settings.home or ""),
             jobs=counts,
-            workers=(worker,),
+            workers=tuple(lane.status() for lane in self._lanes.values()),
             speeds=self._store.speeds(),
         )
-
-
-def _signature_or(fallback: str, source: str) -> str:
-    try:
-        return admission.source_signature(source)
-    except SourceError:
-        return fallback

@@ -36,7 +36,7 @@ from stembridge_daemon.worker_messages import (
 logger = logging.getLogger(__name__)
 
 FIRST_STEP_LIMIT_S = 600.0
-"""Until two steps of the separator are done: a model may come from a slow disk, the first step is slowest."""
+"""Until two steps are done: a model may come from a slow disk, and the first step is slowest."""
 LEAST_HANG_LIMIT_S = 60.0
 HANG_FACTOR = 10.0
 SLEEP_S = 3.0
@@ -72,9 +72,10 @@ class Supervisor:
     Parameters
     ----------
     command : command line of the worker
-    environment : its whole environment; the allocator's tunables are added here
+    environment : its whole environment
     log_file : gets the worker's stderr
     context : context of the inproc socket; `socket` becomes readable when `receive` has something
+    step_stage : the stage whose reports are steps, by which the worker's pace is judged
     clock : monotonic seconds
     """
 
@@ -85,12 +86,15 @@ class Supervisor:
         log_file: Path,
         context: zmq.Context[Any],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        step_stage: str = "separate",
     ) -> None:
         self._command = list(command)
-        self._environment = tuned_environment(environment)
+        self._environment = dict(environment)
         self._log_file = log_file
         self._context = context
         self._clock = clock
+        self._step_stage = step_stage
         self._address = f"inproc://worker-{id(self)}"
         self.socket = context.socket(zmq.PULL)
         self.socket.bind(self._address)
@@ -210,6 +214,14 @@ class Supervisor:
             self._kill_reason = reason
             self._process.kill()
 
+    def last_words(self) -> str:
+        """Return the last line of the worker's log, in which a worker that cannot start says why."""
+        try:
+            lines = self._log_file.read_text("utf-8", "replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1] if lines else "its log is empty"
+
     def close(self, timeout_s: float) -> None:
         """End the worker, kindly for ``timeout_s`` seconds, and the thread that listens to it."""
         self.stop()
@@ -240,7 +252,7 @@ class Supervisor:
         except msgspec.MsgspecError as error:
             self.kill(f"said something that is no report: {error}")
             return []
-        if isinstance(report, JobProgress) and report.progress.stage == "separate":
+        if isinstance(report, JobProgress) and report.progress.stage == self._step_stage:
             self._steps += 1
         if self._steps >= 2:
             self._longest_gap = max(self._longest_gap, self._silence_s(now))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 from stembridge.model_store import ModelFiles
-from stembridge.types import ErrorInfo, Progress, SplitRequest, SplitResult
+from stembridge.types import ErrorInfo, Progress, RemixRequest, SplitRequest, SplitResult
 
 LONGEST_HOLD_S = 10.0
 """A hold that nobody renews ends by itself, so that a client that died stalls no queue."""
+
+
+class Role(StrEnum):
+    """What a worker process is there for."""
+
+    SEPARATE = "separate"
+    RENDER = "render"
 
 
 class _Line(msgspec.Struct, frozen=True, tag_field="t", tag=str.lower, omit_defaults=True):
@@ -49,6 +57,15 @@ class RunSplit(_Line, frozen=True):
     model: LocatedModel
 
 
+class RunRemix(_Line, frozen=True):
+    id: str
+    request: RemixRequest
+
+
+Task = RunSplit | RunRemix
+"""An order that is a job."""
+
+
 class Load(_Line, frozen=True):
     """Load and warm a model before anybody asks for it."""
 
@@ -70,7 +87,7 @@ class Hold(_Line, frozen=True):
         return cls(min(seconds, LONGEST_HOLD_S) if seconds > 0 else 0.0)
 
 
-Order = RunSplit | Load | CancelJob | Hold
+Order = RunSplit | RunRemix | Load | CancelJob | Hold
 
 
 class Ready(_Line, frozen=True):

@@ -21,6 +21,8 @@ from stembridge.types import JobState, Region, SplitRequest, SplitResult
 from stembridge_daemon.errands import Errands
 from stembridge_daemon.front_house import FrontHouse
 from stembridge_daemon.jobstore import JobStore
+from stembridge_daemon.lane import Lane
+from stembridge_daemon.scheduler import JobKind
 from stembridge_daemon.service import Service
 from stembridge_daemon.supervisor import Supervisor
 
@@ -31,7 +33,8 @@ class Front:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.settings = load_settings(home=folder / "home", environ={}, **settings)
         self.context: zmq.Context[Any] = zmq.Context()
-        self.supervisor = Supervisor([sys.executable], {}, self.settings.worker_log_file, self.context)
+        log, context = self.settings.worker_log_file, self.context
+        self.lanes = [Lane(kind, Supervisor([sys.executable], {}, log, context)) for kind in JobKind]
         self.errands = Errands(self.settings)
         source = folder / "song.wav"
         soundfile.write(source, np.zeros((100, 2)), 44_100)
@@ -41,9 +44,9 @@ class Front:
     def open(self) -> None:
         self.store = JobStore(self.settings.job_table)
         self.service = Service(
-            self.settings, self.store, self.supervisor, endpoint="test", on_change=lambda _job: None
+            self.settings, self.store, self.lanes, endpoint="test", on_change=lambda _job: None
         )
-        self.house: House = FrontHouse(self.settings, self.service, self.supervisor, self.errands, "local")
+        self.house: House = FrontHouse(self.settings, self.service, self.errands, "local")
 
     def restart(self) -> None:
         self.store.close()
@@ -60,7 +63,8 @@ class Front:
 
     def close(self) -> None:
         self.errands.close()
-        self.supervisor.close(timeout_s=1.0)
+        for lane in self.lanes:
+            lane.supervisor.close(timeout_s=1.0)
         self.store.close()
         self.context.term()
 
@@ -149,9 +153,10 @@ def test_a_signature_changes_with_the_file(front: Front) -> None:
 
 def test_a_hold_is_passed_on(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[float] = []
-    monkeypatch.setattr(front.supervisor, "hold", held.append)
+    for lane in front.lanes:
+        monkeypatch.setattr(lane.supervisor, "hold", held.append)
     front.house.hold(2.0)
-    assert held == [2.0]
+    assert held == [2.0, 2.0], "a render takes as much of the machine as a split"
 
 
 def test_an_errand_is_found_until_the_daemon_is_restarted(front: Front) -> None:

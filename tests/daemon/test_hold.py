@@ -38,6 +38,7 @@ sys.path.insert(0, {str(Path(fake_worker.__file__).parent)!r})
 from pathlib import Path
 from fake_worker import QuarterSource
 from stembridge_daemon.worker.main import Worker, take_over_stdout
+from stembridge_daemon.worker.separating import Separating
 
 folder = Path(sys.argv[1])
 
@@ -46,7 +47,7 @@ def orders():
         yield line
         (folder / f"taken-{{count}}").touch()
 
-Worker(QuarterSource(folder / "gate"), orders(), take_over_stdout()).run()
+Worker(Separating(QuarterSource(folder / "gate")), orders(), take_over_stdout()).run()
 """
 """A fake worker that shows which orders it has taken in, so that a test need not guess."""
 

@@ -291,9 +291,10 @@ def test_many_splits_load_the_model_once_in_one_worker(
     with daemon.client() as client:
         for number in range(8):
             client.wait(client.submit(make_request(songs[number % 3], tmp_path / "out")).id, 60)
-        (worker,) = client.status().workers
+        worker, rendering = client.status().workers
     assert (worker.model_loads, worker.starts, worker.models) == (1, 1, ("preview",))
     assert worker.pid == daemon.worker_pid()
+    assert (rendering.role, rendering.state, rendering.starts) == ("render", "absent", 0)
 
 
 def test_an_idle_worker_is_unloaded_and_comes_back(

@@ -22,6 +22,8 @@ from stembridge.settings import load_settings
 from stembridge.transport import Listener, connect
 from stembridge.types import Job, JobState, SplitRequest
 from stembridge_daemon.jobstore import JobStore
+from stembridge_daemon.lane import Lane
+from stembridge_daemon.scheduler import JobKind
 from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
 from stembridge_daemon.supervisor import Supervisor
@@ -46,7 +48,8 @@ class Bench:
         self.store = FullDisk(self.settings.job_table)
         self.context: zmq.Context[Any] = zmq.Context()
         command = [sys.executable, "-c", "import sys; sys.exit('no such library')"]
-        self.supervisor = Supervisor(command, {}, self.settings.worker_log_file, self.context)
+        log = self.settings.worker_log_file
+        self.lanes = [Lane(kind, Supervisor(command, {}, log, self.context)) for kind in JobKind]
         self.seen: list[Job] = []
         self.service = self.make_service()
         source = folder / "song.wav"
@@ -54,9 +57,7 @@ class Bench:
         self.request = SplitRequest(str(source), str(folder / "out"), "preview")
 
     def make_service(self) -> Service:
-        return Service(
-            self.settings, self.store, self.supervisor, endpoint="test", on_change=self.seen.append
-        )
+        return Service(self.settings, self.store, self.lanes, endpoint="test", on_change=self.seen.append)
 
     def split(self, job_id: str) -> protocol.Reply:
         return self.service.answer(protocol.Split(id=job_id, request=self.request), "local")
@@ -71,7 +72,8 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
-    bench.supervisor.close(timeout_s=1.0)
+    for lane in bench.lanes:
+        lane.supervisor.close(timeout_s=1.0)
     bench.store.close()
     bench.context.term()
 
@@ -132,8 +134,7 @@ def test_a_worker_that_cannot_start_fails_the_job_with_its_last_words(bench: Ben
     bench.split("job")
 
     def has_failed() -> bool:
-        for report in bench.supervisor.receive():
-            bench.service.on_report(report)
+        bench.service.hear()
         bench.service.tick()
         bench.service.flush()
         return bench.state("job") is JobState.FAILED
@@ -141,7 +142,7 @@ def test_a_worker_that_cannot_start_fails_the_job_with_its_last_words(bench: Ben
     wait_until(has_failed, "the job to fail", 30)
     error = bench.seen[-1].error
     assert error is not None and "no such library" in error.message and "stembridge doctor" in error.hint
-    assert bench.supervisor.starts == 3
+    assert [lane.supervisor.starts for lane in bench.lanes] == [3, 0]
 
 
 def test_a_daemon_that_leaves_takes_no_more_jobs(bench: Bench) -> None:
@@ -175,7 +176,7 @@ class Counter:
 
     def __init__(self, bench: Bench) -> None:
         self.listener = Listener(bench.context, bench.settings, "test")
-        self.server = Server(self.listener, bench.service, bench.supervisor, Events(), lambda: Clerk(bench))
+        self.server = Server(self.listener, bench.service, Events(), lambda: Clerk(bench))
         self.socket = connect(bench.context, self.listener.connection)
 
     def ask(self, *calls: protocol.Call) -> list[protocol.Reply]:
