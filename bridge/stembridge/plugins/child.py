@@ -47,7 +47,7 @@ class Instances:
         return self._set_up(self.plugins[0])
 
     def process(self, block: NDArray[np.float32], sample_rate: int, block_frames: int) -> NDArray[np.float32]:
-        """Return what comes out for ``block``, (channels, frames), without the latency that the plugin reports."""
+        """Return what comes out for ``block``, (channels, frames), without the latency it reports."""
         if self.layout == "plain":
             try:
                 return _process(self.plugins[0], block, sample_rate, block_frames)
