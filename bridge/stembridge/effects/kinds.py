@@ -159,6 +159,11 @@ _RELEASE_MS = Parameter("release_ms", "how fast it lets go", "ms", 1, 5000, 100,
 _LINKED = Switch("linked", "one gain curve for a pair, so that the image stays where it is", True)
 _EQ_GAIN_DB = Parameter("gain_db", "lift or cut", "dB", -30, 30, 0, "gain_db")
 
+_ROUNDING = (
+    "pedalboard computes it in 32 bits: at a corner of 40 Hz its rounding noise is 70 dB below the stem at a rate"
+    " of 48 kHz and 60 dB at 96 kHz, and less the higher the corner is."
+)
+
 _TABLE = (
     EffectKind(
         "gain",
@@ -237,6 +242,7 @@ _TABLE = (
         is_linear=True,
         neutral={"gain_db": 0.0},
         tail="a few periods of the corner",
+        notes=_ROUNDING,
     ),
     EffectKind(
         "low_shelf",
@@ -246,6 +252,7 @@ _TABLE = (
         is_linear=True,
         neutral={"gain_db": 0.0},
         tail="a few periods of the corner",
+        notes=_ROUNDING,
     ),
     EffectKind(
         "high_shelf",
@@ -255,6 +262,7 @@ _TABLE = (
         is_linear=True,
         neutral={"gain_db": 0.0},
         tail="a few periods of the corner",
+        notes=_ROUNDING,
     ),
     EffectKind(
         "ladder",

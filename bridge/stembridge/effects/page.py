@@ -19,7 +19,7 @@ ratio = 3
 
 This page is made from the table in `bridge/stembridge/effects/kinds.py` by
 `python -m stembridge.effects.page > docs/effects.md`. What is not given has its default. A value outside
-its range and a parameter of another name are refused. What every effect here keeps to is measured by the tests:
+its range and a parameter of another name are refused. What every effect here keeps to is held by tests:
 
 - Sample for sample in its place: nothing moves a stem against the others, and what looks ahead is waited for.
 - A neutral effect is a bypass, bit for bit, and is not even run.
