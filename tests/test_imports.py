@@ -33,6 +33,7 @@ def modules_after(statement: str) -> set[str]:
         "import stembridge.cli",
         "import stembridge.cli.split, stembridge.cli.jobs, stembridge.cli.daemon, stembridge.cli.null",
         "import stembridge.cli.models, stembridge.cli.demo, stembridge.cli.doctor, stembridge.cli.conform",
+        "import stembridge.cli.remix, stembridge.cli.remixing, stembridge.remix.batch_file",
         "import stembridge.manifest, stembridge.estimate, stembridge.disk, stembridge.model_store",
         "import stembridge.cli.reaper, stembridge.reaper.courier, stembridge.stem_tag",
         "import stembridge_daemon.app",
@@ -59,7 +60,7 @@ def test_a_preview_worker_runs_without_torch() -> None:
 def test_the_public_list_is_what_is_there() -> None:
     import stembridge
 
-    assert stembridge.__all__ == ["Client", "Stems", "__version__", "split"]
+    assert stembridge.__all__ == ["Client", "Remix", "Stems", "__version__", "remix", "split"]
     for name in stembridge.__all__:
         assert getattr(stembridge, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):

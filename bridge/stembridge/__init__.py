@@ -1,7 +1,7 @@
 """Stembridge: stems that sum back to the original, through one resident daemon.
 
-``split`` is the whole of it for scripts; ``Client`` speaks to the daemon directly. Both are imported when
-they are first used, so that importing the package costs nothing.
+``split`` and ``remix`` are the whole of it for scripts; ``Client`` speaks to the daemon directly. All are
+imported when they are first used, so that importing the package costs nothing.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stembridge.client import Client
-    from stembridge.python_api import Stems, split
+    from stembridge.python_api import Remix, Stems, remix, split
 
 __version__ = "0.1.0"
-__all__ = ["Client", "Stems", "__version__", "split"]
+__all__ = ["Client", "Remix", "Stems", "__version__", "remix", "split"]
 
 _MODULE_OF = {
     "Client": "stembridge.client",
+    "Remix": "stembridge.python_api",
     "Stems": "stembridge.python_api",
+    "remix": "stembridge.python_api",
     "split": "stembridge.python_api",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from stembridge.stem_table import claim_sentence
 
 if TYPE_CHECKING:
-    from stembridge.python_api import Stems
+    from stembridge.python_api import Remix, Stems
 
 COLUMNS = 600
 HEIGHT = 48
@@ -24,16 +25,32 @@ def render_stems(stems: Stems, players: Mapping[str, bytes]) -> str:
     model = stems.manifest.model.name
     quality = " (preview quality, no model)" if model == "preview" else ""
     verdict = claim_sentence(stems.manifest) if stems.null.holds else stems.null.failures[0]
+    arrays = {name: stems[name] for name in stems.names}
+    return _render(
+        f"<b>{escape(model)}</b>{escape(quality)}: {escape(verdict)}", stems.folder, arrays, players
+    )
+
+
+def render_remix(
+    remix: Remix, arrays: Mapping[str, NDArray[np.float64]], players: Mapping[str, bytes]
+) -> str:
+    """Return the HTML of a remix and what stands beside it; ``players`` holds an MP3 of each array."""
+    entry = remix.manifest.remix
+    assert entry is not None
+    verdict = claim_sentence(remix.manifest) if remix.null.holds else remix.null.failures[0]
+    return _render(f"<b>{escape(entry.preset)}</b>: {escape(verdict)}", remix.folder, arrays, players)
+
+
+def _render(
+    head: str, folder: Path, arrays: Mapping[str, NDArray[np.float64]], players: Mapping[str, bytes]
+) -> str:
     rows = "".join(
-        f"<tr><td>{escape(name)}</td><td>{draw_waveform(stems[name])}</td>"
+        f"<tr><td>{escape(name)}</td><td>{draw_waveform(array)}</td>"
         f'<td><audio controls preload="none" src="data:audio/mpeg;base64,'
         f'{base64.b64encode(players[name]).decode()}"></audio></td></tr>'
-        for name in stems.names
+        for name, array in arrays.items()
     )
-    return (
-        f"<div><b>{escape(model)}</b>{escape(quality)}: {escape(verdict)}"
-        f"<table>{rows}</table><code>{escape(str(stems.folder))}</code></div>"
-    )
+    return f"<div>{head}<table>{rows}</table><code>{escape(str(folder))}</code></div>"
 
 
 def draw_waveform(samples: NDArray[np.float64]) -> str:

@@ -1,11 +1,12 @@
-"""`stembridge.split` for scripts and notebooks: a path or an array in, stems as arrays out."""
+"""`stembridge.split` and `stembridge.remix` for scripts and notebooks: paths in, arrays out."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,17 @@ from stembridge.audio_io import MAX_RATE_HZ, MIN_RATE_HZ
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.delivery import find_policy
 from stembridge.errors import ExactnessError, SourceError
+from stembridge.local_job import run_here
 from stembridge.manifest import Manifest, read_manifest
 from stembridge.null_test import NullReport, check_result
+from stembridge.presets import find_preset, read_preset
 from stembridge.progress import is_watched, progress_shown
+from stembridge.remix.batch import Output, Variant, list_stems, locate_preset, make_request
+from stembridge.remix.finding import Samples, find_set
 from stembridge.settings import Settings, load_settings
+from stembridge.source_file import check_source_file
 from stembridge.stem_file import listening_copy, read_stem
-from stembridge.types import AUTO_FORMAT, Job, Region, ResidualPolicy, SplitRequest
+from stembridge.types import AUTO_FORMAT, Job, JobState, Region, ResidualPolicy, SplitRequest
 from stembridge.wavfile import write_wav
 
 
@@ -68,12 +74,14 @@ class Stems:
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         """Return one stem, (channels, frames) in float64, exactly as its file holds it."""
-        if name not in self._arrays:
-            files = {stem.name: stem.file for stem in self.manifest.stems}
-            if name not in files:
-                raise KeyError(f"no stem {name!r} in this set; it has {', '.join(self.names)}")
-            self._arrays[name], _ = read_stem(self.folder / files[name])
-        return self._arrays[name]
+        if name not in self.names:
+            raise KeyError(f"no stem {name!r} in this set; it has {', '.join(self.names)}")
+        return self._read({stem.name: stem.file for stem in self.manifest.stems}[name])
+
+    def _read(self, file: str) -> NDArray[np.float64]:
+        if file not in self._arrays:
+            self._arrays[file], _ = read_stem(self.folder / file)
+        return self._arrays[file]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -89,6 +97,38 @@ class Stems:
 
         players = {name: listening_copy(self[name], self.sample_rate) for name in self.names}
         return render_stems(self, players)
+
+
+class Remix(Stems):
+    """A rendered remix: ``remix.mix`` is an array (channels, frames), ``remix.null`` the verdict.
+
+    Where stems were asked for they are there like those of a set, ``remix.drums`` among them, and sum to
+    ``remix.mix``.
+
+    Attributes
+    ----------
+    names : names of the stems beside the remix; none where none were asked for
+    """
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return () if self.manifest.mixture is None else super().names
+
+    @property
+    def mix(self) -> NDArray[np.float64]:
+        """The remix, (channels, frames) in float64, exactly as its file holds it."""
+        return self._read((self.manifest.mixture or self.manifest.stems[0]).file)
+
+    def __repr__(self) -> str:
+        assert self.manifest.remix is not None
+        return f"Remix({self.manifest.remix.preset}; {', '.join(self.names) or 'no stems'}; {self.folder})"
+
+    def _repr_html_(self) -> str:
+        from stembridge.notebook import render_remix
+
+        arrays = {"remix": self.mix, **{name: self[name] for name in self.names}}
+        players = {name: listening_copy(array, self.sample_rate) for name, array in arrays.items()}
+        return render_remix(self, arrays, players)
 
 
 class _Scratch:
@@ -175,6 +215,125 @@ def split(
     else:
         shutil.rmtree(scratch, ignore_errors=True)
     return found
+
+
+def remix(
+    source: str | Path | Stems,
+    *,
+    preset: str | Path,
+    changes: Mapping[str, float | bool | str] | None = None,
+    out: str | Path | None = None,
+    stems_out: bool = False,
+    format: str = AUTO_FORMAT,
+    match: str | None = None,
+    ceiling_dbtp: float | None = None,
+    tail: str | None = None,
+    mp3: bool = False,
+    report: bool = False,
+    speed: float = 1.0,
+    pitch: float = 0.0,
+    model: str | None = None,
+    overlap: float = 0.25,
+    shifts: int = 0,
+    seed: int = 0,
+    model_dir: str | Path | None = None,
+    progress: bool = True,
+    settings: Settings | None = None,
+) -> Remix:
+    """Render a remix in this process; what the preset does not touch stays as it is, bit for bit.
+
+    Parameters
+    ----------
+    source : a set, as `split` returns it or as its folder; or an audio file, which is split first, through
+        the daemon, unless ``out`` holds its stems already
+    preset : name of a preset, or path of its file
+    changes : values in place of the preset's own: ``{"vocals.gain_db": -3}``
+    out : folder for the result folder; None keeps the files only as long as the returned object lives
+    stems_out, format, mp3, report, speed, pitch : as in `stembridge.types.RemixRequest`
+    match, ceiling_dbtp, tail : as in `stembridge.remix.batch.Output`
+    model, overlap, shifts, seed, model_dir : of a file that is split, as in `split`
+    progress : show progress on a terminal or in a notebook; elsewhere a script stays silent
+
+    Raises
+    ------
+    StembridgeError
+        Of the kind that says what is wrong; see `stembridge.errors`.
+    """
+    from stembridge.remix.render import render_remix
+
+    settings = settings or load_settings()
+    scratch = Path(tempfile.mkdtemp(prefix="stembridge-"))
+    try:
+        output = Output(
+            folder=Path(out).absolute() if out is not None else scratch,
+            stems_out=stems_out,
+            format=format,
+            mp3=mp3,
+            report=report,
+            speed=speed,
+            pitch=pitch,
+            match=match,
+            ceiling_dbtp=ceiling_dbtp,
+            tail=tail,
+        )
+        texts = tuple(f"{key}={_as_toml(value)}" for key, value in (changes or {}).items())
+        variant = Variant(locate_preset(str(preset), Path.cwd()), texts)
+        request = SplitRequest(
+            source="",
+            out=str(output.folder),
+            model=model or settings.model,
+            overlap=overlap,
+            shifts=shifts,
+            seed=seed,
+            model_dir=str(Path(model_dir).absolute()) if model_dir is not None else None,
+        )
+        folder = _find_or_split(source, request, variant, output, settings, progress=progress)
+        asked = make_request(folder, variant, output)
+        job = Job(new_job_id(), None, JobState.QUEUED, created=0.0, remix=asked)
+        with progress_shown(is_on=progress and is_watched()) as show:
+            job = run_here(render_remix(asked, job.id, settings), job, show)
+        assert job.result is not None
+        found = Remix(Path(job.result.folder))
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    if out is None:
+        found._scratch = _Scratch(scratch)
+    else:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return found
+
+
+def _find_or_split(
+    source: str | Path | Stems,
+    request: SplitRequest,
+    variant: Variant,
+    output: Output,
+    settings: Settings,
+    *,
+    progress: bool,
+) -> Path:
+    """Return the folder of the set that is to be remixed."""
+    if isinstance(source, Stems):
+        return source.folder
+    path = Path(source).absolute()
+    if path.is_dir():
+        return path
+    check_source_file(str(path))
+    wanted = read_preset(find_preset(variant.preset, settings), (*variant.changes, *output.changes))
+    request = replace(request, source=str(path))
+    stems = list_stems(request)
+    wanted.check_stems(stems)
+    found = find_set([output.folder], request, Samples(path), lambda names: set(names) == set(stems))
+    if found is not None:
+        return found
+    job = _run(request, settings, progress=progress)
+    assert job.result is not None
+    return Path(job.result.folder)
+
+
+def _as_toml(value: float | bool | str) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _run(request: SplitRequest, settings: Settings, *, progress: bool) -> Job:

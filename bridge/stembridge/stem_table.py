@@ -34,25 +34,41 @@ def measure_stems(folder: Path) -> tuple[Manifest, tuple[StemRow, ...]]:
         The folder holds no set, or a file of it cannot be read.
     """
     manifest = read_manifest(folder)
-    return manifest, tuple(_measure(folder, stem.name, stem.file) for stem in manifest.stems)
+    return manifest, tuple(measure_file(folder, stem.name, stem.file) for stem in manifest.stems)
 
 
 def claim_sentence(manifest: Manifest) -> str:
-    """Return what the stems sum to and how exactly; a lossy original is its decoded mixture's file."""
-    original = "the original"
-    if manifest.mixture is not None:
-        original = f"the original as decoded, '{one_line(manifest.mixture.file)}',"
-    claims = manifest.claims
+    """Return what the stems sum to and how exactly; a lossy original is its decoded mixture's file.
+
+    Of a remix without its stems there is no sum: what is claimed of it is said then.
+    """
+    if manifest.remix is not None and manifest.mixture is None:
+        return "what the preset does not touch is the original's, sample for sample"
+    sums, claims = _name_sum(manifest), manifest.claims
     if not claims.exact_f64 and claims.max_error == 0:
-        return f"sums back to {original} exactly in every order that was tried"
+        return f"{sums} exactly in every order that was tried"
     if not claims.exact_f64:
         error_db = 20 * math.log10(claims.max_error)
-        return f"sums back to {original}, off by at most {error_db:.0f} dBFS"
+        return f"{sums}, off by at most {error_db:.0f} dBFS"
     widths = "64-bit and 32-bit" if claims.exact_f32_any_order else "64-bit"
-    return f"sums back to {original} exactly, mixed in {widths}, in any order"
+    return f"{sums} exactly, mixed in {widths}, in any order"
 
 
-def _measure(folder: Path, name: str, file: str) -> StemRow:
+def _name_sum(manifest: Manifest) -> str:
+    if manifest.mixture is None:
+        return "sums back to the original"
+    file = one_line(manifest.mixture.file)
+    whole = "back to the original as decoded" if manifest.remix is None else "to the remix"
+    return f"sums {whole}, '{file}',"
+
+
+def measure_file(folder: Path, name: str, file: str) -> StemRow:
+    """Return the row of one file of a result folder.
+
+    Raises
+    ------
+    SourceError : it cannot be read
+    """
     peak = 0.0
     with StemReader(folder / file) as reader:
         meter = LoudnessMeter(reader.channels, reader.sample_rate)

@@ -17,6 +17,7 @@ from stembridge.text import one_line
 _COMMANDS = {
     "demo": ("demo", "demo"),
     "split": ("split", "split"),
+    "remix": ("remix", "remix"),
     "conform": ("conform", "conform"),
     "reaper": ("reaper", "reaper_group"),
     "null": ("null", "null"),

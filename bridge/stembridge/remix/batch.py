@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from stembridge import __version__, catalog
 from stembridge.manifest import RESIDUAL, Manifest, source_name
 from stembridge.types import AUTO_FORMAT, RemixRequest, SplitRequest
+
+STEMS_FOLDER = "stems"
+"""Where `stembridge split` puts its sets if it is not told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,19 @@ class Batch:
     is_model_named: bool = False
 
 
+def list_places(base: Path, outputs: Sequence[Output], stems_dir: Path | None) -> tuple[Path, ...]:
+    """Return where finished sets of a file are looked for; into the first of these splits go.
+
+    Parameters
+    ----------
+    base : folder in which the work is done
+    stems_dir : the one place, where somebody named it
+    """
+    if stems_dir is not None:
+        return (stems_dir,)
+    return tuple(dict.fromkeys([*(output.folder for output in outputs), base / STEMS_FOLDER]))
+
+
 def list_stems(request: SplitRequest) -> tuple[str, ...]:
     """Return the names of the stems that a split of ``request`` gives.
 
@@ -74,6 +91,12 @@ def list_stems(request: SplitRequest) -> tuple[str, ...]:
     """
     chosen = catalog.check_stems(catalog.find_model(request.model), request.asked)
     return (*chosen, RESIDUAL if request.two_stems is None else f"no_{request.two_stems}")
+
+
+def locate_preset(text: str, base: Path) -> str:
+    """Return a preset's name as it is, and its file's path made absolute from the folder ``base``."""
+    is_path = text.endswith(".toml") or Path(text).name != text
+    return str(base / Path(text).expanduser()) if is_path else text
 
 
 def make_request(folder: Path, variant: Variant, output: Output) -> RemixRequest:

@@ -26,10 +26,8 @@ from stembridge.errors import RequestError, SourceError
 from stembridge.manifest import FILE_NAME, read_manifest
 from stembridge.presets import MATCHES, TAILS
 from stembridge.quality import QUALITIES
-from stembridge.remix.batch import Batch, Output, Variant
+from stembridge.remix.batch import Batch, Output, Variant, list_places, locate_preset
 from stembridge.types import AUTO_FORMAT, FILE_FORMATS, SplitRequest
-
-STEMS_FOLDER = "stems"
 
 
 def read_batch(path: Path, model: str) -> Batch:
@@ -70,17 +68,15 @@ class _Reader:
             self._read_output(entry, f"outputs.{at}.")
             for at, entry in enumerate(self._read_list(table, "outputs"))
         )
-        folders = [output.folder for output in outputs]
-        sets = [*folders, self._base / STEMS_FOLDER]
-        if "stems_dir" in table:
-            sets = [self._base / self._read_text(table, "stems_dir", "")]
+        stems_dir = self._base / self._read_text(table, "stems_dir", "") if "stems_dir" in table else None
+        sets = list_places(self._base, outputs, stems_dir)
         split, is_named = self._read_split(table.get("split", {}), model, sets[0])
         return Batch(
             inputs=self._find_inputs(inputs),
             variants=tuple(self._read_variant(entry, f"presets.{at}") for at, entry in enumerate(presets)),
             outputs=outputs,
             split=split,
-            sets=tuple(dict.fromkeys(sets)),
+            sets=sets,
             is_model_named=is_named,
         )
 
@@ -199,12 +195,6 @@ class _Reader:
     def _error(self, key: str, value: Any, allowed: str) -> RequestError:
         given = "is not there" if value is None else f"= {value!r}"
         return RequestError(f"batch {str(self._path)!r}: {key} {given}", allowed)
-
-
-def locate_preset(text: str, base: Path) -> str:
-    """Return a preset's name as it is, and its file's path made absolute from the folder ``base``."""
-    is_path = text.endswith(".toml") or Path(text).name != text
-    return str(base / Path(text).expanduser()) if is_path else text
 
 
 def is_set(folder: Path) -> bool:

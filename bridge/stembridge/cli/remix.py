@@ -1,0 +1,157 @@
+"""`stembridge remix`: files or finished sets in, remixes out that differ only where it was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from stembridge.cli.completion import complete_models
+from stembridge.presets import MATCHES, TAILS
+from stembridge.quality import QUALITIES
+from stembridge.settings import load_settings
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, SplitRequest
+
+OUT = Path("remixes")
+_BESIDE_BATCH = ("batch_file", "as_json", "yes")
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT|DIR...")
+@click.option("--preset", "presets", multiple=True, help="Name or file of a preset; may come several times.")
+@click.option(
+    "--use",
+    help="Preset, model and stems by what it is for: karaoke, acapella, practice:STEM, remix, preview.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A value in place of the preset's own, such as vocals.gain_db=-3; may come several times.",
+)
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Folder for it.")
+@click.option("--stems-out", is_flag=True, help="Also every stem as it is heard; they sum to the remix.")
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice([AUTO_FORMAT, *FILE_FORMATS]),
+    default=AUTO_FORMAT,
+    show_default=True,
+    help="Files; auto: as those of the set, wider where a sample does not fit.",
+)
+@click.option("--match", type=click.Choice(MATCHES), help="As loud as the original, by one gain on all.")
+@click.option("--ceiling", "ceiling_dbtp", type=float, metavar="DBTP", help="True peak stays below: -1.")
+@click.option(
+    "--tail", type=click.Choice(TAILS), help="End where the original ends, or when all has died away."
+)
+@click.option("--mp3", is_flag=True, help="Add an MP3 of the remix to listen to.")
+@click.option("--report", is_flag=True, help="Add report.html: what was changed, to look at.")
+@click.option("--speed", type=float, default=1.0, help="Add a copy for practice: 0.8 is slower, same pitch.")
+@click.option("--pitch", type=float, default=0.0, help="Semitones by which that copy is moved.")
+@click.option(
+    "--batch", "batch_file", type=click.Path(path_type=Path), metavar="FILE", help="See docs/remix.md."
+)
+@click.option(
+    "--stems-dir", type=click.Path(path_type=Path), help="Where an INPUT's stems are or go; default: OUT."
+)
+@click.option("--model", "model_name", shell_complete=complete_models, help="Model that splits an INPUT.")
+@click.option("--quality", type=click.Choice(list(QUALITIES)), help="As for `stembridge split`.")
+@click.option("--overlap", type=float, help="As for `stembridge split`.")
+@click.option("--shifts", type=int, help="As for `stembridge split`.")
+@click.option("--seed", type=int, default=0, help="As for `stembridge split`.")
+@click.option("--model-dir", type=click.Path(path_type=Path), help="As for `stembridge split`.")
+@click.option("--yes", is_flag=True, help="Fetch a model that is not here without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON lines on stdout.")
+@click.pass_context
+def remix(
+    context: click.Context,
+    inputs: tuple[Path, ...],
+    presets: tuple[str, ...],
+    changes: tuple[str, ...],
+    out: Path,
+    stems_out: bool,
+    file_format: str,
+    match: str | None,
+    ceiling_dbtp: float | None,
+    tail: str | None,
+    mp3: bool,
+    report: bool,
+    speed: float,
+    pitch: float,
+    batch_file: Path | None,
+    stems_dir: Path | None,
+    model_name: str | None,
+    quality: str | None,
+    overlap: float | None,
+    shifts: int | None,
+    seed: int,
+    model_dir: Path | None,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Remix audio files (INPUT) or finished sets of stems (DIR) with presets.
+
+    What no effect touches stays as it is in the original, bit for bit. A DIR is rendered right here, without
+    the daemon; an INPUT is split first, once for all presets, unless its stems are there already.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 some failed, 69 no daemon, 73 cannot write, 75 busy,
+    130 cancelled.
+    """
+    from stembridge.cli.remixing import BatchRun
+    from stembridge.local_job import ended_like_ctrl_c
+    from stembridge.remix.batch import Batch, Output, Variant, list_places, locate_preset
+    from stembridge.remix.batch_file import read_batch
+
+    settings = load_settings()
+    if batch_file is not None:
+        _refuse_beside_batch(context)
+        batch = read_batch(batch_file, settings.model)
+    else:
+        if not inputs:
+            raise click.UsageError("name audio files or folders with stems, or a --batch file")
+        if not presets:
+            raise click.UsageError("name a --preset: `stembridge presets list` shows all")
+        base = Path.cwd()
+        output = Output(
+            folder=base / out,
+            stems_out=stems_out,
+            format=file_format,
+            mp3=mp3,
+            report=report,
+            speed=speed,
+            pitch=pitch,
+            match=match,
+            ceiling_dbtp=ceiling_dbtp,
+            tail=tail,
+        )
+        places = list_places(base, [output], base / stems_dir if stems_dir else None)
+        chosen = QUALITIES[quality or "good"]
+        batch = Batch(
+            inputs=tuple(base / path for path in inputs),
+            variants=tuple(Variant(locate_preset(name, base), changes) for name in presets),
+            outputs=(output,),
+            split=SplitRequest(
+                source="",
+                out=str(places[0]),
+                model=model_name or (chosen.model if quality else settings.model),
+                overlap=chosen.overlap if overlap is None else overlap,
+                shifts=chosen.shifts if shifts is None else shifts,
+                seed=seed,
+                model_dir=str(base / model_dir) if model_dir else None,
+            ),
+            sets=places,
+            is_model_named=model_name is not None,
+        )
+    run = BatchRun(batch, settings, is_resumable=batch_file is not None, as_json=as_json, yes=yes)
+    with ended_like_ctrl_c():
+        return run.run()
+
+
+def _refuse_beside_batch(context: click.Context) -> None:
+    """Refuse whatever a batch file says itself."""
+    for name in context.params:
+        is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if is_given and name not in _BESIDE_BATCH:
+            raise click.UsageError(f"{name} beside --batch: the file says it")
