@@ -1,0 +1,339 @@
+"""A batch of remixes: what a file may say, what is found again, and which ids tell remixes apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from fakes import FakeSeparator
+from signals import make_noise, to_ints, write_pcm
+from splits import split_to_end
+from stembridge import manifest
+from stembridge.errors import ModelError, RequestError, SourceError
+from stembridge.manifest import read_manifest
+from stembridge.remix.batch import (
+    Output,
+    Variant,
+    derive_job_id,
+    describe_set,
+    describe_split,
+    list_places,
+    list_stems,
+    make_request,
+)
+from stembridge.remix.batch_file import read_batch
+from stembridge.remix.finding import Samples, find_remix, find_set, hash_samples
+from stembridge.types import Region, ResidualPolicy, SplitRequest
+
+RATE = 44_100
+FOUR = ("drums", "bass", "other", "vocals", "residual")
+
+
+def write_song(path: Path, seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_pcm(path, to_ints(make_noise(3_000, 2, seed=seed), 24), RATE, 24)
+
+
+def split_song(song: Path, out: Path, *, job_id: str = "job", **fields: Any) -> Path:
+    """Split with a separator of four sources that goes by the name of the preview."""
+    request = SplitRequest(str(song), str(out), "preview", **fields)
+    return Path(split_to_end(request, FakeSeparator(step_frames=1_000), job_id=job_id)[0].folder)
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    return write_song(tmp_path / "song.wav")
+
+
+@pytest.fixture
+def request_(song: Path, tmp_path: Path) -> SplitRequest:
+    return SplitRequest(str(song), str(tmp_path / "out"), "preview")
+
+
+# --- what is there already ------------------------------------------------------------------------------
+
+
+def find(request: SplitRequest, out: Path, source: Path | None = None) -> Path | None:
+    wanted = set(list_stems(request))
+    samples = Samples(source or Path(request.source))
+    return find_set([out], request, samples, lambda names: wanted <= set(names))
+
+
+def test_a_set_of_the_same_samples_is_found_whatever_the_file_is_called(
+    song: Path, request_: SplitRequest, tmp_path: Path
+) -> None:
+    assert find(request_, tmp_path / "nowhere") is None
+    folder = split_song(song, tmp_path / "out")
+    assert find(request_, tmp_path / "out") == folder
+    twin = write_song(tmp_path / "renamed.wav")
+    assert find(request_, tmp_path / "out", twin) == folder
+    other = write_song(tmp_path / "elsewhere" / "song.wav", seed=1)
+    assert find(request_, tmp_path / "out", other) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"model": "htdemucs"}, {"overlap": 0.5}, {"shifts": 1}],
+)
+def test_a_set_that_was_made_in_another_way_is_not_taken(
+    fields: dict[str, Any], song: Path, request_: SplitRequest, tmp_path: Path
+) -> None:
+    split_song(song, tmp_path / "out")
+    assert find(replace(request_, **fields), tmp_path / "out") is None
+
+
+def test_the_seed_counts_where_it_is_used(song: Path, request_: SplitRequest, tmp_path: Path) -> None:
+    folder = split_song(song, tmp_path / "plain")
+    assert find(replace(request_, seed=5), tmp_path / "plain") == folder
+    folder = split_song(song, tmp_path / "shifted", shifts=2)
+    shifted = replace(request_, shifts=2)
+    assert find(shifted, tmp_path / "shifted") == folder
+    assert find(replace(shifted, seed=5), tmp_path / "shifted") is None
+
+
+def test_parts_folded_residuals_and_mono_stems_are_not_the_set_that_was_asked_for(
+    song: Path, request_: SplitRequest, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    split_song(song, out, job_id="part", region=Region(0, 2_000))
+    split_song(song, out, job_id="mono", mono=("bass",))
+    split_song(song, out, job_id="hf", residual=ResidualPolicy.HF_ENVELOPE)
+    split_song(song, out, job_id="few", stems=("drums",))
+    assert find(request_, out) is None
+
+
+def test_the_newest_set_is_taken_and_a_damaged_one_is_passed_over(
+    song: Path, request_: SplitRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr(manifest, "timestamp", lambda seconds: "2026-01-01T00:00:00+00:00")
+    older = split_song(song, out, job_id="older")
+    monkeypatch.setattr(manifest, "timestamp", lambda seconds: "2026-01-02T00:00:00+00:00")
+    newer = split_song(song, out, job_id="newer")
+    assert find(request_, out) == newer
+    (newer / "song - bass.wav").unlink()
+    assert find(request_, out) == older
+    document = older / "stems.json"
+    document.write_text(document.read_text().replace("preview", "preview "))
+    assert find(request_, out) is None
+    document.write_text("{")
+    assert find(request_, out) is None
+
+
+def test_samples_are_read_only_where_a_set_might_fit(
+    song: Path, request_: SplitRequest, tmp_path: Path
+) -> None:
+    song.write_bytes(b"no audio any more")
+    assert find(request_, tmp_path / "out") is None
+    split_song(write_song(tmp_path / "other.wav"), tmp_path / "out")
+    with pytest.raises(SourceError, match=r"song\.wav"):
+        find(request_, tmp_path / "out")
+
+
+def test_the_hash_of_a_file_is_the_one_in_the_manifest_of_its_split(song: Path, tmp_path: Path) -> None:
+    folder = split_song(song, tmp_path / "out")
+    assert hash_samples(song) == read_manifest(folder).source.sha256_pcm
+
+
+def test_a_set_is_no_remix(song: Path, tmp_path: Path) -> None:
+    folder = split_song(song, tmp_path / "out", job_id="one")
+    assert folder.parent == tmp_path / "out"
+    assert find_remix(tmp_path / "out", "one") is None
+
+
+def test_what_a_split_will_give_is_known_before_it(request_: SplitRequest) -> None:
+    assert list_stems(request_) == FOUR
+    assert list_stems(replace(request_, stems=("vocals", "drums"))) == ("drums", "vocals", "residual")
+    assert list_stems(replace(request_, two_stems="vocals")) == ("vocals", "no_vocals")
+    with pytest.raises(ModelError, match="kazoo"):
+        list_stems(replace(request_, stems=("kazoo",)))
+
+
+# --- ids ------------------------------------------------------------------------------------------------
+
+
+def test_an_id_follows_from_samples_preset_and_options_and_from_nothing_else(
+    song: Path, request_: SplitRequest, tmp_path: Path
+) -> None:
+    output = Output(tmp_path / "a")
+    first = make_request(tmp_path / "set", Variant("karaoke"), output)
+    content = describe_split(request_, "0" * 64)
+
+    def identify(content: str = content, text: str = "mute = true", **fields: Any) -> str:
+        return derive_job_id(content, text, replace(first, **fields))
+
+    same = {
+        identify(),
+        identify(source="/elsewhere/set", out="/elsewhere/out"),
+        identify(content=describe_split(replace(request_, out="/b", source="/x/song.wav"), "0" * 64)),
+    }
+    assert len(same) == 1
+    others = {
+        identify(content=describe_split(request_, "1" * 64)),
+        identify(content=describe_split(replace(request_, model="htdemucs"), "0" * 64)),
+        identify(content=describe_split(replace(request_, source="/x/another.wav"), "0" * 64)),
+        identify(text="mute = false"),
+        identify(preset="acapella"),
+        identify(stems_out=True),
+        identify(format="wav24"),
+        identify(mp3=True),
+        identify(report=True),
+        identify(speed=0.8),
+        identify(pitch=-2.0),
+    }
+    assert len(others) == 11 and not others & same
+
+
+def test_sets_are_told_apart_by_the_samples_of_their_stems(song: Path, tmp_path: Path) -> None:
+    one = split_song(song, tmp_path / "one", job_id="one")
+    two = split_song(song, tmp_path / "two", job_id="two")
+    few = split_song(song, tmp_path / "few", stems=("drums",))
+    assert describe_set(read_manifest(one)) == describe_set(read_manifest(two))
+    assert describe_set(read_manifest(one)) != describe_set(read_manifest(few))
+
+
+# --- remix.toml -----------------------------------------------------------------------------------------
+
+
+def write_batch(folder: Path, text: str) -> Path:
+    path = folder / "remix.toml"
+    path.write_text(dedent(text))
+    return path
+
+
+def test_inputs_presets_and_outputs_are_read_with_their_paths(tmp_path: Path) -> None:
+    for name in ("b.wav", "a.wav", ".hidden.wav"):
+        write_song(tmp_path / "songs" / name)
+    song = write_song(tmp_path / "one.wav")
+    folder = split_song(song, tmp_path / "stems")
+    (tmp_path / "stems" / "no set").mkdir()
+    batch = read_batch(
+        write_batch(
+            tmp_path,
+            """
+            inputs = ["one.wav", "songs/*.wav", "stems/*", "one.wav", "not yet there.wav"]
+            presets = ["karaoke", {preset = "mine/loud.toml", set = ["vocals.gain_db=4"]}]
+
+            [[outputs]]
+            folder = "singer"
+            mp3 = true
+            speed = 0.9
+            pitch = -2
+
+            [[outputs]]
+            folder = "mix"
+            format = "wav24"
+            stems_out = true
+            report = true
+            match = "lufs"
+            ceiling_dbtp = -1.0
+            tail = "extend"
+
+            [split]
+            model = "preview"
+            shifts = 1
+            """,
+        ),
+        "htdemucs",
+    )
+    assert [path.relative_to(tmp_path).as_posix() for path in batch.inputs] == [
+        "one.wav",
+        "songs/a.wav",
+        "songs/b.wav",
+        f"stems/{folder.name}",
+        "not yet there.wav",
+    ]
+    assert batch.variants == (
+        Variant("karaoke"),
+        Variant(str(tmp_path / "mine" / "loud.toml"), ("vocals.gain_db=4",)),
+    )
+    singer, mix = batch.outputs
+    assert singer == Output(tmp_path / "singer", mp3=True, speed=0.9, pitch=-2)
+    assert singer.changes == ()
+    assert mix.changes == ("master.match=lufs", "master.ceiling_dbtp=-1.0", "tail=extend")
+    made = make_request(folder, batch.variants[1], mix)
+    assert made.changes == ("vocals.gain_db=4", *mix.changes)
+    assert (made.stems_out, made.report, made.format, made.out) == (
+        True,
+        True,
+        "wav24",
+        str(tmp_path / "mix"),
+    )
+    assert (batch.split.model, batch.split.shifts, batch.is_model_named) == ("preview", 1, True)
+    assert batch.sets == (tmp_path / "singer", tmp_path / "mix", tmp_path / "stems")
+    assert batch.split.out == str(tmp_path / "singer")
+
+
+def test_a_quality_is_its_model_and_what_stands_beside_it_wins(tmp_path: Path) -> None:
+    text = """
+        inputs = ["a.wav"]
+        presets = ["karaoke"]
+        stems_dir = "sets"
+        outputs = [{folder = "out"}]
+        split = {quality = "best", overlap = 0.5}
+    """
+    batch = read_batch(write_batch(tmp_path, text), "preview")
+    assert (batch.split.model, batch.split.shifts, batch.split.overlap) == ("htdemucs_ft", 2, 0.5)
+    assert not batch.is_model_named
+    assert batch.sets == (tmp_path / "sets",) and batch.split.out == str(tmp_path / "sets")
+
+
+def test_without_a_split_table_the_settings_model_splits(tmp_path: Path) -> None:
+    text = 'inputs = ["a.wav"]\npresets = ["karaoke"]\noutputs = [{folder = "out"}]\n'
+    batch = read_batch(write_batch(tmp_path, text), "preview")
+    assert (batch.split.model, batch.split.overlap, batch.split.shifts) == ("preview", 0.25, 0)
+
+
+GOOD = {"inputs": '["a.wav"]', "presets": '["karaoke"]', "outputs": '[{folder = "out"}]'}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("inputs", None, "inputs is not there"),
+        ("inputs", "[]", "inputs = []"),
+        ("inputs", "[3]", "inputs.0 = 3"),
+        ("inputs", '["*.nonesuch"]', "no audio file and no finished set matches"),
+        ("presets", '"karaoke"', "presets = 'karaoke'"),
+        ("presets", "[3]", "presets.0 = 3"),
+        ("presets", "[{set = []}]", "presets.0.preset is not there"),
+        ("presets", '[{preset = "karaoke", set = "x"}]', "presets.0.set = 'x'"),
+        ("presets", '[{preset = "karaoke", gain = 3}]', "presets.0.gain is no key"),
+        ("outputs", "[3]", "outputs.0 = 3"),
+        ("outputs", "[{}]", "outputs.0.folder is not there"),
+        ("outputs", '[{folder = "out", format = "ogg"}]', "outputs.0.format = 'ogg' (one of auto, wav16"),
+        ("outputs", '[{folder = "out", mp3 = 1}]', "outputs.0.mp3 = 1 (true or false)"),
+        ("outputs", '[{folder = "out", speed = "slow"}]', "outputs.0.speed = 'slow' (a number)"),
+        ("outputs", '[{folder = "out", tail = "long"}]', "outputs.0.tail = 'long' (one of trim, extend)"),
+        ("outputs", '[{folder = "out", colour = "red"}]', "outputs.0.colour is no key"),
+        ("split", '{model = ""}', "split.model = ''"),
+        ("split", "{shifts = 1.5}", "split.shifts = 1.5"),
+        ("split", '{quality = "fine"}', "split.quality = 'fine' (one of draft, good, best)"),
+        ("split", "{stems = 3}", "split.stems is no key"),
+        ("outs", "[]", "outs is no key"),
+        ("inputs", "[", "Invalid value"),
+    ],
+)
+def test_what_a_batch_file_cannot_say_is_named(
+    key: str, value: str | None, words: str, tmp_path: Path
+) -> None:
+    entries = {**GOOD, key: value}
+    path = write_batch(tmp_path, "\n".join(f"{k} = {v}" for k, v in entries.items() if v is not None))
+    with pytest.raises(RequestError) as caught:
+        read_batch(path, "preview")
+    assert words in str(caught.value) and "remix.toml" in str(caught.value)
+
+
+def test_a_batch_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"'.*nowhere\.toml' cannot be read"):
+        read_batch(tmp_path / "nowhere.toml", "preview")
+
+
+def test_places_where_sets_lie_are_the_outputs_unless_one_is_named(tmp_path: Path) -> None:
+    outputs = [Output(tmp_path / "a"), Output(tmp_path / "b"), Output(tmp_path / "a", mp3=True)]
+    assert list_places(tmp_path, outputs, None) == (tmp_path / "a", tmp_path / "b", tmp_path / "stems")
+    assert list_places(tmp_path, outputs, tmp_path / "c") == (tmp_path / "c",)
