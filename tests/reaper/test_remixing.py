@@ -94,8 +94,10 @@ def test_a_name_that_is_none_is_asked_again_and_the_last_one_stands_there_next_t
     studio = Studio(tmp_path)
     split_song(studio)
     studio.run("remix", fields("kareoke"), fields("karaoke"))
-    assert "acapella, bass-lift, drumless, karaoke, practice-minus-bass, vocals-up, reset" in studio.titles[0]
-    assert "there is no preset 'kareoke'" in studio.titles[1]
+    assert "acapella, bass-lift, drum-break, drumless, guide-vocal, karaoke, practice-" in studio.titles[0]
+    assert "drum-punch" not in studio.titles[0], "faders cannot do that"
+    assert studio.titles[0].endswith("..., reset")
+    assert "there is no preset 'kareoke' (did you mean karaoke" in studio.titles[1]
     assert studio.defaults == [[""], ["kareoke"]]
     studio.run("remix", ("GetUserInputs", None))
     assert studio.defaults == [["karaoke"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -16,10 +17,13 @@ from stembridge.reaper.operations import Operation
 from stembridge.reaper.snapshot import Snapshot, Track, read_snapshot
 from stembridge.reaper.tags import TrackTag, read_tag
 from stembridge.reaper.turn import Start, Step, Turn
+from stembridge.text import shorten
 
 RESET = "reset"
 """The name that puts every fader back."""
 MEMORY = "remix"
+TITLE_CELLS = 160
+"""What a window's title has room for."""
 
 
 class Remix(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,11 +78,23 @@ def find_groups(snapshot: Snapshot) -> dict[str, dict[str, Track]]:
 
 
 def _ask(turn: Turn, remix: Remix, reason: str, value: str) -> None:
-    names = ", ".join([*find_presets(turn.house.settings), RESET])
+    names = ", ".join([*_list_presets(turn), RESET])
+    title = reason or f"remix with {shorten(names, TITLE_CELLS, f', {RESET}')}"
     turn.ask(
-        f"Stembridge: {reason or f'remix with {names}'}", f"Presets: {names}", "remix.chosen", remix,
+        f"Stembridge: {title}", f"Presets: {names}", "remix.chosen", remix,
         kind="fields", captions=["Preset"], values=[value],
     )  # fmt: skip
+
+
+def _list_presets(turn: Turn) -> Iterator[str]:
+    """Yield the names of presets that faders can set; one that cannot be read is told when it is chosen."""
+    for name, path in find_presets(turn.house.settings).items():
+        try:
+            if not read_preset(path).is_level_only:
+                continue
+        except PresetError:
+            pass
+        yield name
 
 
 def take_choice(turn: Turn, remix: Remix, result: Any) -> None:
@@ -90,7 +106,10 @@ def take_choice(turn: Turn, remix: Remix, result: Any) -> None:
     presets = find_presets(turn.house.settings)
     try:
         if name != RESET and name not in presets:
-            raise PresetError(f"there is no preset {typed!r}", f"one of {', '.join([*presets, RESET])}")
+            near = difflib.get_close_matches(name, [*presets, RESET], n=3, cutoff=0.5)
+            raise PresetError(
+                f"there is no preset {typed!r}", f"did you mean {' or '.join(near)}?" * bool(near)
+            )
         if name != RESET and not read_preset(presets[name]).is_level_only:
             raise PresetError(
                 f"preset {name} does more than faders can",
