@@ -23,6 +23,7 @@ _COMMANDS = {
     "null": ("null", "null"),
     "jobs": ("jobs", "jobs"),
     "models": ("models", "models_group"),
+    "plugins": ("plugins", "plugins_group"),
     "daemon": ("daemon", "daemon"),
     "doctor": ("doctor", "doctor"),
     "completion": ("completion", "completion"),

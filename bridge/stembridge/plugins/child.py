@@ -134,7 +134,10 @@ class Session:
     def answer(self, request: Mapping[str, Any], payload: bytes) -> tuple[dict[str, object], bytes]:
         """Return the reply to one request and the bytes that follow it."""
         if request["do"] == "open":
-            return self._open(request["path"], request["plugin"])
+            self._held = Instances(request["path"], request["plugin"])
+            return _describe(self._held.plugins[0]), b""
+        if request["do"] == "names":
+            return {"names": _names_in(request["path"])}, b""
         held = self._held
         assert held is not None, "the host opens first"
         match request["do"]:
@@ -148,14 +151,10 @@ class Session:
                 return {"parameters": _list_parameters(held.plugins[0])}, b""
             case "state":
                 return {}, bytes(held.plugins[0].raw_state)
+            case "load_preset":
+                held.plugins[0].load_preset(request["path"])
+                return {}, b""
         raise ValueError(f"unknown request {request['do']!r}")
-
-    def _open(self, path: str, plugin: str) -> tuple[dict[str, object], bytes]:
-        names = _names_in(path)
-        if len(names) > 1 and plugin not in names:
-            return {"choose": names}, b""
-        self._held = Instances(path, plugin)
-        return _describe(self._held.plugins[0]), b""
 
     @staticmethod
     def _measured(held: Instances, made: NDArray[np.float32]) -> dict[str, object]:
@@ -167,7 +166,7 @@ class Session:
 
 
 def _names_in(path: str) -> Sequence[str]:
-    """Return the names of the plugins in a bundle; [] where only opening it can tell."""
+    """Return the names of the plugins in a bundle; [] for an Audio Unit."""
     import pedalboard
 
     if not path.lower().endswith(".vst3"):

@@ -58,8 +58,7 @@ class HostedPlugin:
         self._given = 0
         self.layout = "plain"
         self.reported_frames = 0
-        self._process = PluginProcess(path, effect.plugin, deadlines)
-        self.name = self._process.name
+        self._process = PluginProcess(path, deadlines)
         try:
             self._set_up(effect)
         except BaseException:
@@ -85,7 +84,9 @@ class HostedPlugin:
         self._process.close()
 
     def _set_up(self, effect: PluginEffect) -> None:
-        if not self._process.description.is_effect:
+        description = self._process.open(effect.plugin)
+        self.name = description.name
+        if not description.is_effect:
             raise PluginError(f'plugin "{self.name}" is an instrument', "a chain takes effects alone")
         if effect.parameters:
             known = [parameter.name for parameter in self._process.list_parameters()]
@@ -93,31 +94,18 @@ class HostedPlugin:
         self._process.apply(effect.state, effect.parameters)
 
     def _exchange(self, block: NDArray[np.float32]) -> NDArray[np.float32]:
-        request = {
-            "do": "process",
-            "channels": self._channels,
-            "sample_rate": self._sample_rate,
-            "block_frames": self._block_frames,
-        }
-        reply, data = self._process.ask(
-            request, "it processed audio", data=np.ascontiguousarray(block, np.float32).tobytes()
-        )
-        self.layout = reply["layout"]
-        self.reported_frames = reply["latency_frames"]
-        if reply["shape"][0] != self._channels or reply["shape"][1] > block.shape[1]:
-            raise PluginError(
-                f'plugin "{self.name}" gave {reply["shape"]} for {list(block.shape)} channels and frames',
-                "take it out of the preset",
-            )
-        made = np.frombuffer(data, np.float32).reshape(reply["shape"])
-        if not np.isfinite(made).all():
-            frame = self._given + int(np.flatnonzero(~np.isfinite(made).all(axis=0))[0])
+        answer = self._process.process(block, self._sample_rate, self._block_frames)
+        self.layout = answer.layout
+        self.reported_frames = answer.reported_frames
+        is_sound = np.isfinite(answer.samples).all(axis=0)
+        if not is_sound.all():
+            frame = self._given + int(is_sound.argmin())
             raise PluginError(
                 f'plugin "{self.name}" gave NaN or infinity at frame {frame}',
                 "take it out of the preset, or change its parameters",
             )
-        self._given += made.shape[1]
-        return made
+        self._given += answer.samples.shape[1]
+        return answer.samples
 
 
 @dataclass(frozen=True, slots=True)

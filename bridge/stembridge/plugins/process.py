@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stembridge.errors import PluginError
 from stembridge.text import one_line, shorten
 
@@ -61,23 +64,39 @@ class Parameter:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a plugin made of a block.
+
+    Parameters
+    ----------
+    samples : (channels, frames); fewer frames than were given while its latency has not passed
+    layout : 'plain', 'dual mono' or 'mono on both sides'; see `stembridge.plugins.child.Instances`
+    reported_frames : the latency that it reports now, already taken off
+    """
+
+    samples: NDArray[np.float32]
+    layout: str
+    reported_frames: int
+
+
 class PluginProcess:
-    """A plugin, opened in a child process that ends with `close`.
+    """A child process for one plugin, which ends with `close`.
 
     Parameters
     ----------
     path : the bundle, as `stembridge.plugins.folders.resolve` gives it
-    plugin : which plugin of a bundle of several; '' where there is one
     deadlines : what it may take
 
     Raises
     ------
     PluginError
-        From here and from every method: the plugin crashed, hung or refused; the child is gone then.
+        From every method: the plugin crashed, hung or refused; the child is gone then.
     """
 
-    def __init__(self, path: Path, plugin: str = "", deadlines: Deadlines = USUAL) -> None:
-        self.name = plugin or path.stem
+    def __init__(self, path: Path, deadlines: Deadlines = USUAL) -> None:
+        self.name = path.stem
+        self._path = path
         self._deadlines = deadlines
         self._is_late = False
         # Without a display a plugin behaves the same everywhere, and opens no window over somebody's work.
@@ -89,24 +108,30 @@ class PluginProcess:
             stderr=subprocess.DEVNULL,
             env=environ,
         )
-        try:
-            reply, _ = self.ask(
-                {"do": "open", "path": str(path), "plugin": plugin}, "it was opened", deadlines.open_s
-            )
-            if "choose" in reply:
-                raise PluginError(
-                    f'"{path.name}" holds {len(reply["choose"])} plugins and none is named "{plugin}"',
-                    f"plugin = one of {', '.join(reply['choose'])}",
-                )
-            self.description = Description(**reply)
-        except BaseException:
+
+    def list_names(self) -> tuple[str, ...]:
+        """Return the names of the plugins in the bundle; () for an Audio Unit, which is alone in its own."""
+        reply, _ = self._ask({"do": "names", "path": str(self._path)}, "it was opened", self._deadlines.open_s)
+        return tuple(reply["names"])
+
+    def open(self, plugin: str = "") -> Description:
+        """Open the bundle's plugin, or ``plugin`` of several, and return what it says of itself."""
+        names = self.list_names()
+        if len(names) > 1 and plugin not in names:
             self.close()
-            raise
-        self.name = self.description.name
+            raise PluginError(
+                f'"{self._path.name}" holds {len(names)} plugins and none is named "{plugin}"',
+                f"plugin = one of {', '.join(names)}",
+            )
+        request = {"do": "open", "path": str(self._path), "plugin": plugin}
+        reply, _ = self._ask(request, "it was opened", self._deadlines.open_s)
+        description = Description(**reply)
+        self.name = description.name
+        return description
 
     def apply(self, state: bytes, parameters: Mapping[str, float]) -> None:
         """Make ready for audio: restore ``state`` unless it is empty, then set raw values of known names."""
-        reply, _ = self.ask(
+        reply, _ = self._ask(
             {"do": "apply", "parameters": dict(parameters)}, "its state was restored", data=state
         )
         if not reply["was_taken"]:
@@ -116,16 +141,49 @@ class PluginProcess:
                 "the state is of another plugin or version; save it again with `stembridge plugins show`",
             )
 
+    def load_preset(self, path: Path) -> None:
+        """Load a .vstpreset file."""
+        self._ask({"do": "load_preset", "path": str(path)}, f"it loaded {path.name}")
+
     def list_parameters(self) -> tuple[Parameter, ...]:
         """Return the parameters that a preset may set, with the values they have now."""
-        reply, _ = self.ask({"do": "parameters"}, "its parameters were read")
+        reply, _ = self._ask({"do": "parameters"}, "its parameters were read")
         return tuple(Parameter(**parameter) for parameter in reply["parameters"])
 
     def read_state(self) -> bytes:
         """Return the raw state: everything the plugin wants to find again."""
-        return self.ask({"do": "state"}, "its state was read")[1]
+        return self._ask({"do": "state"}, "its state was read")[1]
 
-    def ask(
+    def process(self, block: NDArray[np.float32], sample_rate: int, block_frames: int) -> Answer:
+        """Return what comes out for ``block``, (channels, frames), given on in blocks of ``block_frames``."""
+        request = {
+            "do": "process",
+            "channels": len(block),
+            "sample_rate": sample_rate,
+            "block_frames": block_frames,
+        }
+        data = np.ascontiguousarray(block, np.float32).tobytes()
+        reply, made = self._ask(request, "it processed audio", data=data)
+        channels, frames = reply["shape"]
+        if channels != len(block) or frames > block.shape[1]:
+            self.close()
+            raise PluginError(
+                f'plugin "{self.name}" gave {channels} x {frames} samples for {len(block)} x {block.shape[1]}',
+                _REMEDY,
+            )
+        samples = np.frombuffer(made, np.float32).reshape(channels, frames)
+        return Answer(samples, reply["layout"], reply["latency_frames"])
+
+    def close(self) -> None:
+        """End the child, whatever it is doing; again does nothing."""
+        child = self._child
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            with suppress(OSError):
+                pipe is None or pipe.close()
+
+    def _ask(
         self, request: Mapping[str, object], doing: str, limit_s: float | None = None, data: bytes = b""
     ) -> tuple[dict[str, Any], bytes]:
         """Return the child's reply and the bytes after it; ``doing`` ends the sentence of an error."""
@@ -148,15 +206,6 @@ class PluginProcess:
             cause = shorten(one_line(reply["error"]), LONGEST_CAUSE)
             raise PluginError(f'plugin "{self.name}" failed while {doing}: {cause}', _REMEDY)
         return reply, made
-
-    def close(self) -> None:
-        """End the child, whatever it is doing; again does nothing."""
-        child = self._child
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
-            with suppress(OSError):
-                pipe is None or pipe.close()
 
     def _exchange(self, message: bytes) -> tuple[dict[str, Any] | None, bytes]:
         stdin, stdout = self._child.stdin, self._child.stdout
