@@ -160,8 +160,8 @@ _LINKED = Switch("linked", "one gain curve for a pair, so that the image stays w
 _EQ_GAIN_DB = Parameter("gain_db", "lift or cut", "dB", -30, 30, 0, "gain_db")
 
 _ROUNDING = (
-    "pedalboard computes it in 32 bits: at a corner of 40 Hz its rounding noise is 70 dB below the stem at a rate"
-    " of 48 kHz and 60 dB at 96 kHz, and less the higher the corner is."
+    "pedalboard computes it in 32 bits: at a corner of 40 Hz its rounding noise is 70 dB below the stem at"
+    " 48 kHz and 60 dB at 96 kHz, and less the higher the corner is."
 )
 
 _TABLE = (

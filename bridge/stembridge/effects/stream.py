@@ -253,7 +253,11 @@ def _mix_dry(
         dry.add(block)
         for out in _push_through(stages, block):
             before = dry.take(out.shape[1])
-            yield out if wet == 1 else (wet * out.astype(np.float64) + (1 - wet) * before).astype(np.float32)
+            if wet == 1:
+                yield out
+            else:
+                mixed = wet * out.astype(np.float64) + (1 - wet) * before.astype(np.float64)
+                yield mixed.astype(np.float32)
 
 
 def _push_through(stages: Sequence[_Stage], block: Block) -> Iterator[Block]:
