@@ -20,6 +20,7 @@ _COMMANDS = {
     "remix": ("remix", "remix"),
     "conform": ("conform", "conform"),
     "reaper": ("reaper", "reaper_group"),
+    "presets": ("presets", "presets_group"),
     "null": ("null", "null"),
     "jobs": ("jobs", "jobs"),
     "models": ("models", "models_group"),
