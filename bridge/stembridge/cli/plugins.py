@@ -1,4 +1,4 @@
-"""`stembridge plugins scan | list | show`: which plugins presets can use here, and how to write one into a preset."""
+"""`stembridge plugins scan | list | show`: what presets can use here, and how to write it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from stembridge.text import one_line
 if TYPE_CHECKING:
     from stembridge.plugins.scan import Finding, Inspection
 
-LAYOUTS = {"plain": "", "dual mono": "stereo as two mono instances", "mono on both sides": "takes stereo alone"}
+LAYOUTS = {
+    "plain": "",
+    "dual mono": "stereo as two mono instances",
+    "mono on both sides": "takes stereo alone",
+}
 """What is said of a plugin that does not take the channels as they are."""
 
 
@@ -95,7 +99,7 @@ def snippet(path: str, plugin: str, found: Inspection, state: Path | None = None
     if state is not None:
         return "\n".join((*lines, f"state_file = {json.dumps(state.name, ensure_ascii=False)}"))
     lines.append("[stems.vocals.effects.parameters]")
-    settable = [one for one in found.parameters if one.name not in found.meters]
+    settable = [one for one in found.parameters if one.is_automatable]
     lines += [f"{one.name} = {one.raw_value!r}  # {one_line(one.text)}".rstrip(" #") for one in settable]
     return "\n".join(lines)
 
@@ -121,7 +125,14 @@ def _facts(found: Finding) -> str:
     if found.late_frames:
         side = "late" if found.late_frames > 0 else "early"
         late = f'{abs(found.late_frames)} frames {side} beyond that (latency = "auto" moves it)'
-    facts = [found.maker, found.kind, found.category, found.version, LAYOUTS[found.stereo], LAYOUTS[found.mono]]
+    facts = [
+        found.maker,
+        found.kind,
+        found.category,
+        found.version,
+        LAYOUTS[found.stereo],
+        LAYOUTS[found.mono],
+    ]
     return ", ".join(fact for fact in (*facts, latency, late) if fact)
 
 
@@ -132,7 +143,7 @@ def _print_inspection(path: Path, found: Inspection) -> None:
     print(f"    {one_line(str(path))}")
     width = max((len(one.name) for one in found.parameters), default=0)
     for one in found.parameters:
-        meaning = "a meter" if one.name in found.meters else one_line(one.text)
+        meaning = one_line(one.text) if one.is_automatable else f"{one_line(one.text)}  (shown by the plugin)"
         print(f"{one.name:<{width}}  {one.raw_value:.6f}  {meaning}".rstrip())
 
 

@@ -109,7 +109,12 @@ def _describe(plugin: Any) -> dict[str, object]:
 
 def _list_parameters(plugin: Any) -> list[dict[str, object]]:
     return [
-        {"name": name, "label": found.name, "raw_value": found.raw_value, "text": _text(found)}
+        {
+            "name": name,
+            "raw_value": found.raw_value,
+            "text": _text(found),
+            "is_automatable": bool(found.is_automatable),
+        }
         for name, found in plugin.parameters.items()
         if name not in HOSTS_OWN
     ]

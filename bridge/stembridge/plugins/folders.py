@@ -57,7 +57,7 @@ def resolve(name: str, settings: Settings) -> Path:
     else:
         candidates = [folder / path for folder in folders]
         candidates += [found for folder in folders for found in _bundles_in(folder) if found.name == name]
-    present = next((candidate for candidate in candidates if candidate.exists()), None)
+    present = next((candidate for candidate in candidates if _is_there(candidate)), None)
     if present is None:
         raise PluginError(f'plugin "{name}" is not on this machine', _remedy(name, folders))
     outside = _escapees(present, folders)
@@ -91,6 +91,14 @@ def _bundles_in(folder: Path) -> Iterator[Path]:
         names[:] = [name for name in names if not name.lower().endswith(SUFFIXES)]
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # A name that is too long, or a folder that this user may not enter.
+        return False
+
+
 def _escapees(bundle: Path, folders: tuple[Path, ...]) -> list[Path]:
     """Return the files of a bundle, every link followed, that lie outside of every allowed folder."""
     roots = [folder.resolve() for folder in folders]
@@ -100,8 +108,8 @@ def _escapees(bundle: Path, folders: tuple[Path, ...]) -> list[Path]:
 
 
 def _remedy(name: str, folders: tuple[Path, ...]) -> str:
-    known = [path.name for folder in folders for path in _bundles_in(folder)]
-    near = difflib.get_close_matches(Path(name).name, known, n=3, cutoff=0.6)
+    known = {path.stem: path.name for folder in folders for path in _bundles_in(folder)}
+    near = difflib.get_close_matches(Path(name).stem, known, n=3)
     if near:
-        return f"did you mean {' or '.join(near)}?"
+        return f"did you mean {' or '.join(known[stem] for stem in near)}?"
     return f"looked in {', '.join(map(str, folders))}; plugin_dirs in settings.toml adds folders"

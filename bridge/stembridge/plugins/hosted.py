@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,20 +140,22 @@ def make_opener(
         that it does not take, or a fault of the plugin.
     """
     probed: dict[tuple[object, ...], Probed] = {}
+    # Stems may be rendered side by side.
+    probing = threading.Lock()
 
     def open_plugin(effect: PluginEffect, sample_rate: int, channels: int) -> HostedPlugin:
         path = resolve(effect.path, settings)
         _check_effect(effect)
         parameters = tuple(sorted(effect.parameters.items()))
         key = (path, effect.plugin, parameters, effect.state, effect.block_frames, sample_rate, channels)
-        if key not in probed:
-            probed[key] = probe_plugin(effect, path, sample_rate, channels, deadlines)
-        found = probed[key]
         is_moved = effect.latency == "auto"
-        notes.extend(note for note in describe_probe(found, is_moved) if note not in notes)
-        return HostedPlugin(
-            effect, path, sample_rate, channels, deadlines, found.late_frames if is_moved else 0
-        )
+        with probing:
+            if key not in probed:
+                probed[key] = probe_plugin(effect, path, sample_rate, channels, deadlines)
+            found = probed[key]
+            notes.extend(note for note in describe_probe(found, is_moved) if note not in notes)
+        shift_frames = found.late_frames if is_moved else 0
+        return HostedPlugin(effect, path, sample_rate, channels, deadlines, shift_frames)
 
     return open_plugin
 

@@ -56,12 +56,15 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One value of a plugin: its name in presets, the plugin's own, raw 0..1, and what that means."""
+    """One value of a plugin: its name in presets, raw 0..1, what that means, whether a DAW could move it.
+
+    What no DAW could move is a meter, or belongs to the host.
+    """
 
     name: str
-    label: str
     raw_value: float
     text: str
+    is_automatable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,9 @@ class PluginProcess:
 
     def list_names(self) -> tuple[str, ...]:
         """Return the names of the plugins in the bundle; () for an Audio Unit, which is alone in its own."""
-        reply, _ = self._ask({"do": "names", "path": str(self._path)}, "it was opened", self._deadlines.open_s)
+        reply, _ = self._ask(
+            {"do": "names", "path": str(self._path)}, "it was opened", self._deadlines.open_s
+        )
         return tuple(reply["names"])
 
     def open(self, plugin: str = "") -> Description:
@@ -167,10 +172,8 @@ class PluginProcess:
         channels, frames = reply["shape"]
         if channels != len(block) or frames > block.shape[1]:
             self.close()
-            raise PluginError(
-                f'plugin "{self.name}" gave {channels} x {frames} samples for {len(block)} x {block.shape[1]}',
-                _REMEDY,
-            )
+            shapes = f"{channels} x {frames} samples for {len(block)} x {block.shape[1]}"
+            raise PluginError(f'plugin "{self.name}" gave {shapes}', _REMEDY)
         samples = np.frombuffer(made, np.float32).reshape(channels, frames)
         return Answer(samples, reply["layout"], reply["latency_frames"])
 

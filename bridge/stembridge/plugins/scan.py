@@ -19,8 +19,6 @@ from stembridge.settings import Settings
 VERSION = 1
 """Of the file that the findings are kept in; another one is scanned anew."""
 SAMPLE_RATE = 48_000
-LOUD = 0.5
-"""Peak of the noise that makes a plugin's meters move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,34 +117,23 @@ def find_plugin(name: str, settings: Settings) -> tuple[Path, str]:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """One plugin, looked at: what it says, what may be set, what moves by itself, and its state."""
+    """One plugin, looked at: what it says, its parameters, and its state."""
 
     description: Description
     parameters: tuple[Parameter, ...]
-    meters: tuple[str, ...]
     state: bytes
 
 
 def inspect_plugin(
     path: Path, plugin: str = "", preset: Path | None = None, deadlines: Deadlines = USUAL
 ) -> Inspection:
-    """Return what a plugin can be set to, with the values that ``preset``, a .vstpreset, gives it.
-
-    What changes while noise runs through it is a meter, and cannot be set.
-    """
-    import numpy as np
-
+    """Return what a plugin can be set to, with the values that ``preset``, a .vstpreset, gives it."""
     with closing(PluginProcess(path, deadlines)) as process:
         description = process.open(plugin)
         process.apply(b"", {})
         if preset is not None:
             process.load_preset(preset)
-        parameters, state = process.list_parameters(), process.read_state()
-        noise = np.random.default_rng(1).uniform(-LOUD, LOUD, (2, SAMPLE_RATE)).astype(np.float32)
-        process.process(noise[:, : SAMPLE_RATE // 512 * 512], SAMPLE_RATE, 512)
-        after = {parameter.name: parameter.raw_value for parameter in process.list_parameters()}
-    meters = tuple(one.name for one in parameters if after.get(one.name) != one.raw_value)
-    return Inspection(description, parameters, meters, state)
+        return Inspection(description, process.list_parameters(), process.read_state())
 
 
 def _scan(path: Path, deadlines: Deadlines) -> list[Finding]:
