@@ -276,6 +276,23 @@ def finish_set(
     return document
 
 
+def tell_inexact(claims: manifest.Claims, remedy: str = "") -> tuple[str, ...]:
+    """Return a line on what the sum of a set is not, none where it is exact in every width.
+
+    Parameters
+    ----------
+    remedy : what to say of sums that are not exact in 64 bits either
+    """
+    if not claims.exact_f64:
+        error_db = null_test.decibels(claims.max_error)
+        measured = f"off by up to {error_db:.0f} dBFS" if claims.max_error else "exact in every order tried"
+        proven = f"64-bit mixing is proven exact but for {claims.inexact_samples} samples"
+        return (f"{proven}, measured {measured}{remedy}",)
+    if not claims.exact_f32_any_order:
+        return ("sums are exact in 64-bit mixing, in 32-bit mixing they are rounded",)
+    return ()
+
+
 def has_room(subtype: str, lowest: float, highest: float) -> bool:
     """Tell whether samples of that range, which stand on the grid of ``subtype``, fit into it."""
     bits = BITS_OF_SUBTYPE.get(subtype)
@@ -640,14 +657,5 @@ def _warn(plan: SetPlan, written: WrittenSet) -> tuple[str, ...]:
     if level is not None and level > LOUD_RESIDUAL_DB and plan.is_full:
         where = "went to the stems by guess" if plan.is_fold else "is in none of the stems"
         warnings.append(f"the residual is at {level:.1f} dB re mixture: much of this source {where}")
-    if not claims.exact_f64:
-        error_db = null_test.decibels(claims.max_error)
-        measured = f"off by up to {error_db:.0f} dBFS" if claims.max_error else "exact in every order tried"
-        remedy = "" if plan.exact_float else "; --exact-float closes it with a 64-bit file"
-        warnings.append(
-            f"64-bit mixing is proven exact but for {claims.inexact_samples} samples, "
-            f"measured {measured}{remedy}"
-        )
-    elif not claims.exact_f32_any_order:
-        warnings.append("sums are exact in 64-bit mixing, in 32-bit mixing they are rounded")
-    return tuple(warnings)
+    remedy = "" if plan.exact_float else "; --exact-float closes it with a 64-bit file"
+    return (*warnings, *tell_inexact(claims, remedy))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stembridge import audio_io
 from stembridge.dsp import grid
 from stembridge.errors import SourceError
-from stembridge.manifest import FILE_NAME, Claims, Manifest, StemEntry, is_sealed, read_manifest
+from stembridge.manifest import FILE_NAME, RESIDUAL, Claims, Manifest, StemEntry, is_sealed, read_manifest
 from stembridge.stem_file import StemReader, hash_file
 from stembridge.types import Region, ResidualPolicy
 
@@ -117,6 +117,8 @@ def check_files(
 ) -> Generator[float, None, NullReport]:
     """Do what `check_result` says, yield the fraction that is done, and return the report.
 
+    A remix sums to itself: its original is not looked for.
+
     Parameters
     ----------
     use_original : False holds the sum against sha256_pcm without looking for the original
@@ -192,7 +194,7 @@ def _open_reference(
             tally.reference = Reference.MIXTURE
             tally.mixture_reader = reader
             return _read_all(reader, region.frames)
-    elif use_original:
+    elif use_original and manifest.remix is None:
         try:
             info = audio_io.probe(source.path)
             found = (info.sample_rate, info.channels, info.frames, info.subtype)
@@ -401,7 +403,9 @@ class _Tally:
             self.failures.append(
                 f"64-bit sums are off by {self.error_f64:g}, {claimed.max_error:g} is claimed"
             )
-        if self.manifest.residual.policy not in _WITH_RESIDUAL:
+        # A remix may leave the residual out, or go without stems at all.
+        has_residual = self.manifest.remix is None or self.manifest.stems[-1].name == RESIDUAL
+        if self.manifest.residual.policy not in _WITH_RESIDUAL or not has_residual:
             return
         level = level_db(self.residual_energy, self.reference_energy)
         stated = self.manifest.residual.level_db

@@ -1,0 +1,98 @@
+"""The gain that is the same for all of a remix: as loud as the original, and below a true-peak ceiling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from dataclasses import replace
+from math import inf, isfinite, log10
+from pathlib import Path
+
+import numpy as np
+
+from stembridge import disk
+from stembridge.dsp import grid
+from stembridge.dsp.ceiling import limit_gains
+from stembridge.dsp.loudness import LoudnessMeter
+from stembridge.plane_file import PlaneFile
+from stembridge.remix.mixing import Mix, MixBlock, Signal
+
+MAX_MATCH_DB = 12.0
+"""What loudness alone may change: more would be a mistake of the preset, or silence."""
+
+
+def match_levels(mix: Mix, match: str) -> Generator[float, None, tuple[float, str]]:
+    """Return the gain in dB that brings a remix to its original's level, and a note or ''.
+
+    Loudness is not defined for less than 0.4 s and for what is very quiet: there RMS stands for it. The gain
+    is at most `MAX_MATCH_DB` either way, and 0 where one of the two is silent. Yields the fraction that is
+    done.
+
+    Parameters
+    ----------
+    match : 'lufs' or 'rms'
+    """
+    weights = mix.source.loudness_weights
+    meters = [LoudnessMeter(mix.source.channels, mix.source.sample_rate, weights) for _ in range(2)]
+    energies = [0.0, 0.0]
+    lengths = (mix.source.frames, mix.frames)
+    position = 0
+    with closing(mix.read(is_compared=True)) as blocks:
+        for block in blocks:
+            if block.original is None:
+                raise AssertionError("the original was not read")
+            # Behind its end there is no original: silence there would count against its RMS.
+            inside = block.original[:, : max(0, lengths[0] - position)]
+            for index, signal in enumerate((inside, block.remix)):
+                energies[index] += grid.sum_squares(signal)
+                if match == "lufs":
+                    meters[index].add(signal)
+            position += block.remix.shape[1]
+            yield position / mix.frames
+    before, after = (meter.read() for meter in meters) if match == "lufs" else (-inf, -inf)
+    if not (isfinite(before) and isfinite(after)):
+        if not all(energies):
+            return 0.0, "the original or the remix is silent: nothing to match"
+        before, after = (
+            10 * log10(energy / length) for energy, length in zip(energies, lengths, strict=True)
+        )
+    gain_db = before - after
+    if abs(gain_db) <= MAX_MATCH_DB:
+        return gain_db, ""
+    capped_db = MAX_MATCH_DB if gain_db > 0 else -MAX_MATCH_DB
+    return capped_db, f"matching the original asks for {gain_db:+.1f} dB: {capped_db:+.0f} dB were given"
+
+
+def draw_curve(
+    mix: Mix, ceiling_dbtp: float, open_planes: Callable[[], PlaneFile], out: Path
+) -> Generator[float, None, tuple[Mix, float]]:
+    """Return the mix below a ceiling, and the most in dB that it takes off: the mix itself where that is 0.
+
+    Parameters
+    ----------
+    open_planes : makes a file of one plane
+    out : folder that is named where the disk does not take it
+    """
+    done = 0
+
+    def feed(blocks: Iterator[MixBlock]) -> Iterator[Signal]:
+        nonlocal done
+        for block in blocks:
+            done += block.remix.shape[1]
+            yield block.remix
+
+    with disk.writing(out):
+        planes = open_planes()
+    lowest = 1.0
+    with closing(mix.read()) as blocks:
+        curve = limit_gains(feed(blocks), sample_rate=mix.source.sample_rate, ceiling_dbtp=ceiling_dbtp)
+        for gains in curve:
+            # As it will be read: what float32 rounds to 1 takes nothing off.
+            stored = gains.astype(np.float32)
+            with disk.writing(out):
+                planes.append(stored[np.newaxis])
+            lowest = min(lowest, float(stored.min(initial=1.0)))
+            yield done / mix.frames
+    if lowest == 1.0:
+        return mix, 0.0
+    return replace(mix, curve=planes, is_on_grid=True), -20 * log10(lowest)
