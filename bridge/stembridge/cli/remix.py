@@ -8,10 +8,13 @@ import click
 from click.core import ParameterSource
 
 from stembridge.cli.completion import complete_models
+from stembridge.cli.conform import locate
+from stembridge.cli.presets import complete_presets
 from stembridge.presets import MATCHES, TAILS
 from stembridge.quality import QUALITIES
+from stembridge.recipes import USES
 from stembridge.settings import load_settings
-from stembridge.types import AUTO_FORMAT, FILE_FORMATS, SplitRequest
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS
 
 OUT = Path("remixes")
 _BESIDE_BATCH = ("batch_file", "as_json", "yes")
@@ -19,10 +22,21 @@ _BESIDE_BATCH = ("batch_file", "as_json", "yes")
 
 @click.command()
 @click.argument("inputs", nargs=-1, type=click.Path(path_type=Path), metavar="INPUT|DIR...")
-@click.option("--preset", "presets", multiple=True, help="Name or file of a preset; may come several times.")
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    shell_complete=complete_presets,
+    help="Name or file of a preset; may come several times.",
+)
 @click.option(
     "--use",
     help="Preset, model and stems by what it is for: karaoke, acapella, practice:STEM, remix, preview.",
+)
+@click.option(
+    "--use",
+    shell_complete=lambda _context, _parameter, start: [use for use in USES if use.startswith(start)],
+    help="Model, stems and preset by what it is for: karaoke, acapella, practice:STEM, remix or preview.",
 )
 @click.option(
     "--set",
@@ -69,6 +83,7 @@ def remix(
     context: click.Context,
     inputs: tuple[Path, ...],
     presets: tuple[str, ...],
+    use: str | None,
     changes: tuple[str, ...],
     out: Path,
     stems_out: bool,
@@ -101,7 +116,15 @@ def remix(
     """
     from stembridge.cli.remixing import BatchRun
     from stembridge.local_job import ended_like_ctrl_c
-    from stembridge.remix.batch import Batch, Output, Variant, list_places, locate_preset
+    from stembridge.remix.batch import (
+        Batch,
+        Output,
+        Variant,
+        choose_recipe,
+        list_places,
+        locate_preset,
+        plan_split,
+    )
     from stembridge.remix.batch_file import read_batch
 
     settings = load_settings()
@@ -111,11 +134,13 @@ def remix(
     else:
         if not inputs:
             raise click.UsageError("name audio files or folders with stems, or a --batch file")
-        if not presets:
+        recipe = choose_recipe(use, has_presets=bool(presets)) if use is not None else None
+        names = (recipe.preset,) if recipe and recipe.preset else presets
+        if not names:
             raise click.UsageError("name a --preset: `stembridge presets list` shows all")
         base = Path.cwd()
         output = Output(
-            folder=base / out,
+            folder=locate(out),
             stems_out=stems_out,
             format=file_format,
             mp3=mp3,
@@ -126,20 +151,21 @@ def remix(
             ceiling_dbtp=ceiling_dbtp,
             tail=tail,
         )
-        places = list_places(base, [output], base / stems_dir if stems_dir else None)
-        chosen = QUALITIES[quality or "good"]
+        places = list_places(base, [output], locate(stems_dir) if stems_dir else None)
         batch = Batch(
-            inputs=tuple(base / path for path in inputs),
-            variants=tuple(Variant(locate_preset(name, base), changes) for name in presets),
+            inputs=tuple(locate(path) for path in inputs),
+            variants=tuple(Variant(locate_preset(name, base), changes) for name in names),
             outputs=(output,),
-            split=SplitRequest(
-                source="",
-                out=str(places[0]),
-                model=model_name or (chosen.model if quality else settings.model),
-                overlap=chosen.overlap if overlap is None else overlap,
-                shifts=chosen.shifts if shifts is None else shifts,
+            split=plan_split(
+                places,
+                settings.model,
+                QUALITIES[quality] if quality else recipe.quality if recipe else None,
+                model=model_name,
+                overlap=overlap,
+                shifts=shifts,
                 seed=seed,
-                model_dir=str(base / model_dir) if model_dir else None,
+                model_dir=locate(model_dir) if model_dir else None,
+                two_stems=recipe.two_stems if recipe else None,
             ),
             sets=places,
             is_model_named=model_name is not None,

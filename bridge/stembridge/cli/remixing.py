@@ -24,6 +24,7 @@ from stembridge.remix.batch import (
     Output,
     Variant,
     derive_job_id,
+    describe_preset,
     describe_set,
     describe_split,
     list_stems,
@@ -151,7 +152,7 @@ class BatchRun:
         missing = []
         for one in wanted:
             request = make_request(source, one.variant, one.output)
-            job_id = derive_job_id(content, one.preset.text, request)
+            job_id = derive_job_id(content, describe_preset(one.preset), request)
             folder = find_remix(one.output.folder, job_id)
             if folder is None:
                 missing.append((one, job_id))
@@ -208,7 +209,6 @@ class BatchRun:
         from stembridge.cli.remix_table import print_remix
         from stembridge.remix.render import render_remix
 
-        stems = [stem.name for stem in read_manifest(folder).stems]
         request = make_request(folder, one.variant, one.output)
         job = Job(job_id, None, JobState.QUEUED, created=time.time(), remix=request)
         with progress_shown(is_on=not self.as_json) as show:
@@ -218,7 +218,7 @@ class BatchRun:
             print(job_json(done), flush=True)
         else:
             print("\n" * (self._rendered > 0), end="")
-            print_remix(done.result, one.preset, stems)
+            print_remix(done.result, one.preset)
         self._rendered += 1
 
     @contextmanager

@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from stembridge import __version__, catalog
+from stembridge.effects.chain import Effect
+from stembridge.effects.kinds import KINDS, File
 from stembridge.manifest import RESIDUAL, Manifest, source_name
+from stembridge.presets import Preset
+from stembridge.quality import QUALITIES, Quality
+from stembridge.recipes import Recipe, find_recipe
 from stembridge.types import AUTO_FORMAT, RemixRequest, SplitRequest
 
 STEMS_FOLDER = "stems"
@@ -67,6 +72,49 @@ class Batch:
     split: SplitRequest
     sets: tuple[Path, ...]
     is_model_named: bool = False
+
+
+def choose_recipe(use: str, *, has_presets: bool) -> Recipe:
+    """Return the recipe for a use; presets that are named besides stand in place of its own, with all stems.
+
+    Raises
+    ------
+    RequestError : there is none of that name
+    """
+    recipe = find_recipe(use)
+    return replace(recipe, preset="", two_stems=None) if has_presets else recipe
+
+
+def plan_split(
+    places: Sequence[Path],
+    settings_model: str,
+    quality: Quality | None,
+    *,
+    model: str | None = None,
+    overlap: float | None = None,
+    shifts: int | None = None,
+    seed: int = 0,
+    model_dir: Path | None = None,
+    two_stems: str | None = None,
+) -> SplitRequest:
+    """Return how files are split, but for the source; what is named wins over ``quality``, that over all.
+
+    Parameters
+    ----------
+    places : as `list_places` gives them
+    settings_model : `stembridge.settings.Settings.model`
+    """
+    chosen = quality or QUALITIES["good"]
+    return SplitRequest(
+        source="",
+        out=str(places[0]),
+        model=model or (settings_model if quality is None else chosen.model),
+        two_stems=two_stems,
+        overlap=chosen.overlap if overlap is None else overlap,
+        shifts=chosen.shifts if shifts is None else shifts,
+        seed=seed,
+        model_dir=str(model_dir) if model_dir is not None else None,
+    )
 
 
 def list_places(base: Path, outputs: Sequence[Output], stems_dir: Path | None) -> tuple[Path, ...]:
@@ -127,14 +175,37 @@ def describe_split(request: SplitRequest, sha256_pcm: str) -> str:
     return json.dumps([sha256_pcm, asdict(asked)])
 
 
-def derive_job_id(content: str, preset_text: str, request: RemixRequest) -> str:
+def describe_preset(preset: Preset) -> str:
+    """Return what tells a preset from every other: its text, and what is in the files that it names."""
+    chains = [change.chain for change in preset.stems.values()]
+    chains += [send.chain for send in preset.sends] + [preset.master.chain]
+    files = [
+        _hash_bytes(Path(str(effect.values[parameter.name])))
+        for chain in chains
+        for effect in chain.effects
+        if isinstance(effect, Effect)
+        for parameter in KINDS[effect.kind].parameters
+        if isinstance(parameter, File) and parameter.name in effect.values
+    ]
+    return json.dumps([preset.text, files])
+
+
+def derive_job_id(content: str, preset: str, request: RemixRequest) -> str:
     """Return the id of a remix: the same for the same samples, preset and options, in whatever folder.
 
     Parameters
     ----------
     content : as `describe_set` or `describe_split` gives it
-    preset_text : `stembridge.presets.Preset.text`, changes included
+    preset : as `describe_preset` gives it, changes included
     """
     options = asdict(replace(request, source="", out="", preset=Path(request.preset).stem, changes=()))
-    text = json.dumps([__version__, content, preset_text, options], sort_keys=True)
+    text = json.dumps([__version__, content, preset, options], sort_keys=True)
     return f"remix-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def _hash_bytes(path: Path) -> str:
+    """Return the sha256 of a file; '' where it cannot be read, which rendering tells better."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""

@@ -26,7 +26,16 @@ from stembridge.errors import RequestError, SourceError
 from stembridge.manifest import FILE_NAME, read_manifest
 from stembridge.presets import MATCHES, TAILS
 from stembridge.quality import QUALITIES
-from stembridge.remix.batch import Batch, Output, Variant, list_places, locate_preset
+from stembridge.recipes import USES, Recipe
+from stembridge.remix.batch import (
+    Batch,
+    Output,
+    Variant,
+    choose_recipe,
+    list_places,
+    locate_preset,
+    plan_split,
+)
 from stembridge.types import AUTO_FORMAT, FILE_FORMATS, SplitRequest
 
 
@@ -61,22 +70,26 @@ class _Reader:
         self._base = path.absolute().parent
 
     def read(self, table: Mapping[str, Any], model: str) -> Batch:
-        self._check_keys(table, ("inputs", "presets", "outputs", "stems_dir", "split"), "")
+        self._check_keys(table, ("inputs", "presets", "use", "outputs", "stems_dir", "split"), "")
         inputs = self._read_list(table, "inputs")
-        presets = self._read_list(table, "presets")
+        recipe = None
+        if "use" in table:
+            use = self._read_choice(table, "use", USES, "")
+            recipe = choose_recipe(use, has_presets="presets" in table)
+        presets = [recipe.preset] if recipe and recipe.preset else self._read_list(table, "presets")
         outputs = tuple(
             self._read_output(entry, f"outputs.{at}.")
             for at, entry in enumerate(self._read_list(table, "outputs"))
         )
         stems_dir = self._base / self._read_text(table, "stems_dir", "") if "stems_dir" in table else None
-        sets = list_places(self._base, outputs, stems_dir)
-        split, is_named = self._read_split(table.get("split", {}), model, sets[0])
+        places = list_places(self._base, outputs, stems_dir)
+        split, is_named = self._read_split(table.get("split", {}), model, places, recipe)
         return Batch(
             inputs=self._find_inputs(inputs),
             variants=tuple(self._read_variant(entry, f"presets.{at}") for at, entry in enumerate(presets)),
             outputs=outputs,
             split=split,
-            sets=sets,
+            sets=places,
             is_model_named=is_named,
         )
 
@@ -133,31 +146,28 @@ class _Reader:
                 values[name] = self._read_choice(entry, name, allowed, place)
         return Output(**values)
 
-    def _read_split(self, entry: Any, model: str, out: Path) -> tuple[SplitRequest, bool]:
+    def _read_split(
+        self, entry: Any, model: str, places: Sequence[Path], recipe: Recipe | None
+    ) -> tuple[SplitRequest, bool]:
+        """Return how files are split, and whether a model is named there."""
         if not isinstance(entry, dict):
             raise self._error("split", entry, "a table: [split]")
         place = "split."
         self._check_keys(entry, ("model", "quality", "overlap", "shifts", "seed", "model_dir"), place)
-        quality = QUALITIES["good"]
+        quality = recipe.quality if recipe else None
         if "quality" in entry:
             quality = QUALITIES[self._read_choice(entry, "quality", tuple(QUALITIES), place)]
-            model = quality.model
-        whole = {"shifts": quality.shifts, "seed": 0}
-        for name in whole:
-            if name in entry:
-                number = self._read_number(entry, name, place)
-                if number != int(number) or number < 0:
-                    raise self._error(place + name, entry[name], "a whole number from 0 on")
-                whole[name] = int(number)
-        has_dir = "model_dir" in entry
-        request = SplitRequest(
-            source="",
-            out=str(out),
-            model=self._read_text(entry, "model", place) if "model" in entry else model,
-            overlap=self._read_number(entry, "overlap", place) if "overlap" in entry else quality.overlap,
-            shifts=whole["shifts"],
-            seed=whole["seed"],
-            model_dir=str(self._base / self._read_text(entry, "model_dir", place)) if has_dir else None,
+        model_dir = self._base / self._read_text(entry, "model_dir", place) if "model_dir" in entry else None
+        request = plan_split(
+            places,
+            model,
+            quality,
+            model=self._read_text(entry, "model", place) if "model" in entry else None,
+            overlap=self._read_number(entry, "overlap", place) if "overlap" in entry else None,
+            shifts=self._read_whole(entry, "shifts", place) if "shifts" in entry else None,
+            seed=self._read_whole(entry, "seed", place) if "seed" in entry else 0,
+            model_dir=model_dir,
+            two_stems=recipe.two_stems if recipe else None,
         )
         return request, "model" in entry
 
@@ -177,6 +187,12 @@ class _Reader:
         value = table[key]
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self._error(place + key, value, "a number")
+        return value
+
+    def _read_whole(self, table: Mapping[str, Any], key: str, place: str) -> int:
+        value = table[key]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self._error(place + key, value, "a whole number from 0 on")
         return value
 
     def _read_choice(self, table: Mapping[str, Any], key: str, allowed: Sequence[str], place: str) -> str:
