@@ -31,10 +31,6 @@ _BESIDE_BATCH = ("batch_file", "as_json", "yes")
 )
 @click.option(
     "--use",
-    help="Preset, model and stems by what it is for: karaoke, acapella, practice:STEM, remix, preview.",
-)
-@click.option(
-    "--use",
     shell_complete=lambda _context, _parameter, start: [use for use in USES if use.startswith(start)],
     help="Model, stems and preset by what it is for: karaoke, acapella, practice:STEM, remix or preview.",
 )
