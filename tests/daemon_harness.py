@@ -43,7 +43,12 @@ class DaemonHarness:
         self._worker_pids: set[int] = set()
 
     def start(
-        self, *flags: str, failpoint: str = "", once: Path | None = None, worker: list[str] | None = None
+        self,
+        *flags: str,
+        failpoint: str = "",
+        once: Path | None = None,
+        worker: list[str] | None = None,
+        renderer: list[str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a daemon and wait until it answers (or has ended)."""
         environment = daemon_process.cleaned_environment(os.environ)
@@ -51,7 +56,8 @@ class DaemonHarness:
             environment["STEMBRIDGE_FAILPOINT"] = f"{failpoint}@{once}"
         arguments = ["--home", str(self.home), *flags]
         program = (
-            f"import sys; from stembridge_daemon.app import main; sys.exit(main({arguments!r}, {worker!r}))"
+            "import sys; from stembridge_daemon.app import main; "
+            f"sys.exit(main({arguments!r}, {worker!r}, {renderer!r}))"
         )
         process = subprocess.Popen([sys.executable, "-c", program], env=environment)
         self.processes.append(process)
@@ -63,17 +69,17 @@ class DaemonHarness:
     def client(self, *, start: bool = False, deadline_s: float = 30.0) -> Client:
         return Client(self.settings, start=start, deadline_s=deadline_s)
 
-    def worker_pid(self) -> int:
-        """Return the pid of the worker, once there is one."""
+    def worker_pid(self, role: str = "separate") -> int:
+        """Return the pid of the worker of that role, once there is one."""
         found: list[int] = []
 
         def has_worker() -> bool:
             with self.client() as client:
-                pid = client.status().workers[0].pid
+                (pid,) = [worker.pid for worker in client.status().workers if worker.role == role]
             found[:] = [pid] if pid else []
             return bool(found)
 
-        wait_until(has_worker, "a worker")
+        wait_until(has_worker, f"a worker that is there to {role}")
         self._worker_pids.add(found[0])
         return found[0]
 

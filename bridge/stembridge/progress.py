@@ -78,7 +78,7 @@ class _Bars:
         from rich.markup import escape
 
         assert self._bars is not None
-        name = escape(shorten(one_line(Path(job.source).name), NAME_CELLS))
+        name = escape(shorten(_name(job), NAME_CELLS))
         text = f"{name}  {_stage(job)}"
         if job.id not in self._tasks:
             self._tasks[job.id] = self._bars.add_task(text, total=1.0, left="")
@@ -119,10 +119,16 @@ class _Lines:
         if self._shown.get(job.id) == step:
             return
         self._shown[job.id] = step
-        name = one_line(Path(job.source).name)
+        name = _name(job)
         share = f"{tenth * 10} %" if job.progress else ""
         sys.stderr.write(" ".join(filter(None, [f"{name}:", step[0], share, _left(job)])) + "\n")
         sys.stderr.flush()
+
+
+def _name(job: Job) -> str:
+    """Return what tells this job from others; one set may be remixed with several presets at once."""
+    name = one_line(Path(job.source).name)
+    return name if job.remix is None else f"{one_line(Path(job.tool).stem)} of {name}"
 
 
 def _stage(job: Job) -> str:

@@ -94,8 +94,9 @@ def _serve(settings: Settings, commands: Mapping[Role, Sequence[str]], *, preloa
     separating = Supervisor(
         commands[Role.SEPARATE], tuned_environment(os.environ), settings.worker_log_file, context
     )
+    # Some steps of a remix are one long call. A plugin that hangs is noticed by its own host.
     rendering = Supervisor(
-        commands[Role.RENDER], os.environ, settings.render_log_file, context, step_stage="render"
+        commands[Role.RENDER], os.environ, settings.render_log_file, context, step_stage=None
     )
     lanes = Lane(JobKind.SPLIT, separating, device=settings.device), Lane(JobKind.REMIX, rendering)
     listener = Listener(context, settings, __version__)

@@ -36,7 +36,10 @@ from stembridge_daemon.worker_messages import (
 logger = logging.getLogger(__name__)
 
 FIRST_STEP_LIMIT_S = 600.0
-"""Until two steps are done: a model may come from a slow disk, and the first step is slowest."""
+"""Until two steps are done: a model may come from a slow disk, and the first step is slowest.
+
+Where no stage has steps that are alike, this is the limit all along.
+"""
 LEAST_HANG_LIMIT_S = 60.0
 HANG_FACTOR = 10.0
 SLEEP_S = 3.0
@@ -75,7 +78,8 @@ class Supervisor:
     environment : its whole environment
     log_file : gets the worker's stderr
     context : context of the inproc socket; `socket` becomes readable when `receive` has something
-    step_stage : the stage whose reports are steps, by which the worker's pace is judged
+    step_stage : the stage whose steps take about the same time, so that they tell what silence is too long;
+        None where there is none
     clock : monotonic seconds
     """
 
@@ -87,7 +91,7 @@ class Supervisor:
         context: zmq.Context[Any],
         clock: Callable[[], float] = time.monotonic,
         *,
-        step_stage: str = "separate",
+        step_stage: str | None = "separate",
     ) -> None:
         self._command = list(command)
         self._environment = dict(environment)

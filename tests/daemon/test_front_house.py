@@ -13,11 +13,14 @@ import pytest
 import soundfile
 import zmq
 
+from fakes import FakeSeparator
+from splits import make_request, split_to_end
+from stembridge import protocol
 from stembridge.errors import Busy, IdConflict, ModelError, RequestError, SourceError
 from stembridge.reaper.house import House
 from stembridge.reaper.requests import find_job_id
 from stembridge.settings import load_settings
-from stembridge.types import JobState, Region, SplitRequest, SplitResult
+from stembridge.types import JobState, Region, RemixRequest, SplitRequest, SplitResult
 from stembridge_daemon.errands import Errands
 from stembridge_daemon.front_house import FrontHouse
 from stembridge_daemon.jobstore import JobStore
@@ -157,6 +160,18 @@ def test_a_hold_is_passed_on(front: Front, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(lane.supervisor, "hold", held.append)
     front.house.hold(2.0)
     assert held == [2.0, 2.0], "a render takes as much of the machine as a split"
+
+
+def test_a_remix_that_somebody_else_renders_is_a_job_among_the_others(front: Front, tmp_path: Path) -> None:
+    result, _ = split_to_end(make_request(tmp_path / "song.wav", tmp_path), FakeSeparator())
+    remix = RemixRequest(result.folder, str(tmp_path / "out"), "karaoke")
+    front.service.answer(protocol.Remix(id="remix", request=remix), "local")
+    front.house.submit(front.request, "split")
+    front.service.flush()
+    assert [(job.id, job.tool) for job in front.house.list_jobs(9)] == [
+        ("split", "preview"),
+        ("remix", "karaoke"),
+    ]
 
 
 def test_an_errand_is_found_until_the_daemon_is_restarted(front: Front) -> None:

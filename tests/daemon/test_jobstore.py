@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stembridge.errors import StembridgeError
-from stembridge.types import ErrorInfo, JobState, Region, SplitRequest, SplitResult
-from stembridge_daemon.jobstore import JobStore
+from stembridge.types import ErrorInfo, JobState, Region, RemixRequest, SplitRequest, SplitResult
+from stembridge_daemon.jobstore import SCHEMA_VERSION, JobStore
 from stembridge_daemon.scheduler import JobRecord
 
 REQUEST = SplitRequest(
@@ -58,6 +58,39 @@ def test_a_record_comes_back_as_it_was_after_the_file_is_opened_again(tmp_path: 
     assert store.counts() == {"queued": 1, "done": 1, "failed": 1}
     assert store.speeds() == {"htdemucs on cpu": 0.5}
     store.close()
+
+
+def test_splits_and_remixes_come_back_as_what_they_were(tmp_path: Path) -> None:
+    request = RemixRequest("/m/set", "/m/out", "karaoke", ("vocals.gain_db=-3",), stems_out=True, speed=0.8)
+    remix = replace(record("remix"), request=request)
+    store = JobStore(tmp_path / "jobs.sqlite")
+    for item in (record("split"), remix):
+        store.add(item)
+    store.save(replace(remix, state=JobState.RUNNING))
+    store.commit()
+    store.close()
+    store = JobStore(tmp_path / "jobs.sqlite")
+    assert store.unfinished() == [record("split"), replace(remix, state=JobState.RUNNING)]
+    assert [item.as_job().remix for item in store.unfinished()] == [None, request]
+    assert [item.as_job().request for item in store.unfinished()] == [REQUEST, None]
+    store.close()
+
+
+def test_a_table_from_before_remixes_is_used_on_and_then_refused_by_what_knows_none(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    store = JobStore(path)
+    store.add(record("old"))
+    store.commit()
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    store = JobStore(path)
+    assert store.unfinished() == [record("old")]
+    store.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    db.close()
 
 
 def test_what_was_not_committed_is_not_there(tmp_path: Path) -> None:

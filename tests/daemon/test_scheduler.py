@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stembridge.types import ErrorInfo, JobState, Progress, SplitRequest, SplitResult
+from stembridge.types import ErrorInfo, JobState, Progress, RemixRequest, SplitRequest, SplitResult
 from stembridge_daemon import scheduler
 from stembridge_daemon.scheduler import Instruction, JobRecord, advance
 
@@ -63,6 +63,24 @@ def test_a_worker_that_dies_three_times_puts_the_job_aside_with_the_cause() -> N
     assert last.record.error is not None and last.record.error.code == "quarantined"
     assert "SIGSEGV" in last.record.error.message and "/music/song.wav" in last.record.error.message
     assert Instruction.CLEAN in last.instructions
+
+
+def test_what_is_put_aside_is_told_as_what_it_was() -> None:
+    remix = replace(RECORD, request=RemixRequest("/music/set", "/music/out", "karaoke"))
+    told = []
+    for record in (RECORD, remix):
+        last_try = replace(record, state=JobState.RUNNING, crashes=scheduler.MAX_CRASHES - 1)
+        error = advance(last_try, scheduler.WorkerDied("SIGSEGV")).record.error
+        assert error is not None
+        told.append(f"{error.message} {error.hint}")
+        last_try = replace(last_try, interruptions=scheduler.MAX_INTERRUPTIONS - 1)
+        error = advance(last_try, scheduler.Interrupted()).record.error
+        assert error is not None
+        told.append(error.message)
+    assert "this split of '/music/song.wav'" in told[0] and "converted copy of the file" in told[0]
+    assert "in this split of '/music/song.wav'" in told[1]
+    assert "this remix of '/music/set'" in told[2] and "another preset" in told[2]
+    assert "in this remix of '/music/set'" in told[3] and "split" not in told[2] + told[3]
 
 
 def test_a_daemon_that_is_killed_does_not_count_against_the_job() -> None:

@@ -15,12 +15,14 @@ import soundfile
 import zmq
 
 from daemon_harness import wait_until
+from fakes import FakeSeparator
+from splits import make_request, split_to_end
 from stembridge import protocol
 from stembridge.errors import JobNotFound, Leaving, StorageFailed
 from stembridge.reaper.desk import Desk
 from stembridge.settings import load_settings
 from stembridge.transport import Listener, connect
-from stembridge.types import Job, JobState, SplitRequest
+from stembridge.types import Job, JobState, RemixRequest, SplitRequest
 from stembridge_daemon.jobstore import JobStore
 from stembridge_daemon.lane import Lane
 from stembridge_daemon.scheduler import JobKind
@@ -55,12 +57,18 @@ class Bench:
         source = folder / "song.wav"
         soundfile.write(source, np.zeros((100, 2)), 44100)
         self.request = SplitRequest(str(source), str(folder / "out"), "preview")
+        self.folder = folder
 
     def make_service(self) -> Service:
         return Service(self.settings, self.store, self.lanes, endpoint="test", on_change=self.seen.append)
 
     def split(self, job_id: str) -> protocol.Reply:
         return self.service.answer(protocol.Split(id=job_id, request=self.request), "local")
+
+    def remix(self, job_id: str) -> protocol.Reply:
+        result, _ = split_to_end(make_request(self.folder / "song.wav", self.folder), FakeSeparator())
+        request = RemixRequest(result.folder, str(self.folder / "out"), "karaoke")
+        return self.service.answer(protocol.Remix(id=job_id, request=request), "local")
 
     def state(self, job_id: str) -> JobState:
         reply = self.service.answer(protocol.Get(id=job_id), "local")
@@ -143,6 +151,35 @@ def test_a_worker_that_cannot_start_fails_the_job_with_its_last_words(bench: Ben
     error = bench.seen[-1].error
     assert error is not None and "no such library" in error.message and "stembridge doctor" in error.hint
     assert [lane.supervisor.starts for lane in bench.lanes] == [3, 0]
+
+
+def test_a_render_worker_that_cannot_start_fails_remixes_alone(bench: Bench) -> None:
+    bench.remix("remix")
+    bench.service.flush()
+
+    def has_failed() -> bool:
+        bench.service.hear()
+        bench.service.tick()
+        bench.service.flush()
+        return bench.state("remix") is JobState.FAILED
+
+    def has_begun() -> bool:
+        bench.service.tick()
+        return bench.lanes[0].supervisor.starts > 0
+
+    wait_until(has_failed, "the remix to fail", 30)
+    assert [lane.supervisor.starts for lane in bench.lanes] == [0, 3]
+    bench.split("split")
+    wait_until(has_begun, "the worker that separates", 30)
+    assert bench.state("split") is JobState.QUEUED, "a worker that was never tried was given up"
+
+
+def test_a_hold_reaches_both_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[float] = []
+    for lane in bench.lanes:
+        monkeypatch.setattr(lane.supervisor, "hold", held.append)
+    bench.service.hold(3.0)
+    assert held == [3.0, 3.0]
 
 
 def test_a_daemon_that_leaves_takes_no_more_jobs(bench: Bench) -> None:

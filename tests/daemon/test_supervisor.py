@@ -44,10 +44,15 @@ class Bench:
         self.context, self.folder, self.clock = context, folder, Clock()
         self.said: list[Report | Died] = []
 
-    def start(self, program: str) -> Supervisor:
+    def start(self, program: str, step_stage: str | None = "separate") -> Supervisor:
         command = [sys.executable, "-c", TALKS + program]
         self.supervisor = Supervisor(
-            command, os.environ, self.folder / "logs" / "worker.log", self.context, self.clock
+            command,
+            os.environ,
+            self.folder / "logs" / "worker.log",
+            self.context,
+            self.clock,
+            step_stage=step_stage,
         )
         self.supervisor.start()
         return self.supervisor
@@ -57,13 +62,14 @@ class Bench:
             self.clock.now += 1.0
             self.supervisor.check()
 
-    def wait_for(self, kind: type) -> Any:
-        def has_come() -> bool:
-            self.said += self.supervisor.receive()
-            return any(isinstance(report, kind) for report in self.said)
+    def hear(self, kind: type) -> list[Any]:
+        """Return what has been said so far, of one kind."""
+        self.said += self.supervisor.receive()
+        return [report for report in self.said if isinstance(report, kind)]
 
-        wait_until(has_come, kind.__name__, 20)
-        return next(report for report in reversed(self.said) if isinstance(report, kind))
+    def wait_for(self, kind: type) -> Any:
+        wait_until(lambda: bool(self.hear(kind)), kind.__name__, 20)
+        return self.hear(kind)[-1]
 
 
 @pytest.fixture
@@ -119,6 +125,19 @@ def test_a_worker_that_does_not_move_is_killed_and_one_that_moves_is_not(bench: 
     assert supervisor.receive() == []
     bench.let_pass(3)
     assert "hung" in bench.wait_for(Died).reason
+
+
+def test_a_worker_whose_steps_are_not_alike_is_given_the_same_time_for_all_of_them(bench: Bench) -> None:
+    supervisor = bench.start(
+        f"say({READY!r}); sys.stdin.readline(); say({STEP * 3!r}); sys.stdin.read()", None
+    )
+    bench.wait_for(Ready)
+    supervisor.send(CancelJob("a"), is_job=True)
+    wait_until(lambda: len(bench.hear(JobProgress)) == 3, "three steps", 20)
+    bench.let_pass(599)
+    assert supervisor.receive() == [] and supervisor.state is WorkerState.BUSY
+    bench.let_pass(2)
+    assert "hung: no progress for 600 s" in bench.wait_for(Died).reason
 
 
 def test_a_machine_that_slept_does_not_make_the_worker_look_hung(bench: Bench) -> None:
@@ -178,6 +197,14 @@ def test_stderr_goes_to_the_log_and_reports_come_in_order(bench: Bench) -> None:
     bench.wait_for(Died)
     assert [type(report).__name__ for report in bench.said] == ["Ready", "Models", "JobStopped", "Died"]
     assert (bench.folder / "logs" / "worker.log").read_text() == "a warning\n"
+
+
+def test_the_last_words_are_those_of_the_log(bench: Bench) -> None:
+    supervisor = bench.start("sys.stderr.write('Traceback\\nno such library\\n\\n'); sys.exit(1)")
+    bench.wait_for(Died)
+    assert supervisor.last_words() == "no such library"
+    (bench.folder / "logs" / "worker.log").unlink()
+    assert supervisor.last_words() == "its log is empty"
 
 
 def test_the_allocator_of_a_worker_is_tuned_where_there_is_one_to_tune(

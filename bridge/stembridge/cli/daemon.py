@@ -88,11 +88,21 @@ def status(as_json: bool) -> None:
     help="How many of the last lines.",
 )
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines come.")
-@click.option("--worker", is_flag=True, help="The worker's log instead of the daemon's.")
-def logs(lines: int, follow: bool, worker: bool) -> None:
+@click.option(
+    "--worker",
+    is_flag=False,
+    flag_value="separate",
+    type=click.Choice(["separate", "render"]),
+    help="A worker's log instead of the daemon's: that of the one that splits, or that renders remixes.",
+)
+def logs(lines: int, follow: bool, worker: str | None) -> None:
     """Show the daemon's log."""
     settings = load_settings()
-    path = settings.worker_log_file if worker else settings.log_file
+    path = {
+        None: settings.log_file,
+        "separate": settings.worker_log_file,
+        "render": settings.render_log_file,
+    }[worker]
     if not path.exists():
         raise DaemonUnavailable(f"no log at {path}", "stembridge daemon start")
     for line in path.read_text("utf-8", "replace").splitlines()[-lines:]:
@@ -105,10 +115,10 @@ def logs(lines: int, follow: bool, worker: bool) -> None:
 def _status_lines(found: DaemonStatus) -> Iterator[str]:
     yield f"stembridged {found.version}, pid {found.pid}, up {found.uptime_s:.0f} s, {found.endpoint}"
     for worker in found.workers:
-        models = ", ".join(worker.models) or "no model loaded"
+        models = f"; {', '.join(worker.models) or 'no model loaded'}" if worker.role == "separate" else ""
         at_work = f", job {worker.job}" if worker.job else ""
         pid = f", pid {worker.pid}" if worker.pid else ""
-        yield f"worker ({worker.role}) on {worker.device}: {worker.state}{pid}{at_work}; {models}"
+        yield f"worker ({worker.role}) on {worker.device}: {worker.state}{pid}{at_work}{models}"
     yield "jobs: " + ", ".join(f"{count} {state}" for state, count in found.jobs.items())
     for name, cost in sorted(found.speeds.items()):
         yield f"{name}: {1 / cost:.1f} times real time per pass"

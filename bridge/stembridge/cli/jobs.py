@@ -46,6 +46,8 @@ def show(job_id: str, as_json: bool) -> None:
         return
     print(_line(job))
     print(f"source {one_line(job.source)}")
+    if job.remix is not None:
+        print(" ".join(["preset", one_line(job.tool), *map(one_line, job.remix.changes)]))
     print(f"result {one_line(job.result.folder) if job.result else '-'}")
     for line in job.story:
         print(f"{_clock_time(line.at)}  {one_line(line.text)}")
@@ -86,8 +88,8 @@ def _line(job: Job) -> str:
         progress = f" {job.progress.stage} {job.progress.fraction:.0%}"
         if job.progress.eta_s is not None:
             progress += f", {job.progress.eta_s:.0f} s left"
-    name = one_line(Path(job.source).name)
-    return f"{job.id[:8]}  {_clock_time(job.created)}  {job.state}{progress}  {job.tool}  {name}"
+    name, tool = one_line(Path(job.source).name), one_line(Path(job.tool).name)
+    return f"{job.id[:8]}  {_clock_time(job.created)}  {job.state}{progress}  {tool}  {name}"
 
 
 def _clock_time(seconds: float) -> str:

@@ -171,10 +171,11 @@ def _make_craft(options: argparse.Namespace) -> Craft:
         from stembridge_daemon.worker.separating import ResidentModels, Separating
 
         return Separating(ResidentModels(options.device, options.threads))
+    from stembridge.remix.render import render_remix
     from stembridge.settings import load_settings
     from stembridge_daemon.worker.rendering import Rendering
 
-    return Rendering(load_settings(home=options.home, environ={}))
+    return Rendering(render_remix, load_settings(home=options.home, environ={}))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 from stembridge.settings import Settings
-from stembridge.types import Progress
+from stembridge.types import Progress, RemixRequest
 from stembridge_daemon.failpoints import failpoint
 from stembridge_daemon.worker.craft import Steps, Tell, refuse_task
 from stembridge_daemon.worker_messages import Load, Role, RunRemix, Task
+
+
+class Render(Protocol):
+    """`stembridge.remix.render.render_remix`; a test brings its own."""
+
+    def __call__(
+        self,
+        request: RemixRequest,
+        job_id: str,
+        settings: Settings,
+        *,
+        before_each: Callable[[str], None],
+    ) -> Steps: ...
 
 
 class Rendering:
@@ -14,16 +30,15 @@ class Rendering:
 
     role = Role.RENDER
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, render: Render, settings: Settings) -> None:
+        self._render = render
         self._settings = settings
 
     def begin(self, task: Task, tell: Tell) -> Steps:
         if not isinstance(task, RunRemix):
             raise refuse_task(self.role, task)
         yield Progress("load", 0.0)
-        from stembridge.remix.render import render_remix
-
-        result = yield from render_remix(
+        result = yield from self._render(
             task.request,
             task.id,
             self._settings,
