@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stem_items import delete_item, find_stems
-from stembridge.types import ErrorInfo, JobState, Progress
+from stembridge.types import ErrorInfo, Job, JobState, Progress, RemixRequest
 from studio import NO, YES, Studio
 
 
@@ -54,6 +54,15 @@ def test_what_runs_is_listed_first_and_cancelled_on_yes(studio: Studio) -> None:
     for job_id in (running, queued):
         assert studio.house.jobs[job_id].state is JobState.CANCELLED
     assert studio.house.jobs[failed].state is JobState.FAILED
+
+
+def test_a_remix_that_somebody_else_renders_is_neither_listed_nor_cancelled(studio: Studio) -> None:
+    set_states(studio, JobState.RUNNING)
+    request = RemixRequest("/m/set", "/m/out", "karaoke")
+    studio.house.jobs["remix"] = Job("remix", None, JobState.RUNNING, created=0.0, remix=request)
+    told = studio.run("jobs", YES)
+    assert told == ["song0.wav (htdemucs): separate, 25 %, 12 s left", "Cancelling 1 job."]
+    assert studio.house.jobs["remix"].state is JobState.RUNNING
 
 
 def test_no_cancels_nothing(studio: Studio) -> None:
