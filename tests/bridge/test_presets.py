@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,16 @@ def write(folder: Path, text: str, name: str = "mine") -> Path:
 
 def read(folder: Path, text: str, *changes: str) -> Preset:
     return read_preset(write(folder, text), changes)
+
+
+def test_the_daemons_front_reads_presets_with_the_standard_library_alone() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import stembridge.presets, stembridge.recipes\n"
+        "names = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(names - sys.stdlib_module_names))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['stembridge']"
 
 
 def test_all_that_a_file_can_say_is_read(tmp_path: Path) -> None:
