@@ -221,7 +221,7 @@ def remix(
     source: str | Path | Stems,
     *,
     preset: str | Path,
-    changes: Mapping[str, float | bool | str] | None = None,
+    changes: Mapping[str, object] | None = None,
     out: str | Path | None = None,
     stems_out: bool = False,
     format: str = AUTO_FORMAT,
@@ -332,7 +332,7 @@ def _find_or_split(
     return Path(job.result.folder)
 
 
-def _as_toml(value: float | bool | str) -> str:
+def _as_toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

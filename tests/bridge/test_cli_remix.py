@@ -1,0 +1,412 @@
+"""`stembridge remix`: one split for all presets, nothing twice, and one failure that costs only itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from daemon_harness import DaemonHarness
+from fakes import FakeSeparator
+from signals import make_music, read_wav, to_ints, write_pcm
+from splits import split_to_end
+from stembridge.cli import main
+from stembridge.manifest import read_manifest
+from stembridge.presets import read_preset
+from stembridge.types import Progress, RemixRequest, SplitRequest, SplitResult
+
+RATE, FRAMES = 44_100, 30_000
+Signal = NDArray[np.float64]
+
+
+def write_song(path: Path, seed: int = 1) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_pcm(path, to_ints(make_music(FRAMES, 2, RATE, seed=seed), 24), RATE, 24)
+
+
+def split_song(song: Path, out: Path, model: str = "preview", *, job_id: str = "job", **fields: Any) -> Path:
+    request = SplitRequest(str(song), str(out), model, **fields)
+    return Path(split_to_end(request, FakeSeparator(), job_id=job_id)[0].folder)
+
+
+def read_stems(folder: Path) -> dict[str, Signal]:
+    return {entry.name: read_wav(folder / entry.file)[0] for entry in read_manifest(folder).stems}
+
+
+def find_remixes(out: Path) -> dict[str, Path]:
+    """Return the folders of the remixes in ``out`` by the name of their preset."""
+    folders = [path.parent for path in out.glob("*/stems.json")]
+    entries = {folder: read_manifest(folder).remix for folder in folders}
+    return {Path(entry.preset).stem: folder for folder, entry in entries.items() if entry is not None}
+
+
+def read_remix(folder: Path) -> Signal:
+    """Return the remix itself, not what stands beside it."""
+    manifest = read_manifest(folder)
+    return read_wav(folder / (manifest.mixture or manifest.stems[0]).file)[0]
+
+
+def write_preset(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('[preset]\nname = "Mine"\nuse = "a test"\n' + dedent(text))
+    return path
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    return write_song(tmp_path / "song.wav")
+
+
+@pytest.fixture
+def stems(song: Path, tmp_path: Path) -> Path:
+    return split_song(song, tmp_path / "sets")
+
+
+@pytest.fixture(autouse=True)
+def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be in a folder of one's own, with a home whose model is the preview."""
+    monkeypatch.chdir(tmp_path)
+    home.mkdir(parents=True)
+    (home / "settings.toml").write_text('model = "preview"\n')
+    return tmp_path
+
+
+def test_a_set_is_remixed_without_a_daemon_and_only_where_it_was_asked_for(
+    home: Path, song: Path, stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["remix", str(stems), "--preset", "karaoke"]) == 0
+    shown = capsys.readouterr()
+    (folder,) = find_remixes(Path("remixes")).values()
+    mixture, vocals = read_wav(song)[0], read_stems(stems)["vocals"]
+    assert np.array_equal(read_remix(folder), mixture - vocals)
+    lines = shown.out.splitlines()
+    assert lines[:3] == [
+        "song.wav, karaoke",
+        "changed: vocals muted",
+        "untouched, bit for bit: drums, bass, other, residual",
+    ]
+    assert lines[-1] == str(folder.absolute()) and "LUFS" in shown.out
+    assert not (home / "run").exists()
+    assert main(["null", str(folder)]) == 0
+
+
+def test_one_split_serves_several_presets_and_those_that_come_later(
+    daemon: DaemonHarness, song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["remix", str(song), "--out", "out"]
+    assert main([*command, "--preset", "karaoke", "--preset", "acapella"]) == 0
+    daemon.adopt()
+    assert sorted(find_remixes(Path("out"))) == ["acapella", "karaoke"]
+    assert len(list(Path("out").iterdir())) == 3
+    capsys.readouterr()
+    moved = song.rename(song.with_name("moved.wav"))
+    assert main(["remix", str(moved), "--out", "out", "--preset", "drumless"]) == 0
+    assert "moved.wav: its stems are there already" in capsys.readouterr().out
+    with daemon.client() as client:
+        assert len(client.jobs()) == 1
+    found = find_remixes(Path("out"))
+    karaoke, acapella = read_remix(found["karaoke"]), read_remix(found["acapella"])
+    assert np.array_equal(karaoke + acapella, read_wav(moved)[0])
+
+
+def test_sets_of_stembridge_split_are_found_where_it_puts_them_and_need_no_model(
+    home: Path, song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = split_song(song, Path("stems").absolute(), "htdemucs")
+    arguments = ["remix", str(song), "--model", "htdemucs", "--preset", "karaoke"]
+    assert main(arguments) == 0
+    assert f"its stems are there already, {folder}" in capsys.readouterr().out
+    assert not (home / "run").exists()
+    # In another place there is none, and then the model would be needed.
+    assert main([*arguments, "--stems-dir", "elsewhere"]) == 1
+    assert "model htdemucs is not on this machine" in capsys.readouterr().err
+
+
+def test_what_is_set_stands_in_place_of_the_presets_own(stems: Path) -> None:
+    arguments = ["--set", "vocals.gain_db=-6", "--match", "rms", "--ceiling", "-3", "--tail", "extend"]
+    assert main(["remix", str(stems), "--preset", "vocals-up", *arguments]) == 0
+    (folder,) = find_remixes(Path("remixes")).values()
+    entry = read_manifest(folder).remix
+    assert entry is not None and entry.gain_db > 0
+    Path("again.toml").write_text(entry.text)
+    preset = read_preset(Path("again.toml"))
+    assert preset.stems["vocals"].gain_db == -6
+    assert (preset.master.match, preset.master.ceiling_dbtp, preset.is_extended) == ("rms", -3.0, True)
+
+
+def test_a_preset_of_ones_own_is_a_path_and_everything_that_was_asked_for_is_there(
+    stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_preset(
+        Path("mine/air.toml"),
+        """
+        [stems.vocals]
+        gain_db = 2
+        wet = 0.5
+        [[stems.vocals.effects]]
+        kind = "high_shelf"
+        gain_db = 6
+        [[sends]]
+        name = "hall"
+        levels_db = {drums = -6}
+        [[sends.effects]]
+        kind = "reverb"
+        [master]
+        match = "lufs"
+        ceiling_dbtp = -1
+        """,
+    )
+    options = ["--stems-out", "--format", "wav24", "--mp3", "--report", "--speed", "0.8", "--out", "my out"]
+    assert main(["remix", str(stems), "--preset", "mine/air.toml", *options]) == 0
+    shown = capsys.readouterr().out
+    (folder,) = find_remixes(Path("my out")).values()
+    manifest = read_manifest(folder)
+    assert {entry.name for entry in manifest.stems} == {
+        "drums", "bass", "other", "vocals", "hall", "residual",
+    }  # fmt: skip
+    assert np.array_equal(sum(read_stems(folder).values()), read_remix(folder))
+    assert (folder / "report.html").is_file() and str(folder / "report.html") in shown
+    assert len(manifest.listening) == 2
+    for entry in manifest.listening:
+        assert entry.file in shown
+    assert "vocals high_shelf, 50% wet, +2 dB; hall: a stem of its own from drums: reverb" in shown
+    assert "untouched, bit for bit: no stem" in shown
+    assert " dB, to be as loud as the original" in shown
+    assert "sums to the remix, 'song - " in shown
+    assert main(["null", str(folder)]) == 0
+
+
+def test_what_does_not_fit_one_set_is_rendered_from_the_other(
+    song: Path, stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = split_song(song, Path("pairs").absolute(), two_stems="vocals")
+    arguments = ["remix", str(pair), str(stems), "--preset", "drumless", "--preset", "karaoke"]
+    assert main(arguments) == 3
+    shown = capsys.readouterr()
+    (said,) = [line for line in shown.err.splitlines() if line.startswith("stembridge:")]
+    assert pair.name in said and "drumless" in said and "no_vocals" in said
+    assert len(list(Path("remixes").iterdir())) == 3
+    assert "remixes: 3 rendered, 1 failed" in shown.out
+
+
+def test_a_preset_that_no_split_could_serve_is_told_before_anything_is_split(
+    home: Path, song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["remix", str(song), "--preset", "practice-minus-piano"]) == 1
+    assert "piano" in capsys.readouterr().err
+    assert not (home / "run").exists() and not Path("remixes").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["STEMS"], 2, "name a --preset"),
+        (["--preset", "karaoke"], 2, "name audio files or folders"),
+        (["STEMS", "--batch", "remix.toml"], 2, "inputs beside --batch"),
+        (["--batch", "remix.toml", "--preset", "karaoke"], 2, "presets beside --batch"),
+        (["--batch", "remix.toml"], 1, "remix.toml"),
+        (["STEMS", "--preset", "karaok"], 1, "karaoke"),
+        (["STEMS", "--preset", "nowhere.toml"], 1, "nowhere.toml"),
+        (["STEMS", "--preset", "karaoke", "--set", "vocals.gain_db=loud"], 1, "vocals.gain_db=loud"),
+        (["STEMS", "--preset", "karaoke", "--ceiling", "3"], 1, "ceiling_dbtp"),
+        (["STEMS", "--preset", "karaoke", "--match", "loud"], 2, "loud"),
+        (["STEMS", "--preset", "karaoke", "--speed", "0"], 1, "speed"),
+        (["STEMS", "--preset", "karaoke", "--out", "song.wav"], 73, "song.wav"),
+        (["nowhere.wav", "--preset", "karaoke"], 1, "nowhere.wav"),
+        ([".", "--preset", "karaoke"], 1, "stems.json"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_a_code(
+    arguments: list[str], code: int, words: str, stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(stems) if argument == "STEMS" else argument for argument in arguments]
+    assert main(["remix", *given]) == code
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said
+    if code != 2:
+        assert len([line for line in said.splitlines() if line.startswith("stembridge:")]) == 1
+    assert not Path("remixes").exists()
+
+
+def test_a_damaged_set_is_refused_and_nothing_is_left(
+    stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bass = stems / "song - bass.wav"
+    data = bytearray(bass.read_bytes())
+    data[len(data) // 2] ^= 1
+    bass.write_bytes(data)
+    assert main(["remix", str(stems), "--preset", "karaoke"]) == 1
+    assert "'song - bass.wav' is not what was written" in capsys.readouterr().err
+    assert not Path("remixes").exists()
+
+
+Render = Callable[..., Generator[Progress, None, SplitResult]]
+
+
+def test_ctrl_c_leaves_nothing_half_written(
+    stems: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stembridge.remix import render
+
+    whole: Render = render.render_remix
+    seen: list[bool] = []
+
+    def interrupted(request: RemixRequest, *rest: Any) -> Generator[Progress, None, SplitResult]:
+        steps = whole(request, *rest)
+        if Path(request.preset).stem == "karaoke":
+            return (yield from steps)
+        try:
+            yield next(steps)
+            seen.append(Path(request.out).exists())
+            raise KeyboardInterrupt
+        finally:
+            steps.close()
+
+    monkeypatch.setattr(render, "render_remix", interrupted)
+    assert main(["remix", str(stems), "--preset", "karaoke", "--preset", "acapella"]) == 130
+    assert "nothing half-written is left" in capsys.readouterr().err
+    assert seen == [True]
+    assert [path.name for path in Path("remixes").iterdir()] == [
+        folder.name for folder in find_remixes(Path("remixes")).values()
+    ]
+
+
+def test_every_result_and_every_error_is_a_line_of_json(
+    song: Path, stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = split_song(song, Path("pairs").absolute(), two_stems="vocals")
+    assert main(["remix", str(stems), str(pair), "--preset", "drumless", "--json"]) == 3
+    shown = capsys.readouterr()
+    done, error = map(json.loads, shown.out.splitlines())
+    assert done["state"] == "done" and done["remix"]["preset"] == "drumless"
+    assert Path(done["result"]["folder"]).parent == Path("remixes").absolute()
+    assert (error["source"], error["preset"], error["error"]) == (str(pair), "drumless", "bad_preset")
+    assert shown.err == ""
+
+
+# --- batches --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def batch(song: Path, here: Path) -> Path:
+    """Two songs with their sets, a preset of ones own, and two outputs."""
+    other = write_song(here / "other.wav", seed=2)
+    split_song(song, here / "stems", job_id="song")
+    split_song(other, here / "stems", job_id="other")
+    write_preset(here / "mine.toml", "[stems.bass]\ngain_db = 3\n")
+    path = here / "remix.toml"
+    path.write_text(
+        dedent(
+            """
+            inputs = ["*.wav"]
+            presets = ["karaoke", "mine.toml"]
+            [[outputs]]
+            folder = "one"
+            [[outputs]]
+            folder = "two"
+            stems_out = true
+            """
+        )
+    )
+    return path
+
+
+def run_batch(path: Path, capsys: pytest.CaptureFixture[str], code: int = 0) -> tuple[str, str]:
+    capsys.readouterr()
+    assert main(["remix", "--batch", str(path)]) == code
+    shown = capsys.readouterr()
+    return shown.out, shown.err
+
+
+def list_results(here: Path) -> dict[str, int]:
+    """Return when each result was published."""
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for out in ("one", "two")
+        for path in here.glob(f"{out}/*/*.json")
+    }
+
+
+def test_a_batch_renders_all_of_it_and_a_second_time_nothing(
+    batch: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown, _ = run_batch(batch, capsys)
+    assert "remixes: 8 rendered" in shown
+    assert len(list((here / "one").iterdir())) == len(list((here / "two").iterdir())) == 4
+    before = list_results(here)
+    shown, _ = run_batch(batch, capsys)
+    assert "remixes: 8 there already" in shown and shown.count("there already, ") == 8
+    assert list_results(here) == before
+
+
+def test_a_batch_goes_on_where_it_was(batch: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_batch(batch, capsys)
+    gone = sorted((here / "one").iterdir())[0]
+    (gone / "stems.json").unlink()
+    before = list_results(here)
+    for path in gone.iterdir():
+        path.unlink()
+    gone.rmdir()
+    shown, _ = run_batch(batch, capsys)
+    assert "remixes: 1 rendered, 7 there already" in shown
+    after = list_results(here)
+    assert set(after) - set(before) == {gone.name} and before.items() <= after.items()
+
+
+def test_what_was_changed_is_rendered_again(
+    batch: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_batch(batch, capsys)
+    write_preset(here / "mine.toml", "[stems.bass]\ngain_db = 4\n")
+    shown, _ = run_batch(batch, capsys)
+    assert "remixes: 4 rendered, 4 there already" in shown
+    write_song(here / "other.wav", seed=3)
+    split_song(here / "other.wav", here / "stems", job_id="again")
+    shown, _ = run_batch(batch, capsys)
+    assert "remixes: 4 rendered, 4 there already" in shown
+
+
+def test_one_failure_stops_nothing(batch: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "a bad one.wav").write_text("this is no audio")
+    shown, said = run_batch(batch, capsys, code=3)
+    assert "remixes: 8 rendered, 1 failed" in shown
+    assert "a bad one.wav" in said
+
+
+def test_a_finished_batch_needs_neither_sets_nor_daemon(
+    batch: Path, here: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_batch(batch, capsys)
+    for path in (here / "stems").glob("*/*"):
+        path.unlink()
+    shown, _ = run_batch(batch, capsys)
+    assert "remixes: 8 there already" in shown
+    assert not (home / "run").exists()
+
+
+def test_a_wrong_preset_ends_a_batch_before_it_begins(
+    batch: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "mine.toml").write_text("[preset]\nname = 3\n")
+    _, said = run_batch(batch, capsys, code=1)
+    assert "mine.toml" in said and not (here / "one").exists()
+
+
+def test_a_batch_splits_what_is_not_split(
+    daemon: DaemonHarness, batch: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (here / "stems").glob("*/stems.json"):
+        if "other" in path.parent.name:
+            path.unlink()
+    shown, _ = run_batch(batch, capsys)
+    daemon.adopt()
+    assert "remixes: 8 rendered" in shown
+    with daemon.client() as client:
+        (job,) = client.jobs()
+    assert Path(job.source).name == "other.wav" and Path(job.out) == here / "one"

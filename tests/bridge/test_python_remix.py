@@ -1,0 +1,145 @@
+"""`from stembridge import remix`: sets, folders and files in, the remix and its stems as arrays out."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daemon_harness import DaemonHarness
+from fakes import FakeSeparator
+from signals import make_music, read_wav, to_ints, write_pcm
+from splits import split_to_end
+from stembridge import Remix, Stems, remix, split
+from stembridge.errors import PresetError, SourceError
+from stembridge.manifest import read_manifest
+from stembridge.presets import read_preset
+from stembridge.types import SplitRequest
+
+RATE = 44_100
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    return write_pcm(tmp_path / "song.wav", to_ints(make_music(30_000, 2, RATE, seed=1), 24), RATE, 24)
+
+
+@pytest.fixture
+def stems(home: Path, song: Path, tmp_path: Path) -> Stems:
+    request = SplitRequest(str(song), str(tmp_path / "sets"), "preview")
+    return Stems(Path(split_to_end(request, FakeSeparator())[0].folder))
+
+
+def test_a_remix_is_the_original_but_for_what_was_changed(stems: Stems, song: Path) -> None:
+    made = remix(stems, preset="karaoke")
+    assert isinstance(made, Remix) and made.names == () and len(made) == 0
+    assert np.array_equal(made.mix, read_wav(song)[0] - stems.vocals)
+    assert made.null.holds and made.sample_rate == RATE
+    assert "karaoke" in repr(made)
+    with pytest.raises(AttributeError, match="no stem 'vocals'"):
+        _ = made.vocals
+
+
+def test_stems_stand_beside_the_remix_and_sum_to_it(stems: Stems) -> None:
+    changes = {"vocals.gain_db": -6, "tail": "trim", "bass.mute": True}
+    made = remix(stems.folder, preset="vocals-up", changes=changes, stems_out=True)
+    assert set(made.names) == {"drums", "other", "vocals", "residual"}
+    assert np.array_equal(sum(made[name] for name in made), made.mix)
+    assert np.array_equal(made.drums, stems.drums)
+    assert np.abs(made.vocals - stems.vocals * 10 ** (-6 / 20)).max() <= 2**-23
+    assert made.null.holds and len(made) == 4
+
+
+def test_without_an_out_folder_the_files_go_with_the_object(stems: Stems) -> None:
+    made = remix(stems, preset="karaoke")
+    twin = copy.deepcopy(made)
+    folder = made.folder
+    del made
+    assert twin.mix.shape == (2, 30_000)
+    del twin
+    assert not folder.parent.exists() and stems.null.holds
+
+
+def test_with_an_out_folder_they_stay(stems: Stems, tmp_path: Path) -> None:
+    made = remix(stems, preset="karaoke", out=tmp_path / "out", match="rms", format="wav24")
+    folder = made.folder
+    del made
+    assert folder.parent == tmp_path / "out"
+    entry = read_manifest(folder).remix
+    assert entry is not None
+    (tmp_path / "again.toml").write_text(entry.text)
+    assert read_preset(tmp_path / "again.toml").master.match == "rms"
+
+
+def test_a_file_is_split_once_for_all_its_remixes(daemon: DaemonHarness, song: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    karaoke = remix(song, preset="karaoke", out=out, model="preview", progress=False)
+    daemon.adopt()
+    acapella = remix(song, preset="acapella", out=out, model="preview", progress=False)
+    with daemon.client() as client:
+        assert len(client.jobs()) == 1
+    assert np.array_equal(karaoke.mix + acapella.mix, read_wav(song)[0])
+    # Nothing is found where nothing was kept.
+    alone = remix(song, preset="karaoke", model="preview", progress=False)
+    with daemon.client() as client:
+        assert len(client.jobs()) == 2
+    assert np.array_equal(alone.mix, karaoke.mix)
+
+
+def test_what_split_returns_can_be_remixed(daemon: DaemonHarness, song: Path) -> None:
+    stems = split(song, model="preview", two_stems="vocals", progress=False)
+    daemon.adopt()
+    made = remix(stems, preset="karaoke", progress=False)
+    assert np.array_equal(made.mix, stems.no_vocals)
+
+
+def test_a_preset_of_ones_own_is_a_path(
+    stems: Stems, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = '[preset]\nname = "Low"\nuse = "a test"\n[stems.bass]\nmute = true\n'
+    (tmp_path / "low.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    expected = sum(stems[name] for name in stems if name != "bass")
+    for preset in ("low.toml", Path("low.toml"), tmp_path / "low.toml"):
+        assert np.array_equal(remix(stems, preset=preset).mix, expected)
+
+
+def test_what_cannot_be_is_said_and_leaves_nothing(
+    home: Path, stems: Stems, song: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PresetError, match="karaoke"):
+        remix(stems, preset="karaok")
+    with pytest.raises(PresetError, match=r"vocals\.loud=3"):
+        remix(stems, preset="karaoke", changes={"vocals.loud": 3})
+    # Told before a split, and so without a daemon.
+    with pytest.raises(PresetError, match="piano"):
+        remix(song, preset="practice-minus-piano", model="preview")
+    with pytest.raises(SourceError, match="nowhere"):
+        remix(tmp_path / "nowhere.wav", preset="karaoke", model="preview")
+    with pytest.raises(SourceError, match=r"stems\.json"):
+        remix(tmp_path, preset="karaoke", out=tmp_path / "out")
+    assert not (home / "run").exists() and not (tmp_path / "out").exists()
+
+
+def test_a_notebook_gets_a_player_of_the_remix_and_of_its_stems(stems: Stems) -> None:
+    page = remix(stems, preset="karaoke", stems_out=True)._repr_html_()
+    assert page.count("<audio controls") == page.count("<svg") == 5
+    assert "<b>karaoke</b>: sums to the remix" in page and "vocals" not in page
+    assert remix(stems, preset="karaoke")._repr_html_().count("<audio controls") == 1
+
+
+@pytest.mark.parametrize(
+    "first", ["import stembridge.remix.batch", "import stembridge.python_api", "import stembridge"]
+)
+def test_the_name_is_the_function_whatever_was_imported_before(first: str, stems: Stems) -> None:
+    program = (
+        f"{first}\nfrom stembridge import remix\nimport stembridge.remix.batch\n"
+        f"print(stembridge.remix({str(stems.folder)!r}, preset='karaoke').mix.shape,"
+        f"remix({str(stems.folder)!r}, preset='karaoke').mix.shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "(2, 30000) (2, 30000)"
