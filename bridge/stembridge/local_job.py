@@ -8,10 +8,8 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
+from stembridge.stages import tell_time_left
 from stembridge.types import Job, JobState, Progress, SplitResult
-
-_SEEN_S, _SEEN_FRACTION = 1.0, 0.05
-"""From here on the time that is left follows from the time that it took so far."""
 
 
 def run_here(
@@ -29,13 +27,11 @@ def run_here(
     job : as it is at the beginning; shown again with every progress
     clock : monotonic seconds
     """
-    began = clock()
     running = replace(job, state=JobState.RUNNING)
-    with closing(steps):
+    with closing(tell_time_left(steps, clock)) as timed:
         try:
             while True:
-                progress = next(steps)
-                show(replace(running, progress=_with_eta(progress, clock() - began)))
+                show(replace(running, progress=next(timed)))
         except StopIteration as stop:
             done = replace(job, state=JobState.DONE, result=stop.value)
             show(done)
@@ -56,9 +52,3 @@ def ended_like_ctrl_c() -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
-
-
-def _with_eta(progress: Progress, elapsed_s: float) -> Progress:
-    if progress.eta_s is not None or elapsed_s < _SEEN_S or progress.fraction < _SEEN_FRACTION:
-        return progress
-    return replace(progress, eta_s=elapsed_s * (1 - progress.fraction) / progress.fraction)

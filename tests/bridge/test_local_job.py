@@ -1,0 +1,105 @@
+"""Work in this process: what is shown of it, how long it takes yet, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Generator
+
+import pytest
+
+from stembridge.errors import SourceError
+from stembridge.local_job import ended_like_ctrl_c, run_here
+from stembridge.types import Job, JobState, Progress, RemixRequest, SplitResult
+
+JOB = Job("id", None, JobState.QUEUED, created=0.0, remix=RemixRequest("set", "out", "karaoke"))
+RESULT = SplitResult("folder", 1.0, 0.0, 1.0, None)
+
+Steps = Generator[Progress, None, SplitResult]
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_job_is_shown_at_every_step_and_at_its_end() -> None:
+    def work() -> Steps:
+        yield Progress("read", 0.0)
+        yield Progress("close", 0.5)
+        return RESULT
+
+    shown: list[Job] = []
+    done = run_here(work(), JOB, shown.append)
+    assert [job.state for job in shown] == ["running", "running", "done"]
+    assert [job.progress.stage for job in shown if job.progress] == ["read", "close"]
+    assert done == shown[-1] and done.result == RESULT
+
+
+def test_the_time_left_follows_from_what_was_done_since_the_first_step() -> None:
+    clock = Clock()
+
+    def work() -> Steps:
+        yield Progress("close", 0.6)
+        clock.now += 0.5
+        yield Progress("close", 0.7)
+        clock.now += 0.5
+        yield Progress("close", 0.62)
+        yield Progress("close", 0.8)
+        yield Progress("close", 0.8, eta_s=9.0)
+        return RESULT
+
+    left: list[float | None] = []
+    run_here(work(), JOB, lambda job: left.append(job.progress.eta_s if job.progress else None), clock)
+    assert left[:3] == [None, None, None]
+    assert left[3] == pytest.approx(1.0) and left[4] == 9.0
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(SourceError("no"), JobState.FAILED), (KeyboardInterrupt(), JobState.CANCELLED)]
+)
+def test_an_error_ends_the_steps_and_is_shown_as_an_end(error: BaseException, state: JobState) -> None:
+    closed: list[str] = []
+
+    def work() -> Steps:
+        try:
+            yield Progress("read", 0.0)
+            raise error
+        finally:
+            closed.append("closed")
+
+    shown: list[Job] = []
+    with pytest.raises(type(error)):
+        run_here(work(), JOB, shown.append)
+    assert shown[-1].state is state and closed == ["closed"]
+
+
+def test_an_error_of_whoever_looks_on_closes_the_steps_too() -> None:
+    closed: list[str] = []
+
+    def work() -> Steps:
+        try:
+            yield Progress("read", 0.0)
+        finally:
+            closed.append("closed")
+        return RESULT
+
+    def show(job: Job) -> None:
+        if not job.state.is_final:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_here(work(), JOB, show)
+    assert closed == ["closed"]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_the_end_of_a_terminal_ends_the_work_as_ctrl_c_does(name: str) -> None:
+    before = signal.getsignal(getattr(signal, name))
+    with pytest.raises(KeyboardInterrupt), ended_like_ctrl_c():
+        os.kill(os.getpid(), getattr(signal, name))
+    assert signal.getsignal(getattr(signal, name)) is before
