@@ -76,6 +76,7 @@ class BatchRun:
     _skipped: int = 0
     _failures: list[int] = field(default_factory=list)
     _client: Client | None = None
+    _has_printed: bool = False
 
     def run(self) -> int:
         """Render all, print each result as it comes, and return one exit code for all.
@@ -196,6 +197,7 @@ class BatchRun:
             announce([request], self._client)
         outcome = run_splits(self._client, [request], as_json=self.as_json)
         if outcome.folders:
+            self._has_printed = True
             return outcome.folders[0]
         self._failures.append(outcome.exit_code)
         return None
@@ -217,8 +219,9 @@ class BatchRun:
         if self.as_json:
             print(job_json(done), flush=True)
         else:
-            print("\n" * (self._rendered > 0), end="")
+            print("\n" * self._has_printed, end="")
             print_remix(done.result, one.preset)
+            self._has_printed = True
         self._rendered += 1
 
     @contextmanager
