@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import replace
 from typing import TypeVar
 
 from stembridge.types import Progress
 
 Outcome = TypeVar("Outcome")
+
+_SEEN_S, _SEEN_FRACTION = 1.0, 0.05
+"""From here on the time that is left follows from the time that it took so far."""
 
 
 def run_to_end(steps: Generator[object, None, Outcome]) -> Outcome:
@@ -19,6 +24,32 @@ def run_to_end(steps: Generator[object, None, Outcome]) -> Outcome:
         except StopIteration as stop:
             outcome: Outcome = stop.value
             return outcome
+
+
+def tell_time_left(
+    steps: Generator[Progress, None, Outcome], clock: Callable[[], float] = time.monotonic
+) -> Generator[Progress, None, Outcome]:
+    """Run ``steps``, tell their progress with the time that is left, and return what they return.
+
+    Where they do not say it, it follows from the time that they took so far. Closing this generator closes
+    ``steps``.
+
+    Parameters
+    ----------
+    clock : monotonic seconds
+    """
+    began = clock()
+    with closing(steps):
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as stop:
+                outcome: Outcome = stop.value
+                return outcome
+            taken_s = clock() - began
+            if progress.eta_s is None and taken_s >= _SEEN_S and progress.fraction >= _SEEN_FRACTION:
+                progress = replace(progress, eta_s=taken_s * (1 - progress.fraction) / progress.fraction)
+            yield progress
 
 
 class Stages:

@@ -30,15 +30,19 @@ from stembridge.errors import (
     SourceError,
     StembridgeError,
 )
-from stembridge.manifest import FILE_NAME
+from stembridge.manifest import FILE_NAME, read_manifest
+from stembridge.null_test import check_result
 from stembridge.presets import own_folder
+from stembridge.remix.render import render_remix
 from stembridge.settings import Settings, load_settings
+from stembridge.stages import run_to_end
 from stembridge.types import Job, JobState, RemixRequest, SplitRequest
 from stembridge_daemon import admission
 
 FRONT_FAILPOINTS = ("front-after-dispatch", "front-before-done")
 """Those at which a worker has a part in what happens; the others never know what kind of job it is."""
-RENDER_FAILPOINTS = ("worker-start", "render-before-rename", "render-after-rename")
+WORKER_FAILPOINTS = ("worker-start", "render-before-rename", "render-after-rename")
+RENDER_FAILPOINTS = ("render-before-manifest", "render-before-rename", "render-after-rename")
 OWN_PRESET = '[preset]\nname = "Own"\nuse = "a test"\n[stems.vocals]\ngain_db = -6.0\n'
 
 
@@ -248,7 +252,7 @@ def test_a_cancel_ends_a_remix_within_one_step_and_leaves_nothing(
         crew.daemon.worker_pid()
 
 
-@pytest.mark.parametrize("point", [*FRONT_FAILPOINTS, *RENDER_FAILPOINTS])
+@pytest.mark.parametrize("point", [*FRONT_FAILPOINTS, *WORKER_FAILPOINTS])
 def test_a_kill_at_any_point_loses_and_doubles_no_remix(
     point: str, crew: Crew, request_of: RemixRequest, tmp_path: Path
 ) -> None:
@@ -392,6 +396,64 @@ def test_a_remix_stands_in_the_list_with_its_preset(
     assert status.startswith("worker (render) on cpu: ") and "model" not in status
     assert main(["daemon", "logs", "--worker", "render"]) == 0
     crew.daemon.adopt()
+
+
+def audio_of(folder: str) -> dict[str, str]:
+    """Return the hash of every file's samples, after the null test has found them to be what is claimed."""
+    report = check_result(Path(folder))
+    assert report.holds, report.failures
+    return {entry.name: entry.sha256 for entry in read_manifest(Path(folder)).stems}
+
+
+@pytest.fixture(scope="module")
+def expected(stem_set: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The right audio, from a render that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    request = RemixRequest(str(stem_set), str(folder), "karaoke", stems_out=True)
+    steps = render_remix(request, "job", load_settings(home=folder / "home", environ={}))
+    return audio_of(run_to_end(steps).folder)
+
+
+def test_the_worker_of_this_installation_renders_and_knows_no_torch(
+    daemon: DaemonHarness, request_of: RemixRequest, expected: dict[str, str]
+) -> None:
+    daemon.start()
+    with daemon.client() as client:
+        done = client.wait(client.submit(replace(request_of, stems_out=True)).id, 60)
+        worker = daemon.worker_pid("render")
+        assert done.result is not None and audio_of(done.result.folder) == expected
+        assert read_manifest(Path(done.result.folder)).job == done.id
+        libraries = Path(f"/proc/{worker}/maps").read_text()
+        assert "numpy" in libraries and "torch" not in libraries
+        assert client.status().workers[0].starts == 0
+
+
+@pytest.mark.parametrize("point", RENDER_FAILPOINTS)
+def test_a_real_render_that_is_killed_gives_the_same_audio_and_leaves_nothing(
+    point: str, daemon: DaemonHarness, request_of: RemixRequest, expected: dict[str, str], tmp_path: Path
+) -> None:
+    once = tmp_path / "once"
+    daemon.start(failpoint=point, once=once)
+    with daemon.client() as client:
+        done = client.wait(client.submit(replace(request_of, stems_out=True)).id, 60)
+        daemon.worker_pid("render")
+    assert once.exists(), "the failpoint was never reached"
+    assert done.attempt == 2 and done.result is not None
+    assert list(Path(request_of.out).iterdir()) == [Path(done.result.folder)]
+    assert audio_of(done.result.folder) == expected
+
+
+def test_a_worker_finds_the_presets_of_its_home(daemon: DaemonHarness, request_of: RemixRequest) -> None:
+    preset = own_folder(daemon.settings) / "mine.toml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text(OWN_PRESET)
+    daemon.start()
+    with daemon.client() as client:
+        done = client.wait(client.submit(replace(request_of, preset="mine")).id, 60)
+        daemon.worker_pid("render")
+    assert done.result is not None
+    remix = read_manifest(Path(done.result.folder)).remix
+    assert remix is not None and "gain_db = -6.0" in remix.text
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from stembridge.settings import Settings
+from stembridge.stages import tell_time_left
 from stembridge.types import Progress, RemixRequest
 from stembridge_daemon.failpoints import failpoint
 from stembridge_daemon.worker.craft import Steps, Tell, refuse_task
@@ -38,12 +39,13 @@ class Rendering:
         if not isinstance(task, RunRemix):
             raise refuse_task(self.role, task)
         yield Progress("load", 0.0)
-        result = yield from self._render(
+        steps = self._render(
             task.request,
             task.id,
             self._settings,
             before_each=lambda step: failpoint(f"render-before-{step}"),
         )
+        result = yield from tell_time_left(steps)
         failpoint("render-after-rename")
         return result
 
