@@ -56,7 +56,7 @@ def run(
 ) -> Samples:
     """Return all that `run_chain` gives for a stem cut into blocks."""
     channels = samples.shape[0]
-    blocks = run_chain(
+    stream = run_chain(
         chain if isinstance(chain, Chain) else Chain((chain,)),
         cut(samples, frames),
         channels=channels,
@@ -66,4 +66,6 @@ def run(
         is_extended=is_extended,
         open_plugin=open_plugin,
     )
+    blocks = list(stream)
+    assert all(block.flags.c_contiguous for block in blocks)
     return np.concatenate([np.zeros((channels, 0), np.float32), *blocks], axis=1)

@@ -61,6 +61,7 @@ class FaultyPlugin:
         self.is_closed = False
 
     def process(self, block: Samples) -> Samples:
+        assert block.flags.c_contiguous
         self.blocks.append(block.shape[1])
         out: Samples = self._change(block)
         return out

@@ -125,7 +125,7 @@ class _Stage:
             raise EffectError(
                 f"{self._label} gave NaN or infinity at {at_s:.3f} s", "change its values or leave it out"
             )
-        group.has_live_input |= _find_peak(part) > _LIVE_PEAK
+        group.has_live_input = group.has_live_input or _find_peak(part) > _LIVE_PEAK
         group.has_output |= peak > 0
         return out
 
@@ -278,14 +278,13 @@ def _end(
     read = handed = 0
     end = frames
     for out in wet:
-        block = out
-        if pause_s is not None:
-            block = _fade_out(out, read, limit, round(_TAIL_FADE_S * sample_rate))
-        held.add(block[:, : limit - read])
-        heard = np.flatnonzero(np.abs(block).max(axis=0) >= _TAIL_FLOOR)
-        if heard.size:
-            end = min(limit, max(end, read + int(heard[-1]) + 1))
-        read = min(limit, read + block.shape[1])
+        block = out[:, : limit - read]
+        if read + block.shape[1] > frames:
+            block = _fade_out(block, limit - read, round(_TAIL_FADE_S * sample_rate))
+            heard = np.flatnonzero(np.abs(block).max(axis=0) >= _TAIL_FLOOR)
+            end = max(end, read + int(heard[-1]) + 1) if heard.size else end
+        held.add(block)
+        read += block.shape[1]
         ready = min(read, end) - handed
         if ready:
             yield held.take(ready)
@@ -294,12 +293,10 @@ def _end(
             return
 
 
-def _fade_out(block: Block, start: int, limit: int, frames: int) -> Block:
-    """Return the block with what goes on to the limit faded, so that it ends without a click."""
-    left = limit - start - np.arange(block.shape[1])
-    if left[-1] > frames:
-        return block
-    return (block * np.clip(left / frames, 0, 1)).astype(np.float32)
+def _fade_out(block: Block, left: int, frames: int) -> Block:
+    """Return the block, ``left`` samples from where it must end, faded over the last ``frames`` of them."""
+    fade = np.clip((left - np.arange(block.shape[1])) / frames, 0, 1).astype(np.float32)
+    return block * fade
 
 
 def _find_peak(block: Block) -> float:
