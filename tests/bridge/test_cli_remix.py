@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Generator
+from dataclasses import fields
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -17,8 +19,11 @@ from fakes import FakeSeparator
 from signals import make_music, read_wav, to_ints, write_pcm
 from splits import split_to_end
 from stembridge.cli import main
+from stembridge.cli.remix import remix
 from stembridge.manifest import read_manifest
 from stembridge.presets import read_preset
+from stembridge.remix.batch import Output
+from stembridge.remix.batch_file import read_batch
 from stembridge.types import Progress, RemixRequest, SplitRequest, SplitResult
 
 RATE, FRAMES = 44_100, 30_000
@@ -94,6 +99,7 @@ def test_a_set_is_remixed_without_a_daemon_and_only_where_it_was_asked_for(
     assert lines[-1] == str(folder.absolute()) and "LUFS" in shown.out
     assert not (home / "run").exists()
     assert main(["null", str(folder)]) == 0
+    assert f"1 file of {FRAMES} frames in 2 channels, against the remix's hash" in capsys.readouterr().out
 
 
 def test_one_split_serves_several_presets_and_those_that_come_later(
@@ -125,6 +131,46 @@ def test_sets_of_stembridge_split_are_found_where_it_puts_them_and_need_no_model
     assert not (home / "run").exists()
     # In another place there is none, and then the model would be needed.
     assert main([*arguments, "--stems-dir", "elsewhere"]) == 1
+    assert "model htdemucs is not on this machine" in capsys.readouterr().err
+
+
+def test_what_it_is_for_chooses_model_stems_and_preset(
+    home: Path, song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = Path("stems").absolute()
+    pair = split_song(song, places, "htdemucs", job_id="pair", two_stems="vocals")
+    command = ["remix", str(song), "--use"]
+    assert main([*command, "karaoke"]) == 0
+    assert str(pair) in capsys.readouterr().out
+    assert list(find_remixes(Path("remixes"))) == ["karaoke"]
+    # The pair has no bass; a set of all stems has it, and does for the voice too.
+    assert main([*command, "practice:bass"]) == 1
+    assert "model htdemucs is not on this machine" in capsys.readouterr().err
+    full = split_song(song, places, "htdemucs", job_id="full")
+    (pair / "stems.json").unlink()
+    for use in ("practice:bass", "karaoke"):
+        assert main([*command, use]) == 0
+        assert str(full) in capsys.readouterr().out
+    assert "practice-minus-bass" in find_remixes(Path("remixes"))
+    # The best is another split.
+    assert main([*command, "acapella"]) == 1
+    assert "model htdemucs_ft is not on this machine" in capsys.readouterr().err
+    assert main([*command, "acapella", "--model", "htdemucs", "--shifts", "0"]) == 0
+    assert not (home / "run").exists()
+
+
+def test_a_use_leaves_room_for_presets_that_are_named(song: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    full = split_song(song, Path("stems").absolute(), "htdemucs")
+    assert main(["remix", str(song), "--use", "karaoke", "--preset", "drumless"]) == 0
+    assert str(full) in capsys.readouterr().out
+    assert list(find_remixes(Path("remixes"))) == ["drumless"]
+
+
+def test_a_set_of_fewer_stems_than_would_be_split_does_not_do(
+    song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split_song(song, Path("stems").absolute(), "htdemucs", stems=("vocals",))
+    assert main(["remix", str(song), "--model", "htdemucs", "--preset", "karaoke"]) == 1
     assert "model htdemucs is not on this machine" in capsys.readouterr().err
 
 
@@ -207,6 +253,8 @@ def test_a_preset_that_no_split_could_serve_is_told_before_anything_is_split(
     ("arguments", "code", "words"),
     [
         (["STEMS"], 2, "name a --preset"),
+        (["STEMS", "--use", "preview"], 2, "name a --preset"),
+        (["STEMS", "--use", "karaoki"], 1, "did you mean karaoke"),
         (["--preset", "karaoke"], 2, "name audio files or folders"),
         (["STEMS", "--batch", "remix.toml"], 2, "inputs beside --batch"),
         (["--batch", "remix.toml", "--preset", "karaoke"], 2, "presets beside --batch"),
@@ -410,3 +458,26 @@ def test_a_batch_splits_what_is_not_split(
     with daemon.client() as client:
         (job,) = client.jobs()
     assert Path(job.source).name == "other.wav" and Path(job.out) == here / "one"
+
+
+# --- docs/remix.md --------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "remix.md").read_text("utf-8")
+
+
+def test_every_option_on_the_page_is_one_of_the_command() -> None:
+    known = {name for parameter in remix.params for name in parameter.opts}
+    told = set(re.findall(r"--[a-z][a-z0-9-]+", PAGE))
+    assert told - known == set()
+    untold = {"--yes", "--model-dir"}
+    assert {name for name in known if name.startswith("--")} - told <= untold
+
+
+def test_the_batch_file_on_the_page_can_be_read(here: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    write_song(here / "songs" / "a.wav")
+    (here / "remix.toml").write_text(text)
+    read = read_batch(here / "remix.toml", "preview")
+    assert len(read.inputs) == 2 and len(read.variants) == 2 and len(read.outputs) == 2
+    keys = {field.name for field in fields(Output)}
+    assert all(f"`{key}`" in PAGE for key in keys)

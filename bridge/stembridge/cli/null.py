@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from stembridge.errors import StembridgeError
-from stembridge.manifest import FILE_NAME
+from stembridge.manifest import FILE_NAME, read_manifest
 from stembridge.text import one_line
 
 EXIT_NOT_EXACT = 1
@@ -52,18 +52,20 @@ def print_null(folder: Path, *, all_orders: bool = False, as_json: bool = False)
 
         print(json.dumps(msgspec.to_builtins(report)))
         return 0 if report.holds else EXIT_NOT_EXACT
+    is_remix = read_manifest(folder).remix is not None
     against = {
         Reference.ORIGINAL: "the original",
-        Reference.MIXTURE: "the decoded mixture",
-        Reference.HASH: "the original's hash",
+        Reference.MIXTURE: "the remix" if is_remix else "the decoded mixture",
+        Reference.HASH: "the remix's hash" if is_remix else "the original's hash",
     }
     print(one_line(str(folder)))
     if report.claims is None:
         for failure in report.failures:
             print(f"fault: {one_line(failure)}")
         return EXIT_NOT_EXACT
+    files = "1 file" if len(report.files) == 1 else f"{len(report.files)} files"
     print(
-        f"{len(report.files)} files of {report.frames} frames in {report.channels} channels, "
+        f"{files} of {report.frames} frames in {report.channels} channels, "
         f"against {against[report.reference]}"
     )
     if report.remark:

@@ -41,7 +41,9 @@ _BESIDE_BATCH = ("batch_file", "as_json", "yes")
     metavar="KEY=VALUE",
     help="A value in place of the preset's own, such as vocals.gain_db=-3; may come several times.",
 )
-@click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Folder for it.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Folder for results."
+)
 @click.option("--stems-out", is_flag=True, help="Also every stem as it is heard; they sum to the remix.")
 @click.option(
     "--format",
@@ -133,7 +135,9 @@ def remix(
         recipe = choose_recipe(use, has_presets=bool(presets)) if use is not None else None
         names = (recipe.preset,) if recipe and recipe.preset else presets
         if not names:
-            raise click.UsageError("name a --preset: `stembridge presets list` shows all")
+            raise click.UsageError(
+                "name a --preset, `stembridge presets list` shows all, or a --use with one"
+            )
         base = Path.cwd()
         output = Output(
             folder=locate(out),
