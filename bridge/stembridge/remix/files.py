@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from stembridge import audio_io, carried, disk, manifest, null_test
 from stembridge.closing import BITS_OF_SUBTYPE, FLOAT_FORMAT, find_obstacle, has_room, name_format
 from stembridge.dsp import grid
-from stembridge.errors import SourceError
 from stembridge.remix.mixing import Mix
 from stembridge.remix.source_set import SourceSet
 from stembridge.remix.tracks import Voice
@@ -342,10 +341,7 @@ class _Writing:
                 os.fsync(file.fileno())
                 is_same = hash_file(file) == entry.sha256_file
         if not is_same:
-            raise SourceError(
-                f"{entry.file!r} is not what was written: its sha256_file differs",
-                f"split the original again; `stembridge null {self._plan.source.folder}` tells all",
-            )
+            raise self._plan.source.error_of(entry, "its sha256_file differs")
         return entry
 
     def _write(self, formats: dict[str, FileFormat]) -> Generator[float, None, tuple[list[_Output], _Tally]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from math import inf, isfinite, log10
@@ -64,13 +64,13 @@ def match_levels(mix: Mix, match: str) -> Generator[float, None, tuple[float, st
 
 
 def draw_curve(
-    mix: Mix, ceiling_dbtp: float, open_planes: Callable[[], PlaneFile], out: Path
+    mix: Mix, ceiling_dbtp: float, planes: PlaneFile, out: Path
 ) -> Generator[float, None, tuple[Mix, float]]:
     """Return the mix below a ceiling, and the most in dB that it takes off: the mix itself where that is 0.
 
     Parameters
     ----------
-    open_planes : makes a file of one plane
+    planes : one empty plane, which gets the curve
     out : folder that is named where the disk does not take it
     """
     done = 0
@@ -81,8 +81,6 @@ def draw_curve(
             done += block.remix.shape[1]
             yield block.remix
 
-    with disk.writing(out):
-        planes = open_planes()
     lowest = 1.0
     with closing(mix.read()) as blocks:
         curve = limit_gains(feed(blocks), sample_rate=mix.source.sample_rate, ceiling_dbtp=ceiling_dbtp)

@@ -196,10 +196,10 @@ def _mix_down(
         notes += [note] if note else []
         mix = replace(mix, gain=10 ** (mixdown.gain_db / 20))
     if master.ceiling_dbtp is not None:
-        drawing = draw_curve(mix, master.ceiling_dbtp, lambda: PlaneFile(folder, "curve", 1), plan.out)
+        with disk.writing(plan.out):
+            curve = stack.enter_context(PlaneFile(folder, "curve", 1))
+        drawing = draw_curve(mix, master.ceiling_dbtp, curve, plan.out)
         mix, mixdown.reduction_db = yield from _STAGES.tell("ceiling", drawing)
-        if mix.curve is not None:
-            stack.enter_context(mix.curve)
     mixdown.mix, mixdown.notes = mix, tuple(notes)
     return mixdown
 

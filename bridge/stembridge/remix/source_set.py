@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +76,13 @@ class SourceSet:
             for speaker in find_layout(self.channels, self.channel_mask).speakers
         )
 
+    def error_of(self, entry: StemEntry, what: str) -> SourceError:
+        """Return what is to be raised of a file that is not what was written."""
+        return SourceError(
+            f"{entry.file!r} is not what was written: {what}",
+            f"split the original again; `stembridge null {self.folder}` tells all that changed",
+        )
+
     def open_file(self, entry: StemEntry) -> SetFile:
         """Return one file of the set, to be read from its first frame on.
 
@@ -100,8 +106,7 @@ class SetFile:
 
     def __init__(self, source: SourceSet, entry: StemEntry) -> None:
         self._entry = entry
-        self._folder = source.folder
-        self._verified = source.verified
+        self._source = source
         self._left = source.frames
         path = source.folder / entry.file
         try:
@@ -114,7 +119,7 @@ class SetFile:
         found = (self._reader.sample_rate, self._reader.channels, self._reader.frames, self._reader.subtype)
         if found != (source.sample_rate, source.channels, source.frames, entry.subtype):
             self._reader.__exit__(None, None, None)
-            raise self._error("it has another length, rate or kind of samples")
+            raise self._source.error_of(self._entry, "it has another length, rate or kind of samples")
 
     def read(self, frames: int) -> NDArray[np.float32] | NDArray[np.float64]:
         """Return the next (channels, frames), silence behind the last.
@@ -126,22 +131,16 @@ class SetFile:
         count = min(frames, self._left)
         block = self._reader.read(count)
         if block.shape[1] != count or not np.isfinite(block).all():
-            raise self._error("it ends early, or holds NaN or Inf")
+            raise self._source.error_of(self._entry, "it ends early, or holds NaN or Inf")
         self._left -= count
         if count and not self._left:
             if self._reader.sha256 != self._entry.sha256:
-                raise self._error("its sha256 differs")
-            self._verified.add(self._entry.name)
+                raise self._source.error_of(self._entry, "its sha256 differs")
+            self._source.verified.add(self._entry.name)
         if count == frames:
             return block
         silence = np.zeros((len(block), frames - count), block.dtype)
         return np.concatenate([block, silence], axis=1)
-
-    def _error(self, what: str) -> SourceError:
-        return SourceError(
-            f"{self._entry.file!r} is not what was written: {what}",
-            f"split the original again; `stembridge null {self._folder}` tells all that changed",
-        )
 
     def __enter__(self) -> SetFile:
         return self
@@ -196,29 +195,35 @@ def find_original(source: SourceSet) -> Generator[float, None, SourceSet]:
     document = source.document
     if document.grid.residual_bits is not None or document.remix is not None:
         return source
+    if document.mixture is not None:
+        mixture = audio_io.probe(str(source.folder / document.mixture.file))
+        if not (yield from _holds_original(source, mixture, Region(0, source.frames))):
+            raise source.error_of(document.mixture, "it is not what was split")
+        return replace(source, original=mixture)
+    entry = document.source
+    found = None
     try:
-        found = yield from _check_original(source)
+        info = audio_io.probe(entry.path)
+        if info.frames == entry.frames:
+            is_same = yield from _holds_original(source, info, Region(entry.region.start, source.frames))
+            found = info if is_same else None
     except SourceError:
+        # Moved, or another file by now.
         found = None
     return replace(source, original=found, is_short=found is None and not document.claims.exact_f64)
 
 
-def _check_original(source: SourceSet) -> Generator[float, None, audio_io.SourceInfo | None]:
-    """Return what holds the samples that were split; None where that file is another one by now."""
+def _holds_original(
+    source: SourceSet, info: audio_io.SourceInfo, region: Region
+) -> Generator[float, None, bool]:
+    """Tell whether a region of a file has the samples that were split; yield the fraction that was read."""
     entry = source.document.source
-    mixture = source.document.mixture
-    info = audio_io.probe(str(source.folder / mixture.file) if mixture else entry.path)
-    expected = (entry.sample_rate, entry.channels, entry.region.frames if mixture else entry.frames)
-    if (info.sample_rate, info.channels, info.frames) != expected:
-        return None
+    if (info.sample_rate, info.channels) != (entry.sample_rate, entry.channels):
+        return False
     pcm_hash = audio_io.PcmHash()
     done = 0
-    with ExitStack() as stack:
-        blocks = audio_io.read_blocks(info, Region(0 if mixture else entry.region.start, source.frames))
-        if isinstance(blocks, Generator):
-            stack.callback(blocks.close)
-        for block in blocks:
-            pcm_hash.update(block)
-            done += block.shape[1]
-            yield done / source.frames
-    return info if pcm_hash.hexdigest() == entry.sha256_pcm else None
+    for block in audio_io.read_blocks(info, audio_io.check_region(info, region)):
+        pcm_hash.update(block)
+        done += block.shape[1]
+        yield done / source.frames
+    return pcm_hash.hexdigest() == entry.sha256_pcm
