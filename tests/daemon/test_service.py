@@ -65,10 +65,11 @@ class Bench:
     def split(self, job_id: str) -> protocol.Reply:
         return self.service.answer(protocol.Split(id=job_id, request=self.request), "local")
 
-    def remix(self, job_id: str) -> protocol.Reply:
+    def remix_call(self, job_id: str, *, watch: bool = False) -> protocol.Remix:
+        """Return the call for a remix of a set that is made for it."""
         result, _ = split_to_end(make_request(self.folder / "song.wav", self.folder), FakeSeparator())
         request = RemixRequest(result.folder, str(self.folder / "out"), "karaoke")
-        return self.service.answer(protocol.Remix(id=job_id, request=request), "local")
+        return protocol.Remix(id=job_id, request=request, watch=watch)
 
     def state(self, job_id: str) -> JobState:
         reply = self.service.answer(protocol.Get(id=job_id), "local")
@@ -154,7 +155,7 @@ def test_a_worker_that_cannot_start_fails_the_job_with_its_last_words(bench: Ben
 
 
 def test_a_render_worker_that_cannot_start_fails_remixes_alone(bench: Bench) -> None:
-    bench.remix("remix")
+    bench.service.answer(bench.remix_call("remix"), "local")
     bench.service.flush()
 
     def has_failed() -> bool:
@@ -213,7 +214,8 @@ class Counter:
 
     def __init__(self, bench: Bench) -> None:
         self.listener = Listener(bench.context, bench.settings, "test")
-        self.server = Server(self.listener, bench.service, Events(), lambda: Clerk(bench))
+        self.events = Events()
+        self.server = Server(self.listener, bench.service, self.events, lambda: Clerk(bench))
         self.socket = connect(bench.context, self.listener.connection)
 
     def ask(self, *calls: protocol.Call) -> list[protocol.Reply]:
@@ -278,6 +280,16 @@ def test_a_note_that_makes_no_job_is_answered_whatever_becomes_of_the_table(
         b"orders for ",
         b"orders for old",
     ]
+
+
+def test_whoever_watches_a_split_or_a_remix_is_told_of_it(bench: Bench, counter: Counter) -> None:
+    split = protocol.Split(id="split", request=bench.request, watch=True)
+    unwatched = protocol.Split(id="unwatched", request=bench.request)
+    accepted = counter.ask(split, unwatched, bench.remix_call("remix", watch=True))
+    for reply in accepted:
+        assert isinstance(reply, protocol.Accepted)
+        counter.events.note(reply.job)
+    assert [job.id for _, job in counter.events.take()] == ["split", "remix"]
 
 
 def test_a_reply_that_is_too_long_is_an_error_and_holds_nobody_else_up(counter: Counter) -> None:
