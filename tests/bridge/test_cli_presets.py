@@ -81,7 +81,8 @@ def test_show_speaks_of_every_part(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "all.toml"
     path.write_text(
         HEAD + '[stems.bass]\nsolo = true\nwet = 0.25\n[[stems.bass.effects]]\nkind = "plugin"\n'
-        'path = "A B.vst3"\nparameters = {drive = 0.5}\nstate = "AAAA"\n[[stems.bass.effects]]\nkind = "invert"\n'
+        'path = "A B.vst3"\nparameters = {drive = 0.5}\nstate = "AAAA"\n'
+        '[[stems.bass.effects]]\nkind = "invert"\n'
         '[[master.effects]]\nkind = "width"\nmute_mid = true\n[[master.effects]]\nkind = "ladder"\n'
         '[master]\nmatch = "rms"\n',
         "utf-8",

@@ -223,7 +223,7 @@ def test_every_table_survives_its_text(table: dict[str, Any]) -> None:
         ),
         (
             HEAD + '[[sends]]\nname = "a"\nlevels_db = {b = 0}\n[[sends.effects]]\nkind = "peak"\n'
-            '[[sends]]\nname = "b"\nlevels_db = {b = 0}\n[[sends.effects]]\nkind = "peak"\nhertz = 1\n', 13,
+            '[[sends]]\nname = "b"\nlevels_db = {b = 0}\n[[sends.effects]]\nkind = "peak"\nhertz = 1\n', 14,
             r"sends.1.effects.0: peak.hertz is no parameter of peak .*it has cutoff_hz, gain_db, q",
         ),
         (HEAD + '[[master.effects]]\nkind = "convolution"\n', 5, "convolution lacks impulse_response"),
