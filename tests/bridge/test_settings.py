@@ -33,9 +33,14 @@ def test_a_home_holds_every_folder(tmp_path: Path) -> None:
         assert path.is_relative_to(tmp_path)
 
 
-def test_model_folders_are_a_list(tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text('model_dirs = ["/models/a", "~/b"]\n')
-    assert load_settings(home=tmp_path, environ={}).model_dirs == (Path("/models/a"), Path.home() / "b")
+@pytest.mark.parametrize("key", ["model_dirs", "plugin_dirs"])
+def test_folders_are_a_list(key: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(f'{key} = ["/a", "~/b"]\n')
+    assert getattr(load_settings(home=tmp_path, environ={}), key) == (Path("/a"), Path.home() / "b")
+
+
+def test_no_plugin_folder_is_set_at_first(tmp_path: Path) -> None:
+    assert load_settings(home=tmp_path, environ={}).plugin_dirs == ()
 
 
 @pytest.mark.parametrize(
@@ -47,6 +52,9 @@ def test_model_folders_are_a_list(tmp_path: Path) -> None:
         ('device = "abacus"\n', "device = 'abacus'"),
         ("max_queue = 0\n", "max_queue = 0"),
         ("model_dirs = []\n", "model_dirs is empty"),
+        ('model_dirs = "/models"\n', "model_dirs = '/models' is no list"),
+        ('plugin_dirs = "/vst3"\n', "plugin_dirs = '/vst3' is no list"),
+        ("plugin_dirs = [3]\n", "plugin_dirs = [3] is not of type"),
         ("model = \n", "settings.toml"),
     ],
 )

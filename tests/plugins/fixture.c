@@ -7,11 +7,12 @@
      REPORTED  how many it says
      CHANNELS  the one number of channels it takes, or 0 for one and two
      AT_LOAD   0: loads; 1: aborts; 2: hangs; 3: crashes
+     CLASSES   how many plugins the bundle holds, 1 or 2; the second is NAME and " Two", and halves
    Set while it runs, as raw values:
      Gain      the factor
      Fault     0: none; 0.2: crash; 0.4: abort; 0.6: hang; 0.8: NaN; 1: silence
      Trigger   0: at once; 1: when a sample beyond 1.5 comes in
-   Its state is those three. */
+   Its state is those three. It chatters on stdout, and aborts where it finds a display to draw on. */
 
 #include <stdint.h>
 #include <stdio.h>
@@ -31,6 +32,9 @@
 #ifndef CHANNELS
 #define CHANNELS 0
 #endif
+#ifndef CLASSES
+#define CLASSES 1
+#endif
 #ifndef AT_LOAD
 #define AT_LOAD 0
 #endif
@@ -48,6 +52,7 @@ static const Id COMPONENT = "\xE8\x31\xFF\x31\xF2\xD5\x43\x01\x92\x8E\xBB\xEE\x2
 static const Id PROCESSOR = "\x42\x04\x3F\x99\xB7\xDA\x45\x3C\xA5\x69\xE7\x9D\x9A\xAE\xC3\x3D";
 static const Id CONTROLLER = "\xDC\xD7\xBB\xE3\x77\x42\x44\x8D\xA8\x74\xAA\xCC\x97\x9C\x75\x9E";
 static const Id OWN = "stembridge-fixtu";
+static const Id SECOND = "stembridge-fixt2";
 
 /* The host's side. */
 typedef struct { void *first[3]; int32_t (*read)(void *, void *, int32_t, int32_t *);
@@ -322,17 +327,17 @@ static int32_t describe_factory(void *face, FactoryInfo *info)
     strcpy(info->vendor, "Stembridge");
     return OK;
 }
-static int32_t count_classes(void *face) { (void)face; return 1; }
+static int32_t count_classes(void *face) { (void)face; return CLASSES; }
 static int32_t describe_class(void *face, int32_t index, ClassInfo *info)
 {
     (void)face;
-    if (index != 0)
+    if (index < 0 || index >= CLASSES)
         return NO;
     memset(info, 0, sizeof *info);
-    memcpy(info->id, OWN, 16);
+    memcpy(info->id, index ? SECOND : OWN, 16);
     info->cardinality = 0x7FFFFFFF;
     strcpy(info->category, "Audio Module Class");
-    strcpy(info->name, NAME);
+    strcpy(info->name, index ? NAME " Two" : NAME);
     return OK;
 }
 static int32_t create(void *face, const char *class_id, const char *id, void **made)
@@ -341,7 +346,7 @@ static int32_t create(void *face, const char *class_id, const char *id, void **m
     int32_t result;
     (void)face;
     *made = NULL;
-    if (memcmp(class_id, OWN, 16))
+    if (memcmp(class_id, OWN, 16) && memcmp(class_id, SECOND, 16))
         return NO;
     plugin = calloc(1, sizeof *plugin);
     plugin->component = COMPONENT_TABLE;
@@ -349,7 +354,7 @@ static int32_t create(void *face, const char *class_id, const char *id, void **m
     plugin->controller = CONTROLLER_TABLE;
     plugin->references = 1;
     plugin->channels = CHANNELS ? CHANNELS : 2;
-    plugin->values[GAIN] = 1.0;
+    plugin->values[GAIN] = memcmp(class_id, SECOND, 16) ? 1.0 : 0.5;
     for (int channel = 0; channel < MOST_CHANNELS; channel++)
         plugin->line[channel] = calloc(DELAY + 1, sizeof(float));
     result = find(plugin, id, made);
@@ -365,7 +370,7 @@ const void *GetPluginFactory(void)
 {
     puts("chatter on stdout that must reach nobody");
     fflush(stdout);
-    if (AT_LOAD == 1)
+    if (AT_LOAD == 1 || getenv("DISPLAY") != NULL)
         abort();
     while (AT_LOAD == 2)
         sleep(1);

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 GRACE_S = 5.0
 """What the watch adds to a limit: the host, which can say what happened, is to be first."""
+SETTLING_FRAMES = 512
 HOSTS_OWN = ("buffer_size_frames", "sample_rate_frames", "latency_frames", "current_program")
 """What plugins made with DPF show as parameters and the host sets; a program replaces all other values."""
 
@@ -155,9 +156,14 @@ class Session:
             case "parameters":
                 return {"parameters": _list_parameters(held.plugins[0])}, b""
             case "state":
+                # Values that were set reach the part that keeps the state with the next block only.
+                held.process(np.zeros((2, SETTLING_FRAMES), np.float32), 48_000, SETTLING_FRAMES)
                 return {}, bytes(held.plugins[0].raw_state)
             case "load_preset":
-                held.plugins[0].load_preset(request["path"])
+                plugin = held.plugins[0]
+                plugin.load_preset(request["path"])
+                # What shows the values hears of them this way only, unless the plugin tells it.
+                plugin.raw_state = plugin.raw_state
                 return {}, b""
         raise ValueError(f"unknown request {request['do']!r}")
 
