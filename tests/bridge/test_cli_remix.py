@@ -20,10 +20,13 @@ from signals import make_music, read_wav, to_ints, write_pcm
 from splits import split_to_end
 from stembridge.cli import main
 from stembridge.cli.remix import remix
+from stembridge.cli.remixing import lock_path
+from stembridge.file_lock import FileLock
 from stembridge.manifest import read_manifest
 from stembridge.presets import read_preset
 from stembridge.remix.batch import Output
 from stembridge.remix.batch_file import read_batch
+from stembridge.settings import load_settings
 from stembridge.types import Progress, RemixRequest, SplitRequest, SplitResult
 
 RATE, FRAMES = 44_100, 30_000
@@ -266,6 +269,7 @@ def test_a_preset_that_no_split_could_serve_is_told_before_anything_is_split(
         (["STEMS", "--preset", "karaoke", "--match", "loud"], 2, "loud"),
         (["STEMS", "--preset", "karaoke", "--speed", "0"], 1, "speed"),
         (["STEMS", "--preset", "karaoke", "--out", "song.wav"], 73, "song.wav"),
+        (["song.wav", "--preset", "karaoke", "--pitch", "25"], 1, "pitch 25"),
         (["nowhere.wav", "--preset", "karaoke"], 1, "nowhere.wav"),
         ([".", "--preset", "karaoke"], 1, "stems.json"),
     ],
@@ -343,7 +347,7 @@ def test_every_result_and_every_error_is_a_line_of_json(
 
 @pytest.fixture
 def batch(song: Path, here: Path) -> Path:
-    """Two songs with their sets, a preset of ones own, and two outputs."""
+    """Two songs with their sets, a preset of one's own, and two outputs."""
     other = write_song(here / "other.wav", seed=2)
     split_song(song, here / "stems", job_id="song")
     split_song(other, here / "stems", job_id="other")
@@ -444,6 +448,18 @@ def test_a_wrong_preset_ends_a_batch_before_it_begins(
     (here / "mine.toml").write_text("[preset]\nname = 3\n")
     _, said = run_batch(batch, capsys, code=1)
     assert "mine.toml" in said and not (here / "one").exists()
+
+
+def test_two_batches_do_not_fill_one_folder(
+    batch: Path, here: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = FileLock(lock_path(load_settings(home=home), here / "two"))
+    assert lock.acquire()
+    _, said = run_batch(batch, capsys, code=73)
+    assert "two' is being filled by another batch" in said and not (here / "one").exists()
+    lock.release()
+    shown, _ = run_batch(batch, capsys)
+    assert "remixes: 8 rendered" in shown
 
 
 def test_a_batch_splits_what_is_not_split(

@@ -106,6 +106,12 @@ def test_parts_folded_residuals_and_mono_stems_are_not_the_set_that_was_asked_fo
     assert find(request_, out) is None
 
 
+def flip_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def test_the_newest_set_is_taken_and_a_damaged_one_is_passed_over(
     song: Path, request_: SplitRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +120,10 @@ def test_the_newest_set_is_taken_and_a_damaged_one_is_passed_over(
     older = split_song(song, out, job_id="older")
     monkeypatch.setattr(manifest, "timestamp", lambda seconds: "2026-01-02T00:00:00+00:00")
     newer = split_song(song, out, job_id="newer")
+    assert find(request_, out) == newer
+    flip_byte(newer / "song - drums.wav")
+    assert find(request_, out) == older
+    flip_byte(newer / "song - drums.wav")
     assert find(request_, out) == newer
     (newer / "song - bass.wav").unlink()
     assert find(request_, out) == older

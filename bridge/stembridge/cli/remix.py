@@ -153,8 +153,8 @@ def remix(
         )
         places = list_places(base, [output], locate(stems_dir) if stems_dir else None)
         batch = Batch(
-            inputs=tuple(locate(path) for path in inputs),
-            variants=tuple(Variant(locate_preset(name, base), changes) for name in names),
+            inputs=tuple(dict.fromkeys(locate(path) for path in inputs)),
+            variants=tuple(Variant(locate_preset(name, base), changes) for name in dict.fromkeys(names)),
             outputs=(output,),
             split=plan_split(
                 places,

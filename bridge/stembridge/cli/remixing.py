@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +17,7 @@ from stembridge.cli.job_line import job_json
 from stembridge.cli.split import announce, present_model, run_splits
 from stembridge.client import Client, new_job_id
 from stembridge.errors import JobCancelled, OutputError, PresetError, StembridgeError
+from stembridge.file_lock import FileLock
 from stembridge.local_job import run_here
 from stembridge.manifest import read_manifest
 from stembridge.presets import Preset, find_preset, read_preset
@@ -83,15 +86,22 @@ class BatchRun:
 
         Raises
         ------
-        PresetError : a preset cannot be read; nothing has been done then
+        RequestError : a preset or an option that cannot be; nothing has been done then
+        OutputError : another batch is filling the same folder
         JobCancelled : Ctrl-C
         """
+        from stembridge.remix.practice import check_practice
+
+        for output in self.batch.outputs:
+            check_practice(output.speed, output.pitch)
         wanted = [
             self._read_wanted(variant, output)
             for variant in self.batch.variants
             for output in self.batch.outputs
         ]
         with ExitStack() as stack:
+            if self.is_resumable:
+                self._lock_outputs(stack)
             try:
                 for source in self.batch.inputs:
                     with self._complaining(source):
@@ -101,6 +111,14 @@ class BatchRun:
         self._tell_sum()
         done = self._rendered + self._skipped
         return EXIT_PARTLY if done and self._failures else self._failures[0] if self._failures else 0
+
+    def _lock_outputs(self, stack: ExitStack) -> None:
+        """Keep other batches out: the same remix has the same id there, and so the same place to work in."""
+        for folder in sorted({output.folder for output in self.batch.outputs}):
+            lock = FileLock(lock_path(self.settings, folder))
+            if not lock.acquire():
+                raise OutputError(f"{str(folder)!r} is being filled by another batch", "wait for its end")
+            stack.callback(lock.release)
 
     def _read_wanted(self, variant: Variant, output: Output) -> _Wanted:
         path = find_preset(variant.preset, self.settings)
@@ -252,6 +270,12 @@ class BatchRun:
         if not self.as_json and sum(parts.values()) > 1:
             counts = ", ".join(f"{count} {what}" for what, count in parts.items() if count)
             print(f"\nremixes: {counts}")
+
+
+def lock_path(settings: Settings, folder: Path) -> Path:
+    """Return where a batch holds a lock while it fills ``folder``."""
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return settings.state_dir / "locks" / f"remixes-{digest}.lock"
 
 
 def _serve(names: Sequence[str], request: SplitRequest, wanted: Sequence[_Wanted]) -> bool:

@@ -11,6 +11,7 @@ from stembridge.closing import COMPLEMENT
 from stembridge.errors import SourceError
 from stembridge.manifest import FILE_NAME, Manifest, is_sealed, job8, read_manifest
 from stembridge.stages import run_to_end
+from stembridge.stem_file import hash_file
 from stembridge.types import SplitRequest
 
 
@@ -51,7 +52,7 @@ def find_set(
 ) -> Path | None:
     """Return a finished set that does for a split of ``request``, or None; the newest comes first.
 
-    It is of the same samples, model, overlap, shifts and seed.
+    It is of the same samples, model, overlap, shifts and seed, and its files are what was written.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def find_set(
         names = tuple(stem.name for stem in manifest.stems)
         if not _is_split_of(request, manifest) or not serves(names) or not _is_whole(folder, manifest):
             continue
-        if manifest.source.sha256_pcm == samples.sha256:
+        if manifest.source.sha256_pcm == samples.sha256 and _is_intact(folder, manifest):
             return folder
     return None
 
@@ -108,6 +109,18 @@ def _is_split_of(request: SplitRequest, manifest: Manifest) -> bool:
         and manifest.residual.policy in (request.residual.value, COMPLEMENT)
         and not manifest.mono
     )
+
+
+def _is_intact(folder: Path, manifest: Manifest) -> bool:
+    """Tell whether every stem is, byte for byte, what was written."""
+    try:
+        for entry in manifest.stems:
+            with (folder / entry.file).open("rb") as file:
+                if hash_file(file) != entry.sha256_file:
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
