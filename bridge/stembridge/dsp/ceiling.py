@@ -22,8 +22,8 @@ LOOK_AHEAD_S = 0.0025
 
 RELEASE_DB_PER_S = 20.0
 
-_MARGIN_DB = 0.03
-"""Against what lies between the points of the grid, and against a curve that bends under the waveform."""
+_MARGIN_DB = 0.04
+"""Against what lies between the points of the grid, a curve that bends the waveform, and other meters."""
 
 _FACTOR = 16
 _HOP_FRAMES = 16_384
