@@ -176,15 +176,16 @@ def _converted(key: str, value: Any, where: str) -> Any:
     kind = str(_SETTABLE[key])
     try:
         if key in ("model_dirs", "plugin_dirs"):
-            if not isinstance(value, list | tuple):
-                raise RequestError(f"{where} = {value!r} is no list", 'write it as ["FOLDER"]')
+            if isinstance(value, str):
+                raise TypeError
             return tuple(Path(part).expanduser().absolute() for part in value)
         if kind == "int":
             return int(value)
         if kind == "float":
             return float(value)
     except (TypeError, ValueError):
-        raise RequestError(f"{where} = {value!r} is not of type {kind}") from None
+        what = 'a list of folders, ["FOLDER"]' if key.endswith("_dirs") else f"of type {kind}"
+        raise RequestError(f"{where} = {value!r} is not {what}") from None
     if not isinstance(value, str):
         raise RequestError(f"{where} = {value!r} is not of type {kind}")
     return value

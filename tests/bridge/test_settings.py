@@ -52,9 +52,9 @@ def test_no_plugin_folder_is_set_at_first(tmp_path: Path) -> None:
         ('device = "abacus"\n', "device = 'abacus'"),
         ("max_queue = 0\n", "max_queue = 0"),
         ("model_dirs = []\n", "model_dirs is empty"),
-        ('model_dirs = "/models"\n', "model_dirs = '/models' is no list"),
-        ('plugin_dirs = "/vst3"\n', "plugin_dirs = '/vst3' is no list"),
-        ("plugin_dirs = [3]\n", "plugin_dirs = [3] is not of type"),
+        ('model_dirs = "/models"\n', "model_dirs = '/models' is not a list of folders"),
+        ('plugin_dirs = "/vst3"\n', "plugin_dirs = '/vst3' is not a list of folders"),
+        ("plugin_dirs = [3]\n", "plugin_dirs = [3] is not a list of folders"),
         ("model = \n", "settings.toml"),
     ],
 )

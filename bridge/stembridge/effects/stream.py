@@ -235,8 +235,7 @@ def _read_source(
         read += block.shape[1]
         if read > frames:
             raise ValueError(f"{read} frames or more of {frames}")
-        if block.shape[1]:
-            yield block.astype(np.float32, copy=False)
+        yield block.astype(np.float32, copy=False)
     if read < frames:
         raise ValueError(f"{read} frames of {frames}")
     silence = np.zeros((channels, BLOCK_FRAMES), np.float32)
@@ -289,7 +288,7 @@ def _end(
         if ready:
             yield held.take(ready)
             handed += ready
-        if read == limit or read - end >= pause > 0:
+        if read == limit or read - end >= pause:
             return
 
 

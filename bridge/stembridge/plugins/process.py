@@ -36,7 +36,7 @@ class Deadlines:
     """
 
     open_s: float = 20.0
-    answer_s: float = 20.0
+    answer_s: float = 10.0
 
 
 USUAL = Deadlines()
