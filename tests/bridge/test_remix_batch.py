@@ -27,7 +27,10 @@ from stembridge.remix.batch import (
 )
 from stembridge.remix.batch_file import read_batch
 from stembridge.remix.finding import Samples, find_remix, find_set, hash_samples
-from stembridge.types import Region, ResidualPolicy, SplitRequest
+from stembridge.remix.render import render_remix
+from stembridge.settings import load_settings
+from stembridge.stages import run_to_end
+from stembridge.types import Region, RemixRequest, ResidualPolicy, SplitRequest
 
 RATE = 44_100
 FOUR = ("drums", "bass", "other", "vocals", "residual")
@@ -104,6 +107,11 @@ def test_parts_folded_residuals_and_mono_stems_are_not_the_set_that_was_asked_fo
     split_song(song, out, job_id="hf", residual=ResidualPolicy.HF_ENVELOPE)
     split_song(song, out, job_id="few", stems=("drums",))
     assert find(request_, out) is None
+    # The same samples alone would be separated without what stood around them.
+    start = write_pcm(tmp_path / "start.wav", to_ints(make_noise(3_000, 2), 24)[:, :2_000], RATE, 24)
+    (part,) = [path.parent for path in out.glob("*/stems.json") if read_manifest(path.parent).job == "part"]
+    assert read_manifest(part).source.sha256_pcm == hash_samples(start)
+    assert find(request_, out, start) is None
 
 
 def flip_byte(path: Path) -> None:
@@ -149,10 +157,30 @@ def test_the_hash_of_a_file_is_the_one_in_the_manifest_of_its_split(song: Path, 
     assert hash_samples(song) == read_manifest(folder).source.sha256_pcm
 
 
-def test_a_set_is_no_remix(song: Path, tmp_path: Path) -> None:
-    folder = split_song(song, tmp_path / "out", job_id="one")
-    assert folder.parent == tmp_path / "out"
-    assert find_remix(tmp_path / "out", "one") is None
+def test_a_remix_is_no_set_and_a_set_no_remix(
+    home: Path, song: Path, request_: SplitRequest, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    folder = split_song(song, tmp_path / "sets")
+    preset = tmp_path / "neutral.toml"
+    preset.write_text('[preset]\nname = "Neutral"\nuse = "a test"\n[stems.bass]\ngain_db = 0\n')
+    # Its samples are the original's, and so are its stems; and yet it is a remix.
+    asked = RemixRequest(str(folder), str(out), str(preset), stems_out=True)
+    made = run_to_end(render_remix(asked, "remix", load_settings(home=home)))
+    assert read_manifest(Path(made.folder)).source.sha256_pcm == read_manifest(folder).source.sha256_pcm
+    assert find(request_, tmp_path / "sets") == folder and find(request_, out) is None
+    assert find_remix(out, "remix") == Path(made.folder)
+    assert find_remix(out, "another") is None and find_remix(tmp_path / "sets", "job") is None
+    (Path(made.folder) / "song - neutral.wav").unlink()
+    assert find_remix(out, "remix") is None
+
+
+def test_a_batch_takes_sets_and_leaves_remixes(home: Path, song: Path, tmp_path: Path) -> None:
+    folder = split_song(song, tmp_path / "all")
+    asked = RemixRequest(str(folder), str(tmp_path / "all"), "karaoke", stems_out=True)
+    run_to_end(render_remix(asked, "remix", load_settings(home=home)))
+    text = 'inputs = ["all/*"]\npresets = ["karaoke"]\noutputs = [{folder = "out"}]\n'
+    assert read_batch(write_batch(tmp_path, text), "preview").inputs == (folder,)
 
 
 def test_what_a_split_will_give_is_known_before_it(request_: SplitRequest) -> None:
