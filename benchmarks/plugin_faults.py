@@ -1,7 +1,8 @@
 """How long after a plugin's fault the daemon has served the next remix, with the same plugin in order.
 
-Jobs of a real daemon, on a set of short synthetic stems. The fault of a job ends when the daemon says that it
-failed; a hang takes its deadline before that, which stands apart. Every fault is followed by a sound remix at once.
+Jobs of a real daemon, on a set of short synthetic stems. Each fault is followed at once by a remix whose
+plugin is sound; its time counts from when the daemon told of the failure. What a hang takes until then is its
+deadline, and stands apart.
 """
 
 from __future__ import annotations
