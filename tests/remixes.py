@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from fakes import FakeSeparator
-from signals import make_music, read_wav, to_ints, write_float, write_pcm
+from signals import make_music, make_noise, read_wav, to_ints, write_float, write_pcm
 from splits import make_request, read_set, split_to_end
 from stembridge.manifest import Manifest
 from stembridge.null_test import check_result
@@ -60,7 +60,8 @@ def make_set(
     **request: Any,
 ) -> MadeSet:
     """Split a seeded song; ``kind`` is pcm8, 16, 24, 32, gridfloat, float, double or ogg."""
-    signal = level * make_music(frames, channels, RATE_HZ, seed=seed)
+    signal = make_music(frames, channels, RATE_HZ, seed=seed) if frames > 99 else make_noise(frames, channels)
+    signal = level * signal
     container = "WAVEX" if channels > 2 else "WAV"
     tmp.mkdir(parents=True, exist_ok=True)
     path = tmp / "song.wav"

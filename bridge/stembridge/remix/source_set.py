@@ -193,13 +193,16 @@ def find_original(source: SourceSet) -> Generator[float, None, SourceSet]:
     by some rounding, or by all that no float32 could hold. Yields the fraction that was read.
     """
     document = source.document
-    if document.grid.residual_bits is not None or document.remix is not None:
+    if document.grid.residual_bits is not None:
         return source
     if document.mixture is not None:
         mixture = audio_io.probe(str(source.folder / document.mixture.file))
         if not (yield from _holds_original(source, mixture, Region(0, source.frames))):
             raise source.error_of(document.mixture, "it is not what was split")
         return replace(source, original=mixture)
+    if document.remix is not None:
+        # A remix without stems is its own only file.
+        return source
     entry = document.source
     found = None
     try:
