@@ -79,8 +79,8 @@ def measure_remix(
 def vocals_up(seconds: float = 6.0, sample_rate: int = RATE) -> RemixFigures:
     """Return a song of which the vocals were made louder, where they sing: in the middle third."""
     song = make_song(3, seconds=seconds, sample_rate=sample_rate)
-    before = {name: np.array(song.stems[index]) for index, name in enumerate(("drums", "bass", "other"))}
-    vocals = np.array(song.stems[3])
+    before = {name: song.stems[name] for name in ("drums", "bass", "other")}
+    vocals = song.stems["vocals"].copy()
     third = vocals.shape[1] // 3
     vocals[:, :third] = vocals[:, 2 * third :] = 0
     before["vocals"] = vocals
