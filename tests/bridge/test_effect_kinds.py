@@ -101,7 +101,8 @@ def test_a_neutral_effect_gives_every_sample_back(kind: EffectKind, channels: in
             for one in kind.parameters
             if isinstance(one, Parameter) and turn
         }
-        effect = make_effect(kind, impulse, **{**others, **(kind.neutral or {})})
+        switches = {one.name: turn % 2 == 1 for one in kind.parameters if isinstance(one, Switch)}
+        effect = make_effect(kind, impulse, **{**others, **switches, **(kind.neutral or {})})
         assert is_neutral(effect)
         for samples in (noise, quiet, np.zeros_like(noise)):
             assert np.array_equal(process_once(effect, samples), samples), effect
@@ -285,6 +286,7 @@ def test_what_changes_nothing_is_dropped() -> None:
         ),
         (Effect("gain", {"gain_db": 24.5}), "gain.gain_db = 24.5 (level: -60 to 24 dB)"),
         (Effect("gain", {"gain_db": float("nan")}), "gain.gain_db = nan (level: -60 to 24 dB)"),
+        (Effect("gain", {"gain_db": float("-inf")}), "gain.gain_db = -inf (level: -60 to 24 dB)"),
         (Effect("gain", {"gain_db": True}), "gain.gain_db = true (level: -60 to 24 dB)"),
         (Effect("gain", {"gain_db": "6"}), "gain.gain_db = '6' (level: -60 to 24 dB)"),
         (

@@ -208,6 +208,15 @@ def test_an_extended_stem_begins_as_a_trimmed_one(name: str, effects: dict[str, 
     assert (extended.shape[1] > 20_003) == has_tail, KINDS[name].tail
 
 
+def test_an_echo_of_a_plugin_is_waited_for() -> None:
+    echo = pedalboard.Delay(delay_seconds=1.875, mix=1)
+    plugin = FaultyPlugin(lambda block: echo.process(block, 8000, buffer_size=8192, reset=False))
+    samples = make_noise(2, 4000)
+    out = run(PLUGIN, samples, sample_rate=8000, is_extended=True, open_plugin=opener(plugin))
+    assert out.shape[1] == 4000 + 15_000
+    assert np.array_equal(out[:, 15_000:], samples)
+
+
 def test_a_late_plugin_makes_no_stem_longer() -> None:
     samples = make_noise(2, 20_003)
     out = run(PLUGIN, samples, is_extended=True, open_plugin=opener(LatePlugin(5000)))

@@ -7,7 +7,6 @@ pedalboard 0.9.26 takes: it accepts a feedback of 1000 and gives NaN. Standard l
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +46,7 @@ class Parameter:
         return f"{'a whole number, ' * self.is_whole}{span}{f' {self.unit}' * bool(self.unit)}"
 
     def is_allowed(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return False
         return self.low <= value <= self.high and (not self.is_whole or value == int(value))
 
