@@ -30,7 +30,7 @@ from plugins.fixture import FAULTS, build_plugin
 
 RESULT = Path(__file__).parent / "results" / "plugin_faults.json"
 SEED = 5
-SECONDS = 10.0
+SECONDS = 3.0
 ALLOWED_S = 2.0
 PRESET = """
 [preset]
