@@ -214,7 +214,7 @@ _TABLE = (
         ),
         is_linear=False,
         notes="What stays below the ceiling is not touched. One gain for both channels of a pair. Peaks"
-        " between samples may lie above it (0.4 dB, measured on loud noise): for a true-peak ceiling that"
+        " between samples may lie above it (0.7 dB, measured on loud noise): for a true-peak ceiling that"
         " keeps the sum exact use master.ceiling_dbtp.",
     ),
     EffectKind(
