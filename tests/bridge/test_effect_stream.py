@@ -328,13 +328,14 @@ def test_one_dead_pair_of_a_layout_is_silence_out_of_a_live_stem() -> None:
     assert all(plugin.is_closed for plugin in plugins)
 
 
-def test_silence_of_a_silent_stem_or_of_muted_mids_is_no_fault() -> None:
+def test_silence_of_a_silent_stem_of_muted_mids_or_of_few_bits_is_no_fault() -> None:
     quiet = make_noise(2, 9000, level=5e-5)
     assert np.abs(quiet).max() < 10 ** (-70 / 20)
     assert not run(PLUGIN, quiet, open_plugin=opener(FaultyPlugin(give_silence))).any()
     assert not run(Effect("reverb"), np.zeros((2, 9000), np.float32)).any()
     alike = np.repeat(make_noise(1, 9000), 2, axis=0)
     assert not run(Effect("width", {"mute_mid": True}), alike).any()
+    assert not run(Effect("bitcrush", {"bit_depth": 6.0}), make_noise(2, 9000, level=4e-3)).any()
 
 
 def test_a_silent_stem_is_a_fault_before_its_last_block_is_handed_out() -> None:

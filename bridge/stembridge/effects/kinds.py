@@ -367,7 +367,8 @@ _TABLE = (
         "Bitcrush",
         (Parameter("bit_depth", "how many are left beside the sign", "", 1, 24, 8, "bit_depth"),),
         is_linear=False,
-        notes="For lo-fi, together with high_cut.",
+        notes="For lo-fi, together with high_cut. What is quieter than half of the last bit becomes silence.",
+        is_silencing=True,
     ),
     EffectKind(
         "resample",
