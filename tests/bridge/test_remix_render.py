@@ -128,7 +128,10 @@ def test_a_remix_is_the_original_and_what_became_of_the_stem_that_was_changed(
         assert_exact(beside.stems, beside.samples, float32=beside.manifest.claims.exact_f32_any_order)
 
 
-@pytest.mark.parametrize("name", ["pcm16", "pcm32", "float", "float-exact", "wav16", "flac24", "fold", "ogg"])
+@pytest.mark.parametrize(
+    "name",
+    ["pcm16", "pcm32", "float", "float-exact", "wav16", "fold", "fold-float", "fold-float-exact", "ogg"],
+)
 def test_gains_mutes_and_solos_are_what_numpy_makes_of_the_files(tmp_path: Path, name: str) -> None:
     made = make_set(tmp_path, **SETS[name])
     bits = made.manifest.grid.stem_bits

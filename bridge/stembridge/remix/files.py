@@ -16,6 +16,7 @@ from stembridge import audio_io, carried, disk, manifest, null_test
 from stembridge.closing import BITS_OF_SUBTYPE, FLOAT_FORMAT, find_obstacle, has_room, name_format
 from stembridge.dsp import grid
 from stembridge.remix.mixing import Mix
+from stembridge.remix.side_by_side import read_ahead
 from stembridge.remix.source_set import SourceSet
 from stembridge.remix.tracks import Voice
 from stembridge.stem_file import StemWriter, hash_file, open_writer
@@ -356,7 +357,7 @@ class _Writing:
                 # Does nothing once the file is finished.
                 stack.callback(output.give_up)
                 outputs.append(output)
-            blocks = stack.enter_context(closing(mix.read()))
+            blocks = stack.enter_context(closing(read_ahead(mix.read())))
             for block in blocks:
                 tracks = dict(zip((voice.name for voice in mix.voices), block.tracks, strict=True))
                 values = {**(tracks if self._voices else {}), self._remix_name: block.remix}

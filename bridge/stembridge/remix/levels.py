@@ -16,6 +16,7 @@ from stembridge.dsp.ceiling import limit_gains
 from stembridge.dsp.loudness import LoudnessMeter
 from stembridge.plane_file import PlaneFile
 from stembridge.remix.mixing import Mix, MixBlock, Signal
+from stembridge.remix.side_by_side import read_ahead
 
 MAX_MATCH_DB = 12.0
 """What loudness alone may change: more would be a mistake of the preset, or silence."""
@@ -37,7 +38,7 @@ def match_levels(mix: Mix, match: str) -> Generator[float, None, tuple[float, st
     energies = [0.0, 0.0]
     lengths = (mix.source.frames, mix.frames)
     position = 0
-    with closing(mix.read(is_compared=True)) as blocks:
+    with closing(read_ahead(mix.read(is_compared=True))) as blocks:
         for block in blocks:
             if block.original is None:
                 raise AssertionError("the original was not read")
@@ -82,7 +83,7 @@ def draw_curve(
             yield block.remix
 
     lowest = 1.0
-    with closing(mix.read()) as blocks:
+    with closing(read_ahead(mix.read())) as blocks:
         curve = limit_gains(feed(blocks), sample_rate=mix.source.sample_rate, ceiling_dbtp=ceiling_dbtp)
         for gains in curve:
             # As it will be read: what float32 rounds to 1 takes nothing off.

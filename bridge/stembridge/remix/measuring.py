@@ -14,6 +14,8 @@ from stembridge.manifest import Manifest
 from stembridge.remix.files import WrittenRemix
 from stembridge.remix.meters import RemixFigures, SignalMeter, StemFigures
 from stembridge.remix.mixing import Mix
+from stembridge.remix.report import render_report
+from stembridge.remix.side_by_side import read_ahead
 from stembridge.stem_file import StemReader
 
 REPORT_NAME = "report.html"
@@ -44,7 +46,7 @@ def measure_remix(
     with ExitStack() as stack:
         remix_file = stack.enter_context(StemReader(work / written.remix.file))
         files = [stack.enter_context(StemReader(work / entry.file)) for entry in written.stems]
-        blocks = stack.enter_context(closing(mix.read(is_compared=True)))
+        blocks = stack.enter_context(closing(read_ahead(mix.read(is_compared=True))))
         for block in blocks:
             if block.original is None:
                 raise AssertionError("the original was not read")
@@ -87,8 +89,6 @@ def measure_remix(
 
 def write_report(work: Path, document: Manifest, figures: RemixFigures) -> None:
     """Write the page that shows a remix beside its files, and flush it to the disk."""
-    from stembridge.remix.report import render_report
-
     with (work / REPORT_NAME).open("x", encoding="utf-8") as file:
         file.write(render_report(document, figures))
         file.flush()

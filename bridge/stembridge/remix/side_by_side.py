@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing
 from threading import Event
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 THREADS = 2
 _TOLD_EVERY_S = 0.1
@@ -44,3 +48,15 @@ def run_side_by_side(tasks: Sequence[Generator[float, None, None]]) -> Generator
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
+
+
+def read_ahead(items: Generator[Item, None, None]) -> Generator[Item, None, None]:
+    """Yield what ``items`` yields, each made in a thread of its own while the one before is used.
+
+    Closing this generator closes ``items``.
+    """
+    with closing(items), ThreadPoolExecutor(1, "remix") as pool:
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
