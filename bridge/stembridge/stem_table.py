@@ -43,6 +43,8 @@ def claim_sentence(manifest: Manifest) -> str:
     Of a remix without its stems there is no sum: what is claimed of it is said then.
     """
     if manifest.remix is not None and manifest.mixture is None:
+        if not manifest.remix.untouched:
+            return "no stem is as it was: an effect, a gain or the ceiling is on all of them"
         return "what the preset does not touch is the original's, sample for sample"
     sums, claims = _name_sum(manifest), manifest.claims
     if not claims.exact_f64 and claims.max_error == 0:

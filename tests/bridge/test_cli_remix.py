@@ -99,6 +99,7 @@ def test_a_set_is_remixed_without_a_daemon_and_only_where_it_was_asked_for(
         "changed: vocals muted",
         "untouched, bit for bit: drums, bass, other, residual",
     ]
+    assert "what the preset does not touch is the original's, sample for sample" in shown.out
     assert lines[-1] == str(folder.absolute()) and "LUFS" in shown.out
     assert not (home / "run").exists()
     assert main(["null", str(folder)]) == 0
@@ -177,12 +178,16 @@ def test_a_set_of_fewer_stems_than_would_be_split_does_not_do(
     assert "model htdemucs is not on this machine" in capsys.readouterr().err
 
 
-def test_what_is_set_stands_in_place_of_the_presets_own(stems: Path) -> None:
+def test_what_is_set_stands_in_place_of_the_presets_own(
+    stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["--set", "vocals.gain_db=-6", "--match", "rms", "--ceiling", "-3", "--tail", "extend"]
     assert main(["remix", str(stems), "--preset", "vocals-up", *arguments]) == 0
     (folder,) = find_remixes(Path("remixes")).values()
     entry = read_manifest(folder).remix
     assert entry is not None and entry.gain_db > 0
+    shown = capsys.readouterr().out
+    assert "no stem is as it was" in shown and "sample for sample" not in shown
     Path("again.toml").write_text(entry.text)
     preset = read_preset(Path("again.toml"))
     assert preset.stems["vocals"].gain_db == -6
