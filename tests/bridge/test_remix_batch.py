@@ -15,10 +15,12 @@ from splits import split_to_end
 from stembridge import manifest
 from stembridge.errors import ModelError, RequestError, SourceError
 from stembridge.manifest import read_manifest
+from stembridge.presets import read_preset
 from stembridge.remix.batch import (
     Output,
     Variant,
     derive_job_id,
+    describe_preset,
     describe_set,
     describe_split,
     list_places,
@@ -136,7 +138,7 @@ def test_the_newest_set_is_taken_and_a_damaged_one_is_passed_over(
     (newer / "song - bass.wav").unlink()
     assert find(request_, out) == older
     document = older / "stems.json"
-    document.write_text(document.read_text().replace("preview", "preview "))
+    document.write_text(document.read_text().replace('"deterministic": true', '"deterministic": false'))
     assert find(request_, out) is None
     document.write_text("{")
     assert find(request_, out) is None
@@ -226,12 +228,41 @@ def test_an_id_follows_from_samples_preset_and_options_and_from_nothing_else(
     assert len(others) == 11 and not others & same
 
 
+def test_another_version_of_stembridge_renders_again(
+    song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request(tmp_path / "set", Variant("karaoke"), Output(tmp_path))
+    before = derive_job_id("content", "preset", request)
+    assert derive_job_id("content", "preset", request) == before
+    monkeypatch.setattr("stembridge.remix.batch.__version__", "0.0.0")
+    assert derive_job_id("content", "preset", request) != before
+
+
+def test_a_preset_is_its_text_and_the_files_that_it_names(tmp_path: Path) -> None:
+    response = write_song(tmp_path / "room.wav")
+    path = tmp_path / "room.toml"
+    path.write_text(
+        '[preset]\nname = "Room"\nuse = "a test"\n[[sends]]\nname = "room"\nlevels_db = {drums = 0}\n'
+        f'[[sends.effects]]\nkind = "convolution"\nimpulse_response = "{response}"\n'
+    )
+    before = describe_preset(read_preset(path))
+    assert describe_preset(read_preset(path)) == before
+    assert describe_preset(read_preset(path, ["sends.room.gain_db=-1"])) != before
+    preset = read_preset(path)
+    write_song(response, seed=1)
+    assert describe_preset(preset) != before
+    response.unlink()
+    assert describe_preset(preset) != before
+
+
 def test_sets_are_told_apart_by_the_samples_of_their_stems(song: Path, tmp_path: Path) -> None:
     one = split_song(song, tmp_path / "one", job_id="one")
     two = split_song(song, tmp_path / "two", job_id="two")
     few = split_song(song, tmp_path / "few", stems=("drums",))
     assert describe_set(read_manifest(one)) == describe_set(read_manifest(two))
     assert describe_set(read_manifest(one)) != describe_set(read_manifest(few))
+    twin = split_song(write_song(tmp_path / "twin.wav"), tmp_path / "twins")
+    assert describe_set(read_manifest(one)) != describe_set(read_manifest(twin))
 
 
 # --- remix.toml -----------------------------------------------------------------------------------------
