@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,7 @@ def measure_remix(
     )
 
 
+@cache
 def vocals_up(seconds: float = 6.0, sample_rate: int = RATE) -> RemixFigures:
     """Return a song of which the vocals were made louder, where they sing: in the middle third."""
     song = make_song(3, seconds=seconds, sample_rate=sample_rate)

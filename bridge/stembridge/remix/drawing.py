@@ -13,7 +13,7 @@ FLOOR_DB = -96.0
 """The lower edge of a drawing of levels."""
 
 _HEIGHT = 100.0
-_STEPS_S = (0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+_STEPS_S = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 
 
 def draw_outlines(layers: Sequence[tuple[str, Envelope]], full_scale: float, label: str) -> str:
@@ -47,8 +47,9 @@ def draw_levels(envelope: Envelope, label: str) -> str:
     nothing = "".join(
         f"M{start},{_HEIGHT - 7:g}H{end}V{_HEIGHT:g}H{start}z" for start, end in find_zeros(envelope)
     )
-    drawn = f'<path class="zero" d="{lines}"/><path class="levels" d="{bars}"/>'
-    return _frame(len(envelope), label, drawn + f'<path class="nothing" d="{nothing}"/>')
+    layers = (("levels", bars), ("rule", lines), ("nothing", nothing))
+    drawn = "".join(f'<path class="{name}" d="{path}"/>' for name, path in layers)
+    return _frame(len(envelope), label, drawn)
 
 
 def find_zeros(envelope: Envelope) -> list[tuple[int, int]]:

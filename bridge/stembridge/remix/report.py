@@ -7,7 +7,7 @@ from html import escape
 from math import inf, isfinite, log10
 from pathlib import Path
 
-from stembridge.manifest import Manifest, RemixEntry, source_name
+from stembridge.manifest import Manifest, RemixEntry
 from stembridge.remix.drawing import draw_levels, draw_outlines, find_ticks, find_zeros, shrink
 from stembridge.remix.meters import RemixFigures, SignalFigures, StemFigures
 from stembridge.text import clock, one_line
@@ -58,7 +58,7 @@ def render_report(document: Manifest, figures: RemixFigures) -> str:
         f"job {escape(document.job)}</footer>",
     ]
     return _PAGE.format(
-        title=f"{_name(source_name(document.source.path))} – {_name(entry.preset)}",
+        title=f"{_name(Path(document.source.path).stem)} – {_name(entry.preset)}",
         style=Path(__file__).with_name("report.css").read_text("utf-8"),
         body="\n".join(part for part in parts if part),
     )
@@ -74,7 +74,7 @@ def _write_head(document: Manifest, entry: RemixEntry) -> str:
         f"separated by {_name(document.model.name)}",
     ]
     return (
-        f"<header><h1>{_name(source_name(source.path))} – {_name(entry.preset)}</h1>"
+        f"<header><h1>{_name(Path(source.path).stem)} – {_name(entry.preset)}</h1>"
         f'<p class="of">{" · ".join(facts)}</p></header>'
     )
 
@@ -82,20 +82,18 @@ def _write_head(document: Manifest, entry: RemixEntry) -> str:
 def _write_verdict(figures: RemixFigures) -> str:
     is_exact = figures.null_untouched == 0 and figures.null_remix == 0
     untouched = [stem for stem in figures.stems if stem.is_untouched]
-    stems = "stem is" if len(untouched) == 1 else "stems are"
-    kept = f"{len(untouched)} of {len(figures.stems)} {stems} untouched, bit for bit"
+    kept = "No stem was left as it was."
     if untouched:
-        kept += f": {', '.join(_name(stem.name) for stem in untouched)}"
+        names = ", ".join(_name(stem.name) for stem in untouched)
+        kept = f"Untouched, bit for bit: {len(untouched)} of {len(figures.stems)} stems, {names}."
     if not is_exact:
         error = max(figures.null_untouched, figures.null_remix)
-        return (
-            f'<p class="verdict bad"><b>What was asked changed, and no more than {_null(error)} beside it.'
-            f"</b> {kept}.</p>"
-        )
+        says = f"What was asked changed, and beside it nothing above {_decibels(20 * log10(error))} dBFS."
+        return f'<p class="verdict near"><b>{says}</b> {kept}</p>'
     says = "Only what was asked changed."
     if figures.difference.peak_db == -inf:
         says = "Nothing changed: the remix is the original, sample for sample."
-    return f'<p class="verdict"><b>{says}</b> {kept}.</p>'
+    return f'<p class="verdict"><b>{says}</b> {kept}</p>'
 
 
 def _write_figures(entry: RemixEntry, figures: RemixFigures) -> str:
@@ -109,7 +107,7 @@ def _write_figures(entry: RemixEntry, figures: RemixFigures) -> str:
     found = [
         ("Loudness", _change(before.loudness_lufs, after.loudness_lufs, "LUFS")),
         ("True peak", _change(before.true_peak_db, after.true_peak_db, "dBTP")),
-        ("Difference against the original", f"{_decibels(ratio)} dB" if isfinite(ratio) else "none"),
+        ("Difference, re the original", f"{_decibels(ratio)} dB" if isfinite(ratio) else "none"),
         ("Identical to the original", f"{same} of the time"),
     ]
     if entry.gain_db:
@@ -170,20 +168,23 @@ def _write_stems(figures: RemixFigures) -> str:
 
 def _write_stem(stem: StemFigures, full_scale: float) -> str:
     before, after = stem.before, stem.after
-    layers = [("before", shrink(before.envelope, _STEM_COLUMNS))] if before else []
-    if after:
-        layers.append(("after", shrink(after.envelope, _STEM_COLUMNS)))
+    signals = [("before", before)] if stem.is_untouched else [("before", before), ("after", after)]
+    # The quieter one is drawn over the louder one, so that both are seen.
+    heard = sorted(((name, one) for name, one in signals if one), key=lambda pair: -pair[1].rms_db)
+    layers = [(name, shrink(one.envelope, _STEM_COLUMNS)) for name, one in heard]
     name = _name(stem.name)
     drawn = draw_outlines(layers, full_scale, f"{one_line(stem.name)} before and after")
     change = _NONE
-    if before and after and isfinite(before.rms_db) and isfinite(after.rms_db):
-        change = "0.0 dB" if stem.is_untouched else f"{_decibels(after.rms_db - before.rms_db, sign=True)} dB"
+    if stem.is_untouched:
+        change = "0.0 dB"
+    elif before and isfinite(before.rms_db):
+        change = f"{_decibels(after.rms_db - before.rms_db if after else -inf, sign=True)} dB"
     state = _state(stem)
     cells = [
-        ("Level, dBFS RMS", _pair(before, after, "rms_db", stem.is_untouched)),
+        ("Level, dBFS RMS", _pair(stem, "rms_db")),
         ("Change", change),
-        ("Loudness, LUFS", _pair(before, after, "loudness_lufs", stem.is_untouched)),
-        ("True peak, dBTP", _pair(before, after, "true_peak_db", stem.is_untouched)),
+        ("Loudness, LUFS", _pair(stem, "loudness_lufs")),
+        ("True peak, dBTP", _pair(stem, "true_peak_db")),
     ]
     numbers = "".join(f'<td data-name="{title}">{value}</td>' for title, value in cells)
     return (
@@ -241,9 +242,13 @@ def _levels(signal: SignalFigures) -> str:
     )
 
 
-def _pair(before: SignalFigures | None, after: SignalFigures | None, name: str, is_same: bool) -> str:
-    shown = [_decibels(getattr(signal, name)) if signal else _NONE for signal in (before, after)]
-    return f'<span class="same">{shown[0]}</span>' if is_same else f"{shown[0]} → {shown[1]}"
+def _pair(stem: StemFigures, name: str) -> str:
+    before, after = (_decibels(getattr(one, name)) if one else "" for one in (stem.before, stem.after))
+    if stem.is_untouched:
+        return f'<span class="same">{before}</span>'
+    if not before:
+        return after
+    return f"{before} → {after or '−∞'}"
 
 
 def _change(before: float, after: float, unit: str) -> str:
