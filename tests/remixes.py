@@ -56,11 +56,18 @@ def make_set(
     frames: int = FRAMES,
     level: float = 0.9,
     seed: int = 0,
+    signal: Signal | None = None,
     separator: FakeSeparator | None = None,
     **request: Any,
 ) -> MadeSet:
-    """Split a seeded song; ``kind`` is pcm8, 16, 24, 32, gridfloat, float, double or ogg."""
-    signal = make_music(frames, channels, RATE_HZ, seed=seed) if frames > 99 else make_noise(frames, channels)
+    """Split a seeded song; ``kind`` is pcm8, 16, 24, 32, gridfloat, float, double or ogg.
+
+    ``signal`` stands in place of the seeded one; its shape must be that of ``channels`` and ``frames``.
+    """
+    if signal is None:
+        signal = (
+            make_noise(frames, channels) if frames < 100 else make_music(frames, channels, RATE_HZ, seed=seed)
+        )
     signal = level * signal
     container = "WAVEX" if channels > 2 else "WAV"
     tmp.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Room on the disk, worked out before a split starts, and renames brought to it. Standard library only."""
+"""Room on the disk, worked out before work starts, and renames brought to it. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from stembridge.errors import OutputError
 
 MARGIN_BYTES = 16 << 20
-"""Left free beside every result, so that a split never takes the last byte of a disk."""
+"""Left free beside every result, so that no work takes the last byte of a disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskNeed:
-    """Bytes that a split needs: ``result_bytes`` stay, ``peak_bytes`` are taken while it runs."""
+    """Bytes that a split or a remix needs: ``result_bytes`` stay, ``peak_bytes`` are taken while it runs."""
 
     result_bytes: int
     peak_bytes: int
@@ -42,8 +42,12 @@ def estimate_disk(
     return DiskNeed(result, result + 4 * samples * stems + 4 * model_frames * channels)
 
 
-def check_free(folder: Path, need: DiskNeed) -> None:
+def check_free(folder: Path, need: DiskNeed, work: str = "split") -> None:
     """Refuse if the disk of ``folder``, which need not exist yet, has too little room.
+
+    Parameters
+    ----------
+    work : what needs it, in a word
 
     Raises
     ------
@@ -55,7 +59,7 @@ def check_free(folder: Path, need: DiskNeed) -> None:
     free = shutil.disk_usage(existing).free
     if free < need.peak_bytes + MARGIN_BYTES:
         raise OutputError(
-            f"{str(folder)!r} has {free / 1e6:.0f} MB free, the split needs {need.peak_bytes / 1e6:.0f} MB",
+            f"{str(folder)!r} has {free / 1e6:.0f} MB free, the {work} needs {need.peak_bytes / 1e6:.0f} MB",
             "make room or choose another folder with --out",
         )
 

@@ -464,3 +464,14 @@ def test_sets_of_a_few_frames_are_remixed_too(tmp_path: Path, frames: int) -> No
         found = remix(tmp_path, made, FILTERED, job_id=str(channels), stems_out=True)
         assert found.samples.shape == (channels, frames)
         assert np.array_equal(found.samples, made.original - made.stems["vocals"] + found.stems["vocals"])
+
+
+def test_a_disk_without_room_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_set(tmp_path)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1_000_000))
+    with pytest.raises(OutputError, match="MB free, the remix needs"):
+        run_to_end(start(tmp_path, made, QUIETER))
+    assert list_left(tmp_path) == []

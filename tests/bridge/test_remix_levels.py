@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample
 
 from remixes import RATE_HZ, factor, make_set, remix, round_to, sum_all
+from signals import make_music
 from splits import assert_exact
 
 Signal = NDArray[np.float64]
@@ -79,10 +80,16 @@ def test_matching_gives_at_most_12_db_and_says_so_and_leaves_silence_alone(tmp_p
     assert abs(found.manifest.remix.gain_db) <= 12.0
 
 
-def test_the_lfe_does_not_count_for_the_loudness_of_surround(tmp_path: Path) -> None:
-    made = make_set(tmp_path, kind="pcm24", channels=6, frames=SECONDS)
-    text = "[stems.vocals]\nmute = true\n[master]\nmatch = 'lufs'"
-    found = remix(tmp_path, made, text, stems_out=True)
+def test_the_lfe_does_not_count_for_the_loudness_of_surround_and_the_back_counts_for_more(
+    tmp_path: Path,
+) -> None:
+    signal = 0.2 * make_music(SECONDS, 6, RATE_HZ)
+    signal[3] = 0.4 * np.sin(2 * np.pi * 60.0 * np.arange(SECONDS) / RATE_HZ)
+    made = make_set(tmp_path, kind="pcm24", channels=6, frames=SECONDS, signal=signal)
+    # It takes the LFE away, and little of the others.
+    cut = "\n[[stems.{0}.effects]]\nkind = 'low_cut'\ncutoff_hz = 600.0\n"
+    text = "".join(f"[stems.{stem}]{cut.format(stem)}" for stem in made.stems)
+    found = remix(tmp_path, made, f"{text}[master]\nmatch = 'lufs'")
     # pyloudnorm takes five channels, in the order of 5.1 without its LFE.
     heard = [0, 1, 2, 4, 5]
     assert abs(loudness_lufs(found.samples[heard]) - loudness_lufs(made.original[heard])) < 0.05

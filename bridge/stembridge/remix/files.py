@@ -105,11 +105,6 @@ class RemixPlan:
     def name_remix(self, voices: Sequence[Voice]) -> str:
         """Return the remix' own name, which no stem beside it has."""
         taken = {manifest.sanitise_name(voice.name, 32).casefold() for voice in voices}
-        taken |= {
-            Path(voice.entry.file).stem.removeprefix(f"{self.name} - ").casefold()
-            for voice in voices
-            if voice.entry
-        }
         candidates = [self.label, f"{self.label} remix", *(f"{self.label} {n}" for n in range(2, 1000))]
         return next(one for one in candidates if manifest.sanitise_name(one, 32).casefold() not in taken)
 

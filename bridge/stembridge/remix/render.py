@@ -134,7 +134,7 @@ def _render(
     before_each: Callable[[str], None],
 ) -> Generator[Progress, None, manifest.Manifest]:
     with work_folder(plan.out, plan.job_id) as work:
-        disk.check_free(plan.out, _estimate_disk(plan, preset, tracks))
+        disk.check_free(plan.out, _estimate_disk(plan, preset, tracks), "remix")
         temporary = work / "planes"
         with disk.writing(plan.out):
             temporary.mkdir()
