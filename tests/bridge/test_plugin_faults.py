@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,16 @@ def children_of(parent: int) -> set[int]:
     return found
 
 
+def marked_with(mark: str) -> set[int]:
+    """Return every process that was started with ``mark`` in its environment."""
+    found = set()
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if f"STEMBRIDGE_TEST_MARK={mark}".encode() in environ.read_bytes():
+                found.add(int(environ.parent.name))
+    return found
+
+
 def assert_next_job_is_served(settings: Settings) -> None:
     with closing(make_opener(settings, [])(PluginEffect("Fixture.vst3"), RATE, 2)) as hosted:
         assert np.array_equal(hosted.process(SOUND), SOUND)
@@ -96,12 +106,16 @@ def test_a_fault_in_the_middle_of_a_song_ends_the_plugin_alone(
         ("hang", "did not answer within 2 s"),
     ],
 )
-def test_a_fault_while_it_is_loaded_is_named_as_such(fault: str, said: str, settings: Settings) -> None:
+def test_a_fault_while_it_is_loaded_is_named_as_such(
+    fault: str, said: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = children_of(os.getpid())
+    monkeypatch.setenv("STEMBRIDGE_TEST_MARK", str(tmp_path))
     opener = make_opener(settings, [], Deadlines(2.0, 2.0) if fault == "hang" else SHORT)
     with pytest.raises(PluginError, match=f'plugin "At load {fault}" {said} while it was opened'):
         opener(PluginEffect(f"At load {fault}.vst3"), RATE, 2)
     assert children_of(os.getpid()) == before
+    wait_until(lambda: not marked_with(str(tmp_path)), "every process of the plugin to end")
     assert_next_job_is_served(settings)
 
 

@@ -6,7 +6,7 @@
      DELAY     by how many frames its output is late
      REPORTED  how many it says
      CHANNELS  the one number of channels it takes, or 0 for one and two
-     AT_LOAD   0: loads; 1: aborts; 2: hangs; 3: crashes
+     AT_LOAD   0: loads; 1: aborts; 2: hangs, and so does a process that it starts; 3: crashes
      CLASSES   how many plugins the bundle holds, 1 or 2; the second is NAME and " Two", and halves
    Set while it runs, as raw values:
      Gain      the factor
@@ -372,6 +372,9 @@ const void *GetPluginFactory(void)
     fflush(stdout);
     if (AT_LOAD == 1 || getenv("DISPLAY") != NULL)
         abort();
+    /* As a plugin does that has a helper: it holds the same pipes. */
+    if (AT_LOAD == 2)
+        fork();
     while (AT_LOAD == 2)
         sleep(1);
     if (AT_LOAD == 3)

@@ -21,8 +21,6 @@ from stembridge.errors import PluginError
 from stembridge.text import one_line, shorten
 
 LONGEST_CAUSE = 200
-LAST_WORDS_S = 2.0
-"""For a child whose pipe broke to end by itself, so that its exit code is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +108,8 @@ class PluginProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environ,
+            # A group of its own, so that processes which a plugin starts end with it.
+            start_new_session=True,
         )
 
     def list_names(self) -> tuple[str, ...]:
@@ -179,12 +179,11 @@ class PluginProcess:
 
     def close(self) -> None:
         """End the child, whatever it is doing; again does nothing."""
-        child = self._child
-        child.kill()
-        child.wait()
-        for pipe in (child.stdin, child.stdout):
+        self._kill()
+        self._child.wait()
+        for pipe in filter(None, (self._child.stdin, self._child.stdout)):
             with suppress(OSError):
-                pipe is None or pipe.close()
+                pipe.close()
 
     def _ask(
         self, request: Mapping[str, object], doing: str, limit_s: float | None = None, data: bytes = b""
@@ -200,8 +199,6 @@ class PluginProcess:
             watch.cancel()
             watch.join()
         if reply is None:
-            with suppress(subprocess.TimeoutExpired):
-                self._child.wait(LAST_WORDS_S)
             self.close()
             raise self._death(doing, limit_s)
         if "error" in reply:
@@ -229,7 +226,15 @@ class PluginProcess:
 
     def _give_up(self) -> None:
         self._is_late = True
-        self._child.kill()
+        self._kill()
+
+    def _kill(self) -> None:
+        if sys.platform == "win32":
+            self._child.kill()
+        elif self._child.returncode is None:
+            # Once it was waited for, its number may belong to somebody else.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, signal.SIGKILL)
 
     def _death(self, doing: str, limit_s: float) -> PluginError:
         if self._is_late:
