@@ -351,6 +351,18 @@ def test_a_quality_is_its_model_and_what_stands_beside_it_wins(tmp_path: Path) -
     assert batch.sets == (tmp_path / "sets",) and batch.split.out == str(tmp_path / "sets")
 
 
+def test_a_use_is_preset_model_and_stems_unless_presets_are_named(tmp_path: Path) -> None:
+    text = 'inputs = ["a.wav"]\noutputs = [{folder = "out"}]\nuse = "practice:guitar"\n'
+    batch = read_batch(write_batch(tmp_path, text), "preview")
+    assert batch.variants == (Variant("practice-minus-guitar"),)
+    assert (batch.split.model, batch.split.two_stems) == ("htdemucs_6s", "guitar")
+    batch = read_batch(write_batch(tmp_path, text + 'presets = ["drumless"]\n'), "preview")
+    assert batch.variants == (Variant("drumless"),)
+    assert (batch.split.model, batch.split.two_stems) == ("htdemucs_6s", None)
+    batch = read_batch(write_batch(tmp_path, text + 'split = {model = "htdemucs"}\n'), "preview")
+    assert (batch.split.model, batch.is_model_named) == ("htdemucs", True)
+
+
 def test_without_a_split_table_the_settings_model_splits(tmp_path: Path) -> None:
     text = 'inputs = ["a.wav"]\npresets = ["karaoke"]\noutputs = [{folder = "out"}]\n'
     batch = read_batch(write_batch(tmp_path, text), "preview")
@@ -380,6 +392,8 @@ GOOD = {"inputs": '["a.wav"]', "presets": '["karaoke"]', "outputs": '[{folder = 
         ("outputs", '[{folder = "out", tail = "long"}]', "outputs.0.tail = 'long' (one of trim, extend)"),
         ("outputs", '[{folder = "out", colour = "red"}]', "outputs.0.colour is no key"),
         ("split", '{model = ""}', "split.model = ''"),
+        ("split", "3", "split = 3"),
+        ("use", '"dancing"', "use = 'dancing' (one of karaoke"),
         ("split", "{shifts = 1.5}", "split.shifts = 1.5"),
         ("split", '{quality = "fine"}', "split.quality = 'fine' (one of draft, good, best)"),
         ("split", "{stems = 3}", "split.stems is no key"),
