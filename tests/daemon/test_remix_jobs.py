@@ -24,6 +24,7 @@ from stembridge.errors import (
     EffectError,
     IdConflict,
     JobCancelled,
+    Leaving,
     OutputError,
     PresetError,
     RequestError,
@@ -310,6 +311,29 @@ def test_sigterm_requeues_split_and_remix_and_the_next_start_finishes_both(
     with crew.daemon.client() as client:
         assert [client.wait(job.id, 60).attempt for job in jobs] == [2, 2]
         crew.daemon.adopt()
+
+
+def test_sigterm_lets_a_short_remix_finish(crew: Crew, request_of: RemixRequest) -> None:
+    crew.start()
+    (process,) = crew.daemon.processes
+    with crew.daemon.client() as client:
+        job = client.submit(replace(request_of, pitch=GATED))
+        wait_for_stage(client, job.id, "render")
+        crew.daemon.worker_pid("render")
+        process.send_signal(signal.SIGTERM)
+        # Until it has been told, a daemon takes jobs.
+        wait_until(lambda: is_leaving(client, request_of), "the daemon to leave")
+        crew.remix_gate.touch()
+        assert client.wait(job.id, 60).attempt == 1
+    assert process.wait(30) == 0
+
+
+def is_leaving(client: Client, request: RemixRequest) -> bool:
+    try:
+        client.submit(replace(request, pitch=GATED))
+    except Leaving:
+        return True
+    return False
 
 
 def test_neither_worker_outlives_a_front_that_is_killed(

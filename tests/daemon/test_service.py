@@ -28,7 +28,7 @@ from stembridge_daemon.lane import Lane
 from stembridge_daemon.scheduler import JobKind
 from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
-from stembridge_daemon.supervisor import Supervisor
+from stembridge_daemon.supervisor import Died, Supervisor
 
 
 class FullDisk(JobStore):
@@ -142,19 +142,26 @@ def test_jobs_of_a_daemon_that_ended_wait_again_in_their_order(bench: Bench) -> 
 def test_a_worker_that_cannot_start_fails_the_job_with_its_last_words(bench: Bench) -> None:
     bench.split("job")
 
-    def has_failed() -> bool:
+    def has_failed(job_id: str) -> bool:
         bench.service.hear()
         bench.service.tick()
         bench.service.flush()
-        return bench.state("job") is JobState.FAILED
+        return bench.state(job_id) is JobState.FAILED
 
-    wait_until(has_failed, "the job to fail", 30)
+    wait_until(lambda: has_failed("job"), "the job to fail", 30)
     error = bench.seen[-1].error
     assert error is not None and "no such library" in error.message and "stembridge doctor" in error.hint
     assert [lane.supervisor.starts for lane in bench.lanes] == [3, 0]
+    bench.split("again")
+    wait_until(lambda: has_failed("again"), "the next job to fail", 30)
+    assert bench.lanes[0].supervisor.starts == 6, "the next job has its own three tries"
 
 
-def test_a_render_worker_that_cannot_start_fails_remixes_alone(bench: Bench) -> None:
+def test_a_render_worker_that_cannot_start_fails_remixes_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.lanes[0].supervisor, "start", lambda: None)
+    bench.split("split")
     bench.service.answer(bench.remix_call("remix"), "local")
     bench.service.flush()
 
@@ -164,15 +171,22 @@ def test_a_render_worker_that_cannot_start_fails_remixes_alone(bench: Bench) -> 
         bench.service.flush()
         return bench.state("remix") is JobState.FAILED
 
-    def has_begun() -> bool:
-        bench.service.tick()
-        return bench.lanes[0].supervisor.starts > 0
-
     wait_until(has_failed, "the remix to fail", 30)
-    assert [lane.supervisor.starts for lane in bench.lanes] == [0, 3]
-    bench.split("split")
-    wait_until(has_begun, "the worker that separates", 30)
+    assert bench.lanes[1].supervisor.starts == 3
     assert bench.state("split") is JobState.QUEUED, "a worker that was never tried was given up"
+
+
+def test_only_failures_in_a_row_make_a_worker_that_cannot_start(bench: Bench) -> None:
+    lane, death = bench.lanes[0], Died("exit code 1", was_asked=False)
+    for _ in range(2):
+        lane.note_death(death)
+    lane.note_ready()
+    for _ in range(2):
+        lane.note_death(death)
+        lane.note_death(Died("exit code 0", was_asked=True))
+    assert not lane.gives_up()
+    lane.note_death(death)
+    assert lane.gives_up()
 
 
 def test_a_hold_reaches_both_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
