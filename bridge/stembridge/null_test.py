@@ -325,8 +325,9 @@ class _Tally:
             if not self.is_reference_right():
                 self.failures.append(f"{mixture.file!r} is not the mixture: its sha256_pcm differs")
         if self.reference is Reference.HASH and self.sum_hash.hexdigest() != self.manifest.source.sha256_pcm:
+            whole = "original" if self.manifest.remix is None else "remix"
             self.failures.append(
-                "the files do not sum to the original: sha256_pcm differs"
+                f"the files do not sum to the {whole}: sha256_pcm differs"
                 if self.manifest.claims.exact_f64
                 else "the null cannot be proven without the original, since this set is not exact"
             )

@@ -92,6 +92,8 @@ def draw_curve(
                 planes.append(stored[np.newaxis])
             lowest = min(lowest, float(stored.min(initial=1.0)))
             yield done / mix.frames
+    if planes.frames != mix.frames:
+        raise ValueError(f"a curve of {planes.frames} frames for {mix.frames}")
     if lowest == 1.0:
         return mix, 0.0
     return replace(mix, curve=planes, is_on_grid=True), -20 * log10(lowest)
