@@ -28,7 +28,7 @@ from stembridge_daemon.lane import Lane
 from stembridge_daemon.scheduler import JobKind
 from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
-from stembridge_daemon.supervisor import Died, Supervisor
+from stembridge_daemon.supervisor import Died, Supervisor, WorkerState
 
 
 class FullDisk(JobStore):
@@ -187,6 +187,22 @@ def test_only_failures_in_a_row_make_a_worker_that_cannot_start(bench: Bench) ->
     assert not lane.gives_up()
     lane.note_death(death)
     assert lane.gives_up()
+
+
+def test_a_worker_is_idle_from_the_end_of_its_job_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, stopped = 100.0, []
+    supervisor = bench.lanes[0].supervisor
+    lane = Lane(JobKind.SPLIT, supervisor, clock=lambda: now)
+    monkeypatch.setattr(supervisor, "stop", lambda: stopped.append(now))
+    supervisor.state = WorkerState.IDLE
+    now = 5000.0
+    lane.release()
+    for now in (5000.0, 5300.0, 5301.0):
+        lane.rest(keep_alive_s=300.0)
+    assert stopped == [5301.0]
+    lane.rest(keep_alive_s=-1)
+    assert stopped == [5301.0], "it was to be kept for ever"
+    supervisor.state = WorkerState.ABSENT
 
 
 def test_a_hold_reaches_both_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
