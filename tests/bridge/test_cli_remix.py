@@ -28,6 +28,7 @@ from stembridge.remix.batch import Output
 from stembridge.remix.batch_file import read_batch
 from stembridge.settings import load_settings
 from stembridge.types import Progress, RemixRequest, SplitRequest, SplitResult
+from terminal import Terminal
 
 RATE, FRAMES = 44_100, 30_000
 Signal = NDArray[np.float64]
@@ -301,6 +302,17 @@ def test_a_damaged_set_is_refused_and_nothing_is_left(
     assert main(["remix", str(stems), "--preset", "karaoke"]) == 1
     assert "'song - bass.wav' is not what was written" in capsys.readouterr().err
     assert not Path("remixes").exists()
+
+
+def test_on_a_terminal_the_bar_goes_and_the_result_stays(stems: Path) -> None:
+    with Terminal(
+        "remix", str(stems), "--preset", "karaoke", "--preset", "acapella", columns=100
+    ) as terminal:
+        code, _, screen = terminal.finish()
+    assert code == 0 and "karaoke of song" in terminal.text
+    lines = [line for line in screen if line.strip()]
+    assert lines[0] == "song.wav, karaoke" and lines[-1] == "remixes: 2 rendered"
+    assert not any("%" in line for line in lines)
 
 
 Render = Callable[..., Generator[Progress, None, SplitResult]]
