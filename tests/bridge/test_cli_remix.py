@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -162,6 +162,33 @@ def test_what_it_is_for_chooses_model_stems_and_preset(
     assert "model htdemucs_ft is not on this machine" in capsys.readouterr().err
     assert main([*command, "acapella", "--model", "htdemucs", "--shifts", "0"]) == 0
     assert not (home / "run").exists()
+
+
+def test_whoever_takes_the_preview_instead_is_asked_once_and_keeps_its_sets(
+    daemon: DaemonHarness,
+    home: Path,
+    song: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def take_preview(request: SplitRequest, *_: object, is_named: bool, **__: object) -> SplitRequest:
+        asked.append((request.model, is_named))
+        return replace(request, model="preview", shifts=0)
+
+    monkeypatch.setattr("stembridge.cli.remixing.present_model", take_preview)
+    (home / "settings.toml").write_text('model = "htdemucs"\n')
+    known = split_song(song, Path("remixes").absolute())
+    other = write_song(Path("other.wav"), seed=2)
+    assert main(["remix", str(song), str(other), "--preset", "karaoke"]) == 0
+    daemon.adopt()
+    # The first file's set is found once its model is known; the second file is split with that model.
+    assert asked == [("htdemucs", False), ("preview", True)]
+    assert str(known) in capsys.readouterr().out
+    with daemon.client() as client:
+        (job,) = client.jobs()
+    assert (Path(job.source).name, job.tool) == ("other.wav", "preview")
 
 
 def test_a_use_leaves_room_for_presets_that_are_named(song: Path, capsys: pytest.CaptureFixture[str]) -> None:
