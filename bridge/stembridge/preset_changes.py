@@ -59,7 +59,7 @@ def _read_value(text: str) -> Any:
         found = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         found = {}
-    if list(found) == ["value"]:
+    if found:
         return found["value"]
     try:
         return float(text)

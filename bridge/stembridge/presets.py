@@ -46,7 +46,6 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
-import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
@@ -486,7 +485,7 @@ class _Reader:
         self, entry: Mapping[str, Any], place: Place, allowed: tuple[float, float], unit: str
     ) -> float:
         value = entry[str(place[-1])]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not allowed[0] <= value <= allowed[1]:
             hint = f"{unit}, {allowed[0]:g} to {allowed[1]:g}"
             raise self._error(place, f"{_spell(place)} = {value!r}", hint)

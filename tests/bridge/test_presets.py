@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from stembridge.effects.chain import Chain, Effect, PluginEffect
 from stembridge.errors import PresetError
+from stembridge.preset_changes import apply_changes
 from stembridge.presets import (
     Level,
     Master,
@@ -415,12 +416,20 @@ def test_a_plugins_parameters_can_be_changed_whatever_they_are_called(tmp_path: 
         ("master.ceiling_dbtp=3", "master.ceiling_dbtp = 3"),
         ("bass.plugin.parameters.knee=2", "parameters.knee = 2 .a raw value"),
         ("bass.plugin.latency=x", "latency = 'x'"),
+        ("other.effects=[{kind = 'revreb'}]", "'revreb' is not known"),
     ],
 )
 def test_a_change_that_is_wrong_is_named_by_its_own_words(tmp_path: Path, change: str, reason: str) -> None:
     with pytest.raises(PresetError, match=reason) as caught:
         read(tmp_path, WHOLE, "vocals.gain_db=2", change, "other.gain_db=1")
     assert str(caught.value).startswith(("--set " + change, "--set " + repr(change)))
+
+
+def test_a_table_that_is_changed_stays_as_it_is() -> None:
+    table = tomllib.loads(WHOLE)
+    changed, _ = apply_changes(table, ["vocals.gain_db=9", "sends.hall.reverb.mix=0.5", "other.mute=true"])
+    assert changed["stems"]["vocals"]["gain_db"] == 9
+    assert table == tomllib.loads(WHOLE)
 
 
 def test_what_is_wrong_in_the_file_is_not_laid_on_a_change(tmp_path: Path) -> None:
