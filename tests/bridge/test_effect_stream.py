@@ -335,7 +335,7 @@ def test_silence_of_a_silent_stem_of_muted_mids_or_of_few_bits_is_no_fault() -> 
     assert not run(Effect("reverb"), np.zeros((2, 9000), np.float32)).any()
     alike = np.repeat(make_noise(1, 9000), 2, axis=0)
     assert not run(Effect("width", {"mute_mid": True}), alike).any()
-    assert not run(Effect("bitcrush", {"bit_depth": 6.0}), make_noise(2, 9000, level=4e-3)).any()
+    assert not run(Effect("bitcrush", {"bit_depth": 6.0}), make_noise(2, 9000, level=8e-4)).any()
 
 
 def test_a_silent_stem_is_a_fault_before_its_last_block_is_handed_out() -> None:
