@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pedalboard
 import pytest
+import scipy.signal
 from numpy.typing import NDArray
 
 from stembridge.plugins.probe import find_lateness, probe_noise
@@ -52,6 +53,14 @@ def test_what_an_effect_is_meant_to_do_is_no_lateness(effect: pedalboard.Plugin)
     assert find_lateness(noise, effect.process(noise, RATE)) == 0
 
 
+@pytest.mark.parametrize("order", [2, 4, 6])
+@pytest.mark.parametrize("cutoff", [0.2, 0.5, 0.7, 0.9])
+def test_a_steep_filter_is_no_lateness(cutoff: float, order: int) -> None:
+    noise = probe_noise(RATE, 2)
+    made = scipy.signal.sosfilt(scipy.signal.butter(order, cutoff, output="sos"), noise)
+    assert find_lateness(noise, made.astype(np.float32)) == 0
+
+
 def test_a_move_is_found_under_a_mild_effect() -> None:
     noise = probe_noise(RATE, 2)
     coloured = pedalboard.PeakFilter(2000, 3).process(noise, RATE)
@@ -62,8 +71,8 @@ def test_silence_and_one_side_that_is_late_on_purpose_are_no_lateness() -> None:
     noise = probe_noise(RATE, 2)
     assert find_lateness(noise, np.zeros_like(noise)) == 0
     assert find_lateness(noise[:, :0], noise[:, :0]) == 0
-    haas = np.concatenate((noise[:1], moved(noise[1:], 400)))
-    assert find_lateness(noise, haas) == 0
+    for left, right in ((0, 400), (400, 0), (300, 400), (400, 300)):
+        assert find_lateness(noise, np.concatenate((moved(noise[:1], left), moved(noise[1:], right)))) == 0
     muted = np.concatenate((moved(noise[:1], 400), np.zeros_like(noise[1:])))
     assert find_lateness(noise, muted) == 400
 

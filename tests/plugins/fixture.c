@@ -12,7 +12,8 @@
      Gain      the factor
      Fault     0: none; 0.2: crash; 0.4: abort; 0.6: hang; 0.8: NaN; 1: silence
      Trigger   0: at once; 1: when a sample beyond 1.5 comes in
-   Its state is those three. It chatters on stdout, and aborts where it finds a display to draw on. */
+   Its state is those three. It chatters on stdout, aborts where it finds a display to draw on,
+   and is silent for a block of another length than it was set up for. */
 
 #include <stdint.h>
 #include <stdio.h>
@@ -69,13 +70,14 @@ typedef struct { Id id; int32_t cardinality; char category[32], name[64]; } Clas
 typedef struct { int32_t media, direction, channels; Text name; int32_t type; uint32_t flags; } BusInfo;
 typedef struct { uint32_t id; Text title, short_title, units; int32_t steps; double usual;
                  int32_t unit, flags; } ParameterInfo;
+typedef struct { int32_t mode, size, most_frames; double rate; } Setup;
 typedef struct { int32_t channels; uint64_t silence; float **samples; } Bus;
 typedef struct { int32_t mode, size, frames, inputs, outputs; Bus *in, *out; Changes *changes; } Block;
 
 /* One object with a face per interface. */
 typedef struct Plugin {
     const void *component, *processor, *controller;
-    int32_t references, channels;
+    int32_t references, channels, block;
     double values[PARAMETERS];
     float *line[MOST_CHANNELS];
     int32_t at;
@@ -196,6 +198,12 @@ static int32_t takes_size(void *face, int32_t size) { (void)face; return size ==
 static uint32_t latency(void *face) { (void)face; return REPORTED; }
 static uint32_t tail(void *face) { (void)face; return 0; }
 
+static int32_t set_up(void *face, const Setup *setup)
+{
+    of_processor(face)->block = setup->most_frames;
+    return OK;
+}
+
 static void take_changes(Plugin *plugin, Changes *changes)
 {
     int32_t count = changes == NULL ? 0 : changes->table->count(changes);
@@ -246,7 +254,7 @@ static int32_t process(void *face, Block *block)
             line[at] = in[frame];
             at = (at + 1) % (DELAY + 1);
             out[frame] = line[at] * (float)plugin->values[GAIN];
-            if (fault == 5)
+            if (fault == 5 || block->frames != plugin->block)
                 out[frame] = 0.0f;
         }
         if (fault == 4)
@@ -307,7 +315,7 @@ static const void *const COMPONENT_TABLE[] = {
     describe_bus, refuse, accept, set_active, set_component_state, get_component_state};
 static const void *const PROCESSOR_TABLE[] = {
     find_processor, hold_processor, let_go_processor, take_arrangement, tell_arrangement, takes_size, latency,
-    accept, accept, process, tail};
+    set_up, accept, process, tail};
 static const void *const CONTROLLER_TABLE[] = {
     find_controller, hold_controller, let_go_controller, initialise, accept, set_controllers_state, accept,
     accept, count_parameters, describe_parameter, spell_value, read_value, same, same, get_value, set_value,
