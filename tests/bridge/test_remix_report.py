@@ -285,7 +285,8 @@ def test_a_browser_shows_the_change_where_it_is_and_nowhere_else(
     page.write_text(render_report(describe(), figures), "utf-8")
     picture = show_page(page, width, 1400)[:, margin : width - margin]
     is_amber = _count(picture, (194, 106, 8)) > 12
-    is_green = _count(picture, (21, 122, 72)) > 2
+    rows = np.flatnonzero(_count(picture.transpose(1, 0, 2), (194, 106, 8)) > 10)
+    is_green = _count(picture[rows[-1] - 2 : rows[-1] + 1], (21, 122, 72)) > 1
     # What each column of the picture stands for; those at the edge of anything may be blended.
     columns = (np.arange(is_amber.size) + 0.5) / is_amber.size * len(figures.difference.envelope)
     highs = np.array([high for _, high in figures.difference.envelope])[columns.astype(int)]

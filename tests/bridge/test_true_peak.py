@@ -120,7 +120,7 @@ def test_a_reading_does_not_disturb_what_follows() -> None:
     meter = TruePeakMeter(2)
     meter.add(song[:, :20_000])
     first = meter.read()
-    assert first == read_peak(song[:, :20_000])
+    assert first == meter.read() == read_peak(song[:, :20_000])
     meter.add(song[:, 20_000:])
     assert meter.read() == max(first, read_peak(song))
 
@@ -162,10 +162,10 @@ def test_a_sample_that_is_no_number_is_refused(bad: float) -> None:
 def test_windows_hold_every_frame_once_and_leave_the_blocks_alone() -> None:
     ramp = np.arange(100.0)[None]
     windows = Windows(hop=16, margin=5)
-    block = ramp[:, :60].copy()
+    block = ramp[:, :10].copy()
     found = windows.add(block)
     block[:] = -1
-    found += windows.add(ramp[:, 60:])
+    found += windows.add(ramp[:, 10:])
     found += windows.rest(np.zeros((1, 5)))
     assert np.concatenate([window[0, :-5] for window in found]).tolist() == ramp[0].tolist()
     assert [window.shape[1] for window in found] == [21] * 6 + [9]
