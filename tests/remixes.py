@@ -24,7 +24,7 @@ from stembridge.types import RemixRequest, SplitResult
 Signal = NDArray[np.float64]
 
 RATE_HZ = 44_100
-FRAMES = 40_001
+FRAMES = 20_001
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import filecmp
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +64,25 @@ SETS: dict[str, dict[str, Any]] = {
 }
 
 
+FindSet = Callable[[str], MadeSet]
+
+
+@pytest.fixture(scope="module")
+def find_set(tmp_path_factory: pytest.TempPathFactory) -> FindSet:
+    """Return the function that gives a set of `SETS`, which no test may change, made once."""
+
+    @cache
+    def find(name: str) -> MadeSet:
+        return make_set(tmp_path_factory.mktemp(name), **SETS[name])
+
+    return find
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_a_neutral_preset_is_the_mixture_bit_for_bit_and_every_stem_is_the_sets_file(
-    tmp_path: Path, name: str
+    find_set: FindSet, tmp_path: Path, name: str
 ) -> None:
-    made = make_set(tmp_path, **SETS[name])
+    made = find_set(name)
     alone = remix(tmp_path, made, NEUTRAL, job_id="alone")
     assert np.array_equal(alone.samples, made.original)
     assert [path.name for path in alone.folder.iterdir() if path.suffix != ".json"] == [
@@ -106,9 +122,9 @@ def expect_changed(made: MadeSet) -> Signal:
 
 @pytest.mark.parametrize("name", SETS)
 def test_a_remix_is_the_original_and_what_became_of_the_stem_that_was_changed(
-    tmp_path: Path, name: str
+    find_set: FindSet, tmp_path: Path, name: str
 ) -> None:
-    made = make_set(tmp_path, **SETS[name])
+    made = find_set(name)
     vocals = expect_changed(made)
     # What a fold of floats leaves over belongs to its last stem: once that is changed, the rest is exact.
     is_closing = name == "fold-float"
@@ -132,8 +148,10 @@ def test_a_remix_is_the_original_and_what_became_of_the_stem_that_was_changed(
     "name",
     ["pcm16", "pcm32", "float", "float-exact", "wav16", "fold", "fold-float", "fold-float-exact", "ogg"],
 )
-def test_gains_mutes_and_solos_are_what_numpy_makes_of_the_files(tmp_path: Path, name: str) -> None:
-    made = make_set(tmp_path, **SETS[name])
+def test_gains_mutes_and_solos_are_what_numpy_makes_of_the_files(
+    find_set: FindSet, tmp_path: Path, name: str
+) -> None:
+    made = find_set(name)
     bits = made.manifest.grid.stem_bits
     text = """
     [stems.drums]
@@ -161,9 +179,9 @@ def test_gains_mutes_and_solos_are_what_numpy_makes_of_the_files(tmp_path: Path,
     assert_exact(found.stems, found.samples, float32=found.manifest.claims.exact_f32_any_order)
 
 
-def test_the_residual_can_be_turned_down_like_any_stem(tmp_path: Path) -> None:
+def test_the_residual_can_be_turned_down_like_any_stem(find_set: FindSet, tmp_path: Path) -> None:
     for name in ("pcm32", "float"):
-        made = make_set(tmp_path / name, **SETS[name])
+        made = find_set(name)
         found = remix(tmp_path, made, "[stems.residual]\ngain_db = -6.0", job_id=name, stems_out=True)
         residual = round_to(factor(-6.0) * made.stems["residual"], 23)
         assert np.array_equal(found.stems["residual"], residual)
@@ -173,8 +191,8 @@ def test_the_residual_can_be_turned_down_like_any_stem(tmp_path: Path) -> None:
         assert found.manifest.grid.residual_bits == 23
 
 
-def test_the_same_request_gives_the_same_bytes(tmp_path: Path) -> None:
-    made = make_set(tmp_path)
+def test_the_same_request_gives_the_same_bytes(find_set: FindSet, tmp_path: Path) -> None:
+    made = find_set("pcm16")
     first, second = (remix(tmp_path / name, made, FULL, stems_out=True) for name in "ab")
     names = sorted(path.name for path in first.folder.iterdir())
     assert names == sorted(path.name for path in second.folder.iterdir())
@@ -226,8 +244,8 @@ cutoff_hz = 500.0
 """
 
 
-def test_a_return_is_a_stem_of_its_own_fed_by_what_is_heard(tmp_path: Path) -> None:
-    made = make_set(tmp_path)
+def test_a_return_is_a_stem_of_its_own_fed_by_what_is_heard(find_set: FindSet, tmp_path: Path) -> None:
+    made = find_set("pcm16")
     found = remix(tmp_path, made, SEND, stems_out=True)
     vocals = round_to(factor(-3.0) * made.stems["vocals"], 23)
     sent = factor(-6.0) * vocals + factor(1.0) * made.stems["bass"]
@@ -244,8 +262,8 @@ def test_a_return_is_a_stem_of_its_own_fed_by_what_is_heard(tmp_path: Path) -> N
     assert list(silent.stems) == ["other"], "nothing is sent by stems that are muted"
 
 
-def test_a_linear_master_runs_on_every_stem_and_so_on_the_sum(tmp_path: Path) -> None:
-    made = make_set(tmp_path)
+def test_a_linear_master_runs_on_every_stem_and_so_on_the_sum(find_set: FindSet, tmp_path: Path) -> None:
+    made = find_set("pcm16")
     text = "[stems.vocals]\ngain_db = -3.0\n[master]\n[[master.effects]]\nkind = 'low_cut'\ncutoff_hz = 90.0"
     found = remix(tmp_path, made, text, stems_out=True)
     board = pedalboard.Pedalboard([pedalboard.HighpassFilter(90.0)])
@@ -260,8 +278,8 @@ def test_a_linear_master_runs_on_every_stem_and_so_on_the_sum(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["pcm16", "pcm32", "float"])
-def test_what_a_non_linear_master_adds_is_a_stem(tmp_path: Path, name: str) -> None:
-    made = make_set(tmp_path, **SETS[name])
+def test_what_a_non_linear_master_adds_is_a_stem(find_set: FindSet, tmp_path: Path, name: str) -> None:
+    made = find_set(name)
     text = "[stems.vocals]\ngain_db = 6.0\n[master]\n[[master.effects]]\nkind = 'clip'\nthreshold_db = -9.0"
     found = remix(tmp_path, made, text, stems_out=True)
     stems = {**made.stems, "vocals": round_to(factor(6.0) * made.stems["vocals"], 23)}
@@ -278,8 +296,10 @@ def test_what_a_non_linear_master_adds_is_a_stem(tmp_path: Path, name: str) -> N
     assert_exact(found.stems, found.samples, float32=found.manifest.claims.exact_f32_any_order)
 
 
-def test_tails_go_on_where_the_preset_says_so_and_silence_is_added_to_the_others(tmp_path: Path) -> None:
-    made = make_set(tmp_path)
+def test_tails_go_on_where_the_preset_says_so_and_silence_is_added_to_the_others(
+    find_set: FindSet, tmp_path: Path
+) -> None:
+    made = find_set("pcm16")
     text = """
     [stems.vocals]
     [[stems.vocals.effects]]
