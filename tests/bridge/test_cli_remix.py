@@ -21,6 +21,8 @@ from splits import split_to_end
 from stembridge.cli import main
 from stembridge.cli.remix import remix
 from stembridge.cli.remixing import lock_path
+from stembridge.cli.split import Outcome
+from stembridge.errors import JobCancelled, StembridgeError
 from stembridge.file_lock import FileLock
 from stembridge.manifest import read_manifest
 from stembridge.presets import read_preset
@@ -189,6 +191,54 @@ def test_whoever_takes_the_preview_instead_is_asked_once_and_keeps_its_sets(
     with daemon.client() as client:
         (job,) = client.jobs()
     assert (Path(job.source).name, job.tool) == ("other.wav", "preview")
+
+
+class Splits:
+    """Stands in for `run_splits`: each split ends as it is told to."""
+
+    def __init__(self, outcome: Outcome | StembridgeError) -> None:
+        self.outcome = outcome
+        self.sources: list[str] = []
+
+    def __call__(self, _client: object, requests: list[SplitRequest], **_: object) -> Outcome:
+        self.sources += [Path(request.source).name for request in requests]
+        if isinstance(self.outcome, StembridgeError):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "tried"),
+    [
+        (Outcome((), 73), 73, ["song.wav", "other.wav"]),
+        (JobCancelled("cancelled"), 130, ["song.wav"]),
+    ],
+)
+def test_a_split_that_fails_costs_its_remixes_and_one_that_is_cancelled_all(
+    outcome: Outcome | StembridgeError,
+    code: int,
+    tried: list[str],
+    song: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    splits = Splits(outcome)
+    monkeypatch.setattr("stembridge.cli.remixing.run_splits", splits)
+    monkeypatch.setattr("stembridge.cli.remixing.announce", lambda *_: None)
+    other = write_song(Path("other.wav"), seed=2)
+    assert main(["remix", str(song), str(other), "--preset", "karaoke"]) == code
+    assert splits.sources == tried and not Path("remixes").exists()
+
+
+def test_a_preset_for_the_complement_wants_a_set_that_has_one(
+    home: Path, song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_preset(home / "presets" / "karaoke.toml", "[stems.no_vocals]\nsolo = true\n")
+    split_song(song, Path("stems").absolute(), "htdemucs", job_id="full")
+    assert main(["remix", str(song), "--use", "karaoke"]) == 1
+    assert "model htdemucs is not on this machine" in capsys.readouterr().err
+    pair = split_song(song, Path("stems").absolute(), "htdemucs", job_id="pair", two_stems="vocals")
+    assert main(["remix", str(song), "--use", "karaoke"]) == 0
+    assert str(pair) in capsys.readouterr().out
 
 
 def test_a_use_leaves_room_for_presets_that_are_named(song: Path, capsys: pytest.CaptureFixture[str]) -> None:
