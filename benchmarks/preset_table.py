@@ -121,9 +121,9 @@ def measure_band(signal: Signal, rate: int, low_hz: float, high_hz: float) -> fl
 def find_pauses(source: Signal, rate: int) -> NDArray[np.bool_]:
     """Return the frames that have nothing of ``source`` within 0.2 s."""
     width = round(0.2 * rate)
-    heard = np.abs(source).max(axis=0) > 1e-4
-    near = np.convolve(heard, np.ones(2 * width + 1), mode="same")
-    return np.asarray(near < 0.5)
+    heard = np.pad(np.abs(source).max(axis=0) > 1e-4, width)
+    counts = np.concatenate([[0], np.cumsum(heard)])
+    return np.asarray(counts[2 * width + 1 :] == counts[: -2 * width - 1])
 
 
 # --- what is promised ------------------------------------------------------------------------------------
@@ -388,25 +388,29 @@ def tell_given(folder: Path, settings: Settings, place: Path) -> None:
 # --- the page --------------------------------------------------------------------------------------------
 
 
+INTRODUCTION = """
+Written by `python benchmarks/{command}` at commit {commit}. What each is for stands in
+[presets/README.md](../presets/README.md), and `stembridge presets list` tells it.
+
+Measured on {songs} synthetic songs of {seconds:g} s, whose six sources are known; each stem of their sets
+holds {bleed:g} dB of everything else, and the residual closes the sum. The level of a source is read from the
+remix alone: `gone` is below -60 dB, a dot is no change (less than 0.05 dB). Loudness is that of the remix
+against the original's. Untouched are the stems that a preset does not name: so many of them are the set's bit
+for bit; a dash stands where they are muted, or moved by one common gain. The last two columns hold what the
+name promises, and the worst song's figure for it.
+"""
+
+
 def make_page(report: Mapping[str, Any]) -> str:
     """Return docs/presets.md from a report of this benchmark."""
     figures = report["figures"]
-    command, commit = report["command"], report["commit"][:7]
-    songs, seconds, bleed_db = len(report["seed"]), figures["seconds"], figures["bleed, dB"]
-    paragraphs = [
-        f"Written by `python benchmarks/{command}` at commit {commit}. What each is for stands in "
-        "[presets/README.md](../presets/README.md), and `stembridge presets list` tells it.",
-        f"Measured on {songs} synthetic songs of {seconds:g} s, whose six sources are known; each stem of their "
-        f"sets holds {bleed_db:g} dB of everything else, and the residual closes the sum. The level of a source "
-        "is read from the remix alone: `gone` is below -60 dB, a dot is no change (less than 0.05 dB). Loudness is that of the remix against the original's. "
-        "Untouched are the stems that a preset does not name: so many of them are the set's bit for bit; a "
-        "dash stands where they are muted, or moved by one common gain. The last two columns hold what the "
-        "name promises, and the worst song's figure for it.",
-    ]
+    told = {"songs": len(report["seed"]), "seconds": figures["seconds"], "bleed": figures["bleed, dB"]}
+    told |= {"command": report["command"], "commit": report["commit"][:7]}
+    paragraphs = [text.format(**told) for text in INTRODUCTION.strip().split("\n\n")]
     header = ["preset", *SIX_SOURCES, "loudness, LU", "true peak, dBTP", "untouched", "promise", "dB"]
     lines = ["# What the shipped presets do", ""]
     for paragraph in paragraphs:
-        lines += [textwrap.fill(paragraph, 110, break_on_hyphens=False), ""]
+        lines += [textwrap.fill(" ".join(paragraph.split()), 110, break_on_hyphens=False), ""]
     lines += [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for row in figures["presets"]:
         cells = [
@@ -420,11 +424,11 @@ def make_page(report: Mapping[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     kept, exact = (figures[f"presets {what}"] for what in ("that keep their promise", "whose sums are exact"))
-    told = (
+    ending = (
         f"Promises kept: {kept}. Sums exact in 64-bit floats, of the stems to the remix and of their changes "
         f"to the remix's change: {exact}."
     )
-    return "\n".join([*lines, "", textwrap.fill(told, 110), ""])
+    return "\n".join([*lines, "", textwrap.fill(ending, 110), ""])
 
 
 def spell_level(level_db: float) -> str:
