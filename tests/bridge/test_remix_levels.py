@@ -17,7 +17,8 @@ from splits import assert_exact
 
 Signal = NDArray[np.float64]
 
-SECONDS = 3 * RATE_HZ
+FRAMES = 3 * RATE_HZ // 2
+SHORT_FRAMES = RATE_HZ // 2
 
 
 def true_peak_db(signal: Signal) -> float:
@@ -39,7 +40,7 @@ def rms_db(signal: Signal) -> float:
 def test_a_matched_remix_is_as_loud_as_the_original_by_one_gain(
     tmp_path: Path, match: str, kind: str
 ) -> None:
-    made = make_set(tmp_path, kind=kind, frames=SECONDS)
+    made = make_set(tmp_path, kind=kind, frames=FRAMES)
     text = f"[stems.vocals]\nmute = true\n[stems.drums]\ngain_db = -9.0\n[master]\nmatch = '{match}'"
     found = remix(tmp_path, made, text, stems_out=True)
     measure = loudness_lufs if match == "lufs" else rms_db
@@ -56,7 +57,7 @@ def test_a_matched_remix_is_as_loud_as_the_original_by_one_gain(
 
 
 def test_a_matched_preset_that_changes_nothing_changes_nothing(tmp_path: Path) -> None:
-    made = make_set(tmp_path, frames=SECONDS)
+    made = make_set(tmp_path, frames=FRAMES)
     found = remix(tmp_path, made, "[stems.vocals]\ngain_db = 0.0\n[master]\nmatch = 'lufs'")
     assert np.array_equal(found.samples, made.original)
 
@@ -68,12 +69,12 @@ def test_what_is_too_short_for_loudness_is_matched_by_its_rms(tmp_path: Path) ->
 
 
 def test_matching_gives_at_most_12_db_and_says_so_and_leaves_silence_alone(tmp_path: Path) -> None:
-    made = make_set(tmp_path, frames=SECONDS)
+    made = make_set(tmp_path, frames=FRAMES)
     text = "".join(f"[stems.{stem}]\ngain_db = -30.0\n" for stem in made.stems)
     found = remix(tmp_path, made, f"{text}[master]\nmatch = 'lufs'")
     assert abs(rms_db(found.samples) - rms_db(made.original) + 18.0) < 0.05
     assert any("+12 dB were given" in line for line in found.result.warnings)
-    silent = make_set(tmp_path / "silent", frames=SECONDS, level=0.0)
+    silent = make_set(tmp_path / "silent", frames=FRAMES, level=0.0)
     text = "[stems.vocals]\ngain_db = -60.0\n[master]\nmatch = 'lufs'"
     found = remix(tmp_path / "silent", silent, text)
     assert found.manifest.remix is not None
@@ -83,9 +84,9 @@ def test_matching_gives_at_most_12_db_and_says_so_and_leaves_silence_alone(tmp_p
 def test_the_lfe_does_not_count_for_the_loudness_of_surround_and_the_back_counts_for_more(
     tmp_path: Path,
 ) -> None:
-    signal = 0.2 * make_music(SECONDS, 6, RATE_HZ)
-    signal[3] = 0.4 * np.sin(2 * np.pi * 60.0 * np.arange(SECONDS) / RATE_HZ)
-    made = make_set(tmp_path, kind="pcm24", channels=6, frames=SECONDS, signal=signal)
+    signal = 0.2 * make_music(FRAMES, 6, RATE_HZ)
+    signal[3] = 0.4 * np.sin(2 * np.pi * 60.0 * np.arange(FRAMES) / RATE_HZ)
+    made = make_set(tmp_path, kind="pcm24", channels=6, frames=FRAMES, signal=signal)
     # It takes the LFE away, and little of the others.
     cut = "\n[[stems.{0}.effects]]\nkind = 'low_cut'\ncutoff_hz = 600.0\n"
     text = "".join(f"[stems.{stem}]{cut.format(stem)}" for stem in made.stems)
@@ -105,7 +106,7 @@ CEILINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CEILINGS)
 def test_a_ceiling_holds_for_the_waveform_by_one_curve_for_everything(tmp_path: Path, name: str) -> None:
-    made = make_set(tmp_path, frames=RATE_HZ, level=1.8, **CEILINGS[name])
+    made = make_set(tmp_path, frames=SHORT_FRAMES, level=1.8, **CEILINGS[name])
     text = "".join(f"[stems.{stem}]\ngain_db = 9.0\n" for stem in made.stems)
     free = remix(tmp_path, made, text, job_id="free", stems_out=True)
     assert true_peak_db(free.samples) > 3.0
@@ -129,7 +130,7 @@ def test_a_ceiling_holds_for_the_waveform_by_one_curve_for_everything(tmp_path: 
 
 
 def test_where_no_peak_asks_for_it_a_ceiling_does_nothing(tmp_path: Path) -> None:
-    made = make_set(tmp_path, frames=RATE_HZ, level=0.4)
+    made = make_set(tmp_path, frames=SHORT_FRAMES, level=0.4)
     found = remix(tmp_path, made, "[master]\nceiling_dbtp = -1.0", stems_out=True)
     assert np.array_equal(found.samples, made.original)
     assert found.manifest.remix is not None
@@ -138,7 +139,7 @@ def test_where_no_peak_asks_for_it_a_ceiling_does_nothing(tmp_path: Path) -> Non
 
 
 def test_passages_that_a_ceiling_leaves_alone_are_bit_identical(tmp_path: Path) -> None:
-    made = make_set(tmp_path, frames=RATE_HZ, level=1.8)
+    made = make_set(tmp_path, frames=SHORT_FRAMES, level=1.8)
     peak = int(np.abs(made.original).max(axis=0).argmax())
     found = remix(tmp_path, made, "[master]\nceiling_dbtp = -3.0", stems_out=True)
     changed = (found.samples != made.original).any(axis=0)
