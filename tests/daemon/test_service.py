@@ -190,14 +190,15 @@ def test_only_failures_in_a_row_make_a_worker_that_cannot_start(bench: Bench) ->
 
 
 def test_a_worker_is_idle_from_the_end_of_its_job_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    now, stopped = 100.0, []
+    now, stopped = [100.0], []
     supervisor = bench.lanes[0].supervisor
-    lane = Lane(JobKind.SPLIT, supervisor, clock=lambda: now)
-    monkeypatch.setattr(supervisor, "stop", lambda: stopped.append(now))
+    lane = Lane(JobKind.SPLIT, supervisor, clock=lambda: now[-1])
+    monkeypatch.setattr(supervisor, "stop", lambda: stopped.append(now[-1]))
     supervisor.state = WorkerState.IDLE
-    now = 5000.0
+    now.append(5000.0)
     lane.release()
-    for now in (5000.0, 5300.0, 5301.0):
+    for at in (5000.0, 5300.0, 5301.0):
+        now.append(at)
         lane.rest(keep_alive_s=300.0)
     assert stopped == [5301.0]
     lane.rest(keep_alive_s=-1)
