@@ -113,6 +113,7 @@ def test_a_ceiling_holds_for_the_waveform_by_one_curve_for_everything(tmp_path: 
     held = remix(tmp_path, made, f"{text}[master]\nceiling_dbtp = -1.0", job_id="held", stems_out=True)
     assert true_peak_db(held.samples) <= -1.0 + 0.05
     assert np.abs(held.samples).max() > factor(-2.0)
+    assert all(entry.subtype != "DOUBLE" for entry in held.manifest.stems), "all stand on the grid by now"
     assert held.manifest.remix is not None
     reduction_db = held.manifest.remix.reduction_db
     assert abs(reduction_db - (true_peak_db(free.samples) + 1.0)) < 0.5
@@ -125,6 +126,7 @@ def test_a_ceiling_holds_for_the_waveform_by_one_curve_for_everything(tmp_path: 
     heard = np.abs(before) > 0.05
     curve = after[heard] / before[heard]
     assert curve.min() < 0.8
+    assert abs(20 * np.log10(curve.min()) + reduction_db) < 0.1
     for stem, signal in free.stems.items():
         assert np.abs(held.stems[stem][:, heard] - curve * signal[:, heard]).max() < 1e-5
 

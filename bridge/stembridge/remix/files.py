@@ -72,24 +72,26 @@ class RemixPlan:
     def _is_asked(self) -> bool:
         return self.format != AUTO_FORMAT
 
-    def choose_format(self, voice: Voice | None, bits: int | None, frames: int) -> tuple[FileFormat, str]:
-        """Return the format to begin with of a voice's file, or of the remix', and why it is not as asked.
+    def choose_format(
+        self, entry: manifest.StemEntry | None, bits: int | None, frames: int, *, is_untouched: bool
+    ) -> tuple[FileFormat, str]:
+        """Return the format to begin with of a file, and why it is not the one that was asked for.
 
         Parameters
         ----------
-        voice : None means the remix
+        entry : the set's file that it is made of; None of what only the remix has
         bits : grid of its samples
+        is_untouched : its samples are those of ``entry``
         """
-        entry = voice.entry if voice else None
         usual = next(
             (known for known in map(format_of, self.source.document.stems) if known != DOUBLE_FORMAT),
             FLOAT_FORMAT,
         )
         own = format_of(entry) if entry else usual
-        if voice and own == DOUBLE_FORMAT and not voice.is_untouched:
-            own = usual
         if own == DOUBLE_FORMAT:
-            return own, ""
+            if is_untouched:
+                return own, ""
+            own = usual
         chosen = FILE_FORMATS[self.format] if self._is_asked else own
         obstacle = find_obstacle(
             chosen,
@@ -320,7 +322,12 @@ class _Writing:
         for name, voice in ((self._remix_name, None), *self._voices.items()):
             is_finest = voice is None or voice is mix.voices[-1]
             bits = mix.bits if is_finest else plan.stem_bits
-            formats[name], remark = plan.choose_format(voice, bits, mix.frames)
+            formats[name], remark = plan.choose_format(
+                voice.entry if voice else None,
+                bits,
+                mix.frames,
+                is_untouched=voice is not None and mix.is_untouched(voice),
+            )
             if remark:
                 self._remarks.append(remark)
         return formats
