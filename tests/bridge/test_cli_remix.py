@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable, Generator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -395,8 +396,9 @@ def test_on_a_terminal_the_bar_goes_and_the_result_stays(stems: Path) -> None:
 Render = Callable[..., Generator[Progress, None, SplitResult]]
 
 
-def test_ctrl_c_leaves_nothing_half_written(
-    stems: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_leave_nothing_half_written(
+    signal_: signal.Signals, stems: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from stembridge.remix import render
 
@@ -410,7 +412,8 @@ def test_ctrl_c_leaves_nothing_half_written(
         try:
             yield next(steps)
             seen.append(Path(request.out).exists())
-            raise KeyboardInterrupt
+            signal.raise_signal(signal_)
+            return (yield from steps)
         finally:
             steps.close()
 
@@ -421,6 +424,29 @@ def test_ctrl_c_leaves_nothing_half_written(
     assert [path.name for path in Path("remixes").iterdir()] == [
         folder.name for folder in find_remixes(Path("remixes")).values()
     ]
+
+
+def test_what_the_system_refuses_costs_one_remix_alone(
+    stems: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stembridge.remix import render
+
+    whole: Render = render.render_remix
+
+    def refused(request: RemixRequest, *rest: Any) -> Generator[Progress, None, SplitResult]:
+        if request.preset == "karaoke":
+            raise PermissionError(13, "Permission denied", "a place")
+        return (yield from whole(request, *rest))
+
+    monkeypatch.setattr(render, "render_remix", refused)
+    assert main(["remix", str(stems), "--preset", "karaoke", "--preset", "acapella"]) == 3
+    assert "'a place': Permission denied" in capsys.readouterr().err
+    assert list(find_remixes(Path("remixes"))) == ["acapella"]
+
+
+def test_what_is_named_twice_is_rendered_once(stems: Path) -> None:
+    assert main(["remix", str(stems), str(stems), "--preset", "karaoke", "--preset", "karaoke"]) == 0
+    assert len(list(Path("remixes").iterdir())) == 1
 
 
 def test_every_result_and_every_error_is_a_line_of_json(
