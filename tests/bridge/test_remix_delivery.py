@@ -5,6 +5,8 @@ from __future__ import annotations
 import filecmp
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -487,3 +489,22 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     with pytest.raises(OutputError, match="MB free, the remix needs"):
         run_to_end(start(tmp_path, made, QUIETER))
     assert list_left(tmp_path) == []
+
+
+def test_a_remix_needs_neither_torch_nor_the_daemon(usual: MadeSet, tmp_path: Path) -> None:
+    preset = write_preset(tmp_path, FILTERED)
+    program = f"""
+import sys
+from pathlib import Path
+from stembridge.remix.render import render_remix
+from stembridge.settings import load_settings
+from stembridge.stages import run_to_end
+from stembridge.types import RemixRequest
+
+request = RemixRequest({str(usual.folder)!r}, {str(tmp_path / "out")!r}, {str(preset)!r}, report=True, speed=0.9)
+run_to_end(render_remix(request, "job", load_settings(home=Path({str(tmp_path)!r}))))
+print(*sorted(name for name in ("torch", "zmq", "stembridge_daemon", "stembridge.client") if name in sys.modules))
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
+    assert len(list((tmp_path / "out").iterdir())) == 1

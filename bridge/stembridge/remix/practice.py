@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pedalboard import time_stretch
 
 from stembridge import disk
 from stembridge.audio_io import BLOCK_FRAMES
@@ -101,9 +102,6 @@ def _stretch(
     pitch_semitones: float,
 ) -> NDArray[np.float32]:
     """Return ``signal`` at ``speed`` times its speed, moved by ``pitch_semitones``; the length is exact."""
-    # Imported late: a remix without effects does without the library.
-    from pedalboard import time_stretch
-
     frames = max(1, round(signal.shape[1] / speed))
     padding = max(0, _LEAST_FRAMES - signal.shape[1])
     padded = np.pad(signal, ((0, 0), (0, padding)))
