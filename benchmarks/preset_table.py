@@ -376,7 +376,8 @@ def tell_given(folder: Path, settings: Settings, place: Path) -> None:
         for stem, signal in remix.stems.items():
             after = measure_loudness(signal, remix.rate)
             before = measure_loudness(case.stems[stem], remix.rate) if stem in case.stems else None
-            words.append(f"{stem} {after:.1f} LUFS" if before is None else f"{stem} {after - before:+.1f}")
+            change = 0.0 if after == before else after - (before or 0.0)
+            words.append(f"{stem} {after:.1f} LUFS" if before is None else f"{stem} {change:+.1f}")
         facts = find_facts(remix)
         print(
             f"{name:24} all {facts.loudness_db:+.1f}, {facts.true_peak_db:.1f} dBTP, "
