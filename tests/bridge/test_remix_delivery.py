@@ -493,7 +493,7 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
 
 def test_a_remix_needs_neither_torch_nor_the_daemon(usual: MadeSet, tmp_path: Path) -> None:
     preset = write_preset(tmp_path, FILTERED)
-    program = f"""
+    program = """
 import sys
 from pathlib import Path
 from stembridge.remix.render import render_remix
@@ -501,10 +501,14 @@ from stembridge.settings import load_settings
 from stembridge.stages import run_to_end
 from stembridge.types import RemixRequest
 
-request = RemixRequest({str(usual.folder)!r}, {str(tmp_path / "out")!r}, {str(preset)!r}, report=True, speed=0.9)
-run_to_end(render_remix(request, "job", load_settings(home=Path({str(tmp_path)!r}))))
-print(*sorted(name for name in ("torch", "zmq", "stembridge_daemon", "stembridge.client") if name in sys.modules))
+source, out, preset, home = sys.argv[1:]
+request = RemixRequest(source, out, preset, report=True, speed=0.9)
+run_to_end(render_remix(request, "job", load_settings(home=Path(home))))
+print(*{"torch", "zmq", "stembridge_daemon", "stembridge.client"}.intersection(sys.modules))
 """
-    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    places = [str(usual.folder), str(tmp_path / "out"), str(preset), str(tmp_path)]
+    found = subprocess.run(
+        [sys.executable, "-c", program, *places], capture_output=True, text=True, check=True
+    )
     assert found.stdout.strip() == ""
     assert len(list((tmp_path / "out").iterdir())) == 1
