@@ -475,8 +475,10 @@ def test_the_null_test_catches_a_damaged_remix_and_never_looks_for_the_original(
 def test_sets_of_a_few_frames_are_remixed_too(tmp_path: Path, frames: int) -> None:
     for channels in (1, 2, 6):
         made = make_set(tmp_path / str(channels), kind="pcm24", channels=channels, frames=frames)
-        found = remix(tmp_path, made, FILTERED, job_id=str(channels), stems_out=True)
+        found = remix(tmp_path, made, FILTERED, job_id=str(channels), stems_out=True, speed=0.5)
         assert found.samples.shape == (channels, frames)
+        slow, _ = read_wav(found.folder / found.manifest.listening[0].file)
+        assert slow.shape == (channels, 2 * frames)
         assert np.array_equal(found.samples, made.original - made.stems["vocals"] + found.stems["vocals"])
 
 

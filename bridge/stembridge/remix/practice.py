@@ -23,7 +23,8 @@ MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_PITCH_SEMITONES = 24.0
 
 _LEAST_FRAMES = 4096
-"""Rubber Band gives nothing for less."""
+"""What is shorter is padded: Rubber Band gives little or nothing of some 100 frames, and fewer frames than
+channels are taken for interleaved."""
 
 
 def check_practice(speed: float, pitch_semitones: float) -> None:
