@@ -522,7 +522,8 @@ def _name_parameters(kind: EffectKind, name: str) -> str:
     if not known:
         return "it has none"
     close = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {close[0]}? " * bool(close) + f"it has {', '.join(known)}"
+    listed = f"it has {', '.join(known)}"
+    return f"did you mean {close[0]}? {listed}" if close else listed
 
 
 def _spell(value: object) -> str:
