@@ -398,26 +398,33 @@ Render = Callable[..., Generator[Progress, None, SplitResult]]
 
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_and_sigterm_leave_nothing_half_written(
-    signal_: signal.Signals, stems: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest,
+    signal_: signal.Signals,
+    stems: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from stembridge.remix import render
 
     whole: Render = render.render_remix
     seen: list[bool] = []
 
-    def interrupted(request: RemixRequest, *rest: Any) -> Generator[Progress, None, SplitResult]:
-        steps = whole(request, *rest)
-        if Path(request.preset).stem == "karaoke":
+    def interrupted(asked: RemixRequest, *rest: Any) -> Generator[Progress, None, SplitResult]:
+        steps = whole(asked, *rest)
+        if Path(asked.preset).stem == "karaoke":
             return (yield from steps)
         try:
             yield next(steps)
-            seen.append(Path(request.out).exists())
+            seen.append(Path(asked.out).exists())
             signal.raise_signal(signal_)
             return (yield from steps)
         finally:
             steps.close()
 
     monkeypatch.setattr(render, "render_remix", interrupted)
+    # A test run in the background is begun with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     assert main(["remix", str(stems), "--preset", "karaoke", "--preset", "acapella"]) == 130
     assert "nothing half-written is left" in capsys.readouterr().err
     assert seen == [True]
