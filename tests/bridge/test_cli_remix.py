@@ -451,6 +451,16 @@ def test_what_the_system_refuses_costs_one_remix_alone(
     assert list(find_remixes(Path("remixes"))) == ["acapella"]
 
 
+def test_the_files_of_a_remix_and_what_a_ceiling_takes_are_shown(
+    stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["remix", str(stems), "--preset", "karaoke", "--ceiling", "-12", "--stems-out"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.fullmatch(r"the ceiling takes off \d+\.\d dB at most", line) for line in lines)
+    assert any(line.startswith("karaoke ") and "song - karaoke.wav" in line for line in lines)
+    assert any(line.startswith("sums to the remix, 'song - karaoke.wav', exactly") for line in lines)
+
+
 def test_what_is_named_twice_is_rendered_once(stems: Path) -> None:
     assert main(["remix", str(stems), str(stems), "--preset", "karaoke", "--preset", "karaoke"]) == 0
     assert len(list(Path("remixes").iterdir())) == 1
