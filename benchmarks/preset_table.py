@@ -36,8 +36,8 @@ from stembridge.dsp.loudness import LoudnessMeter
 from stembridge.dsp.true_peak import TruePeakMeter
 from stembridge.errors import PresetError
 from stembridge.manifest import RESIDUAL, Manifest, read_manifest
+from stembridge.mixdown.render import render_remix
 from stembridge.presets import Preset, find_presets, read_preset
-from stembridge.remix.render import render_remix
 from stembridge.settings import Settings, load_settings
 from stembridge.stages import run_to_end
 from stembridge.synthesis import make_song

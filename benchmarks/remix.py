@@ -23,7 +23,7 @@ import soundfile
 from closure import peak_memory_mb, write_source
 from report import write_report
 from stembridge.manifest import read_manifest
-from stembridge.remix.render import render_remix
+from stembridge.mixdown.render import render_remix
 from stembridge.settings import load_settings
 from stembridge.stages import run_to_end
 from stembridge.types import RemixRequest, SplitRequest

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = ("numpy", "scipy", "soundfile", "soxr", "pyzmq", "torch", "torchaudio", "demucs")
+PACKAGES = ("numpy", "pedalboard", "scipy", "soundfile", "soxr", "pyzmq", "torch", "torchaudio", "demucs")
 
 
 def write_report(

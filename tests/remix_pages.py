@@ -21,7 +21,7 @@ from stembridge.manifest import (
     SourceEntry,
     StemEntry,
 )
-from stembridge.remix.meters import RemixFigures, SignalFigures, SignalMeter, StemFigures
+from stembridge.mixdown.meters import RemixFigures, SignalFigures, SignalMeter, StemFigures
 from stembridge.synthesis import make_song
 
 Signal = NDArray[np.float64]

@@ -15,8 +15,8 @@ from fakes import FakeSeparator
 from signals import make_music, make_noise, read_wav, to_ints, write_float, write_pcm
 from splits import make_request, read_set, split_to_end
 from stembridge.manifest import Manifest
+from stembridge.mixdown.render import render_remix
 from stembridge.null_test import check_result
-from stembridge.remix.render import render_remix
 from stembridge.settings import Settings, load_settings
 from stembridge.stages import run_to_end
 from stembridge.types import RemixRequest, SplitResult

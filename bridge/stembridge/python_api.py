@@ -19,11 +19,11 @@ from stembridge.delivery import find_policy
 from stembridge.errors import ExactnessError, SourceError
 from stembridge.local_job import run_here
 from stembridge.manifest import Manifest, read_manifest
+from stembridge.mixdown.batch import Output, Variant, list_stems, locate_preset, make_request
+from stembridge.mixdown.finding import Samples, find_set
 from stembridge.null_test import NullReport, check_result
 from stembridge.presets import find_preset, read_preset
 from stembridge.progress import is_watched, progress_shown
-from stembridge.remix.batch import Output, Variant, list_stems, locate_preset, make_request
-from stembridge.remix.finding import Samples, find_set
 from stembridge.settings import Settings, load_settings
 from stembridge.source_file import check_source_file
 from stembridge.stem_file import listening_copy, read_stem
@@ -250,7 +250,7 @@ def remix(
     changes : values in place of the preset's own: ``{"vocals.gain_db": -3}``
     out : folder for the result folder; None keeps the files only as long as the returned object lives
     stems_out, format, mp3, report, speed, pitch : as in `stembridge.types.RemixRequest`
-    match, ceiling_dbtp, tail : as in `stembridge.remix.batch.Output`
+    match, ceiling_dbtp, tail : as in `stembridge.mixdown.batch.Output`
     model, overlap, shifts, seed, model_dir : of a file that is split, as in `split`
     progress : show progress on a terminal or in a notebook; elsewhere a script stays silent
 
@@ -259,7 +259,7 @@ def remix(
     StembridgeError
         Of the kind that says what is wrong; see `stembridge.errors`.
     """
-    from stembridge.remix.render import render_remix
+    from stembridge.mixdown.render import render_remix
 
     settings = settings or load_settings()
     scratch = Path(tempfile.mkdtemp(prefix="stembridge-"))

@@ -26,9 +26,9 @@ from stembridge.cli.split import Outcome
 from stembridge.errors import JobCancelled, StembridgeError
 from stembridge.file_lock import FileLock
 from stembridge.manifest import read_manifest
+from stembridge.mixdown.batch import Output
+from stembridge.mixdown.batch_file import read_batch
 from stembridge.presets import read_preset
-from stembridge.remix.batch import Output
-from stembridge.remix.batch_file import read_batch
 from stembridge.settings import load_settings
 from stembridge.types import Progress, RemixRequest, SplitRequest, SplitResult
 from terminal import Terminal
@@ -404,7 +404,7 @@ def test_ctrl_c_and_sigterm_leave_nothing_half_written(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from stembridge.remix import render
+    from stembridge.mixdown import render
 
     whole: Render = render.render_remix
     seen: list[bool] = []
@@ -436,7 +436,7 @@ def test_ctrl_c_and_sigterm_leave_nothing_half_written(
 def test_what_the_system_refuses_costs_one_remix_alone(
     stems: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from stembridge.remix import render
+    from stembridge.mixdown import render
 
     whole: Render = render.render_remix
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -130,16 +128,3 @@ def test_a_notebook_gets_a_player_of_the_remix_and_of_its_stems(stems: Stems) ->
     assert page.count("<audio controls") == page.count("<svg") == 5
     assert "<b>karaoke</b>: sums to the remix" in page and "vocals" not in page
     assert remix(stems, preset="karaoke")._repr_html_().count("<audio controls") == 1
-
-
-@pytest.mark.parametrize(
-    "first", ["import stembridge.remix.batch", "import stembridge.python_api", "import stembridge"]
-)
-def test_the_name_is_the_function_whatever_was_imported_before(first: str, stems: Stems) -> None:
-    program = (
-        f"{first}\nfrom stembridge import remix\nimport stembridge.remix.batch\n"
-        f"print(stembridge.remix({str(stems.folder)!r}, preset='karaoke').mix.shape,"
-        f"remix({str(stems.folder)!r}, preset='karaoke').mix.shape)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[0] == "(2, 30000) (2, 30000)"

@@ -15,8 +15,7 @@ from splits import split_to_end
 from stembridge import manifest
 from stembridge.errors import ModelError, RequestError, SourceError
 from stembridge.manifest import read_manifest
-from stembridge.presets import read_preset
-from stembridge.remix.batch import (
+from stembridge.mixdown.batch import (
     Output,
     Variant,
     derive_job_id,
@@ -27,9 +26,10 @@ from stembridge.remix.batch import (
     list_stems,
     make_request,
 )
-from stembridge.remix.batch_file import read_batch
-from stembridge.remix.finding import Samples, find_remix, find_set, hash_samples
-from stembridge.remix.render import render_remix
+from stembridge.mixdown.batch_file import read_batch
+from stembridge.mixdown.finding import Samples, find_remix, find_set, hash_samples
+from stembridge.mixdown.render import render_remix
+from stembridge.presets import read_preset
 from stembridge.settings import load_settings
 from stembridge.stages import run_to_end
 from stembridge.types import Region, RemixRequest, ResidualPolicy, SplitRequest
@@ -234,7 +234,7 @@ def test_another_version_of_stembridge_renders_again(
     request = make_request(tmp_path / "set", Variant("karaoke"), Output(tmp_path))
     before = derive_job_id("content", "preset", request)
     assert derive_job_id("content", "preset", request) == before
-    monkeypatch.setattr("stembridge.remix.batch.__version__", "0.0.0")
+    monkeypatch.setattr("stembridge.mixdown.batch.__version__", "0.0.0")
     assert derive_job_id("content", "preset", request) != before
 
 

@@ -36,8 +36,8 @@ from stembridge.effects.stream import BLOCK_FRAMES
 from stembridge.errors import EffectError, OutputError, PresetError, RequestError, SourceError
 from stembridge.manifest import FILE_NAME, seal_text
 from stembridge.metadata import read_chunks
+from stembridge.mixdown.render import render_remix
 from stembridge.null_test import Reference, check_result
-from stembridge.remix.render import render_remix
 from stembridge.stages import run_to_end
 from stembridge.stem_tag import read_tag
 from stembridge.types import FILE_FORMATS, Progress, Region, RemixRequest, SplitResult
@@ -120,6 +120,8 @@ def test_what_does_not_fit_is_never_clipped_but_becomes_a_float(tmp_path: Path, 
     peak_db = 20 * np.log10(np.abs(vocals).max())
     said = f"{own} does not hold vocals, which peaks at {peak_db:+.1f} dBFS: written as 32-bit float WAV"
     assert said in found.result.warnings
+    hot = [line for line in found.result.warnings if "a ceiling (--ceiling -1) keeps it below" in line]
+    assert len(hot) == 1 and hot[0].startswith(f"{own} does not hold {found.folder.name.split('__')[1]}, which")
     assert len(list(found.folder.iterdir())) == 7
 
 
@@ -498,7 +500,7 @@ def test_a_remix_needs_neither_torch_nor_the_daemon(usual: MadeSet, tmp_path: Pa
     program = """
 import sys
 from pathlib import Path
-from stembridge.remix.render import render_remix
+from stembridge.mixdown.render import render_remix
 from stembridge.settings import load_settings
 from stembridge.stages import run_to_end
 from stembridge.types import RemixRequest

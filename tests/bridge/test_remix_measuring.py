@@ -10,8 +10,8 @@ import pytest
 
 from remixes import MadeRemix, MadeSet, Signal, make_set, remix
 from stembridge.manifest import Manifest
-from stembridge.remix import measuring
-from stembridge.remix.meters import RemixFigures, SignalFigures
+from stembridge.mixdown import measuring
+from stembridge.mixdown.meters import RemixFigures, SignalFigures
 
 TEXT = """
 tail = "extend"

@@ -21,9 +21,9 @@ from scipy.ndimage import maximum_filter1d, minimum_filter1d
 from remix_pages import PRESET, RATE, describe, measure, measure_remix, vocals_up
 from stembridge.dsp.loudness import LoudnessMeter
 from stembridge.errors import SourceError
-from stembridge.remix.drawing import find_ticks, find_zeros, shrink
-from stembridge.remix.meters import MAX_COLUMNS, SignalMeter
-from stembridge.remix.report import render_report
+from stembridge.mixdown.drawing import find_ticks, find_zeros, shrink
+from stembridge.mixdown.meters import MAX_COLUMNS, SignalMeter
+from stembridge.mixdown.report import render_report
 from stembridge.synthesis import make_song
 
 CHROMIUM = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)

@@ -7,7 +7,7 @@ from threading import Barrier, Event, current_thread
 
 import pytest
 
-from stembridge.remix.side_by_side import read_ahead, run_side_by_side
+from stembridge.mixdown.side_by_side import read_ahead, run_side_by_side
 
 BOUND_S = 20.0
 

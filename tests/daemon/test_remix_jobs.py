@@ -32,9 +32,9 @@ from stembridge.errors import (
     StembridgeError,
 )
 from stembridge.manifest import FILE_NAME, read_manifest
+from stembridge.mixdown.render import render_remix
 from stembridge.null_test import check_result
 from stembridge.presets import own_folder
-from stembridge.remix.render import render_remix
 from stembridge.settings import Settings, load_settings
 from stembridge.stages import run_to_end
 from stembridge.types import Job, JobState, RemixRequest, SplitRequest

@@ -114,7 +114,7 @@ def remix(
     """
     from stembridge.cli.remixing import BatchRun
     from stembridge.local_job import ended_like_ctrl_c
-    from stembridge.remix.batch import (
+    from stembridge.mixdown.batch import (
         Batch,
         Output,
         Variant,
@@ -123,7 +123,7 @@ def remix(
         locate_preset,
         plan_split,
     )
-    from stembridge.remix.batch_file import read_batch
+    from stembridge.mixdown.batch_file import read_batch
 
     settings = load_settings()
     if batch_file is not None:

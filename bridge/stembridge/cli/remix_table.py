@@ -9,9 +9,9 @@ from pathlib import Path
 
 from stembridge.cli.result_table import format_rows
 from stembridge.manifest import RemixEntry
+from stembridge.mixdown.measuring import REPORT_NAME
 from stembridge.preset_words import describe_changes
 from stembridge.presets import Preset
-from stembridge.remix.measuring import REPORT_NAME
 from stembridge.stem_table import claim_sentence, measure_file, measure_stems
 from stembridge.text import one_line
 from stembridge.types import SplitResult

@@ -20,9 +20,7 @@ from stembridge.errors import JobCancelled, OutputError, PresetError, Stembridge
 from stembridge.file_lock import FileLock
 from stembridge.local_job import run_here
 from stembridge.manifest import read_manifest
-from stembridge.presets import Preset, find_preset, read_preset
-from stembridge.progress import progress_shown
-from stembridge.remix.batch import (
+from stembridge.mixdown.batch import (
     Batch,
     Output,
     Variant,
@@ -33,13 +31,15 @@ from stembridge.remix.batch import (
     list_stems,
     make_request,
 )
+from stembridge.presets import Preset, find_preset, read_preset
+from stembridge.progress import progress_shown
 from stembridge.settings import Settings
 from stembridge.source_file import check_source_file
 from stembridge.text import one_line
 from stembridge.types import Job, JobState, SplitRequest
 
 if TYPE_CHECKING:
-    from stembridge.remix.finding import Samples
+    from stembridge.mixdown.finding import Samples
 
 EXIT_PARTLY = 3
 
@@ -90,7 +90,7 @@ class BatchRun:
         OutputError : another batch is filling the same folder
         JobCancelled : Ctrl-C
         """
-        from stembridge.remix.practice import check_practice
+        from stembridge.mixdown.practice import check_practice
 
         for output in self.batch.outputs:
             check_practice(output.speed, output.pitch)
@@ -137,7 +137,7 @@ class BatchRun:
         self._render_each(folder, folder, self._skip_finished(folder, fitting, content))
 
     def _remix_file(self, source: Path, wanted: Sequence[_Wanted], stack: ExitStack) -> None:
-        from stembridge.remix.finding import Samples
+        from stembridge.mixdown.finding import Samples
 
         check_source_file(str(source))
         samples = Samples(source)
@@ -166,7 +166,7 @@ class BatchRun:
         """Return what is to be rendered, each with the id of its job; tell of what is there already."""
         if not self.is_resumable:
             return tuple((one, new_job_id()) for one in wanted)
-        from stembridge.remix.finding import find_remix
+        from stembridge.mixdown.finding import find_remix
 
         missing = []
         for one in wanted:
@@ -187,7 +187,7 @@ class BatchRun:
         self, request: SplitRequest, samples: Samples, wanted: Sequence[_Wanted], stack: ExitStack
     ) -> Path | None:
         """Return a set of ``request``; None where nothing is wanted of it or its split has failed."""
-        from stembridge.remix.finding import find_set
+        from stembridge.mixdown.finding import find_set
 
         if not wanted:
             return None
@@ -227,7 +227,7 @@ class BatchRun:
 
     def _render(self, folder: Path, one: _Wanted, job_id: str) -> None:
         from stembridge.cli.remix_table import print_remix
-        from stembridge.remix.render import render_remix
+        from stembridge.mixdown.render import render_remix
 
         request = make_request(folder, one.variant, one.output)
         job = Job(job_id, None, JobState.QUEUED, created=time.time(), remix=request)

@@ -171,7 +171,7 @@ def _make_craft(options: argparse.Namespace) -> Craft:
         from stembridge_daemon.worker.separating import ResidentModels, Separating
 
         return Separating(ResidentModels(options.device, options.threads))
-    from stembridge.remix.render import render_remix
+    from stembridge.mixdown.render import render_remix
     from stembridge.settings import load_settings
     from stembridge_daemon.worker.rendering import Rendering
 

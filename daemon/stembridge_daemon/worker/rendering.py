@@ -14,7 +14,7 @@ from stembridge_daemon.worker_messages import Load, Role, RunRemix, Task
 
 
 class Render(Protocol):
-    """`stembridge.remix.render.render_remix`; a test brings its own."""
+    """`stembridge.mixdown.render.render_remix`; a test brings its own."""
 
     def __call__(
         self,

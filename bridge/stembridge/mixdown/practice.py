@@ -14,7 +14,7 @@ from stembridge import disk
 from stembridge.audio_io import BLOCK_FRAMES
 from stembridge.errors import EffectError, RequestError
 from stembridge.manifest import ListeningEntry, StemEntry
-from stembridge.remix.side_by_side import run_side_by_side
+from stembridge.mixdown.side_by_side import run_side_by_side
 from stembridge.stem_file import StemReader
 from stembridge.wavfile import WavWriter
 

@@ -16,13 +16,13 @@ from stembridge.dsp import grid
 from stembridge.effects.chain import Chain
 from stembridge.effects.kinds import chain_is_linear
 from stembridge.effects.stream import OpenPlugin, run_chain
+from stembridge.mixdown.mixing import Mix
+from stembridge.mixdown.side_by_side import run_side_by_side
+from stembridge.mixdown.source_set import SourceSet
+from stembridge.mixdown.tracks import Track, Voice
 from stembridge.plane_file import PlaneFile
 from stembridge.plugins.hosted import make_opener
 from stembridge.presets import MASTER_DELTA, Send
-from stembridge.remix.mixing import Mix
-from stembridge.remix.side_by_side import run_side_by_side
-from stembridge.remix.source_set import SourceSet
-from stembridge.remix.tracks import Track, Voice
 from stembridge.settings import Settings
 
 Block = NDArray[np.float32]

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from stembridge.audio_io import BLOCK_FRAMES
 from stembridge.dsp import grid
+from stembridge.mixdown.source_set import SourceSet
+from stembridge.mixdown.tracks import Voice
 from stembridge.plane_file import PlaneFile
-from stembridge.remix.source_set import SourceSet
-from stembridge.remix.tracks import Voice
 
 Signal = NDArray[np.float64]
 

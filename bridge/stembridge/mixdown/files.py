@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from stembridge import audio_io, carried, disk, manifest, null_test
 from stembridge.closing import BITS_OF_SUBTYPE, FLOAT_FORMAT, find_obstacle, has_room, name_format
 from stembridge.dsp import grid
-from stembridge.remix.mixing import Mix
-from stembridge.remix.side_by_side import read_ahead
-from stembridge.remix.source_set import SourceSet
-from stembridge.remix.tracks import Voice
+from stembridge.mixdown.mixing import Mix
+from stembridge.mixdown.side_by_side import read_ahead
+from stembridge.mixdown.source_set import SourceSet
+from stembridge.mixdown.tracks import Voice
 from stembridge.stem_file import StemWriter, hash_file, open_writer
 from stembridge.stem_tag import StemTag
 from stembridge.types import AUTO_FORMAT, DOUBLE_FORMAT, FILE_FORMATS, FileFormat
@@ -305,6 +305,8 @@ class _Writing:
                     entries[output.name] = output.entry
                     continue
                 pending[output.name] = chosen
+                if output.name == self._remix_name and chosen == FLOAT_FORMAT:
+                    remark += "; a ceiling (--ceiling -1) keeps it below"
                 self._remarks.append(remark)
                 with disk.writing(self._plan.out):
                     output.path.unlink()

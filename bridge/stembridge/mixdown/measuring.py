@@ -11,11 +11,11 @@ import numpy as np
 
 from stembridge.dsp import grid
 from stembridge.manifest import Manifest
-from stembridge.remix.files import WrittenRemix
-from stembridge.remix.meters import RemixFigures, SignalMeter, StemFigures
-from stembridge.remix.mixing import Mix
-from stembridge.remix.report import render_report
-from stembridge.remix.side_by_side import read_ahead
+from stembridge.mixdown.files import WrittenRemix
+from stembridge.mixdown.meters import RemixFigures, SignalMeter, StemFigures
+from stembridge.mixdown.mixing import Mix
+from stembridge.mixdown.report import render_report
+from stembridge.mixdown.side_by_side import read_ahead
 from stembridge.stem_file import StemReader
 
 REPORT_NAME = "report.html"

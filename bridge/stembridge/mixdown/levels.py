@@ -14,9 +14,9 @@ from stembridge import disk
 from stembridge.dsp import grid
 from stembridge.dsp.ceiling import limit_gains
 from stembridge.dsp.loudness import LoudnessMeter
+from stembridge.mixdown.mixing import Mix, MixBlock, Signal
+from stembridge.mixdown.side_by_side import read_ahead
 from stembridge.plane_file import PlaneFile
-from stembridge.remix.mixing import Mix, MixBlock, Signal
-from stembridge.remix.side_by_side import read_ahead
 
 MAX_MATCH_DB = 12.0
 """What loudness alone may change: more would be a mistake of the preset, or silence."""

@@ -8,8 +8,8 @@ from math import inf, isfinite, log10
 from pathlib import Path
 
 from stembridge.manifest import Manifest, RemixEntry
-from stembridge.remix.drawing import draw_levels, draw_outlines, find_ticks, find_zeros, shrink
-from stembridge.remix.meters import RemixFigures, SignalFigures, StemFigures
+from stembridge.mixdown.drawing import draw_levels, draw_outlines, find_ticks, find_zeros, shrink
+from stembridge.mixdown.meters import RemixFigures, SignalFigures, StemFigures
 from stembridge.text import clock, one_line
 
 _STEM_COLUMNS = 300

@@ -20,18 +20,18 @@ from stembridge.delivery import check_format
 from stembridge.effects.chain import PluginEffect
 from stembridge.effects.kinds import drop_neutral
 from stembridge.errors import RequestError
+from stembridge.mixdown.files import RemixPlan, WrittenRemix, label_of, write_remix
+from stembridge.mixdown.levels import draw_curve, match_levels
+from stembridge.mixdown.measuring import measure_remix, write_report
+from stembridge.mixdown.mixing import Mix
+from stembridge.mixdown.practice import check_practice, write_practice
+from stembridge.mixdown.rendering import Renderer
+from stembridge.mixdown.source_set import SourceSet, check_unread, find_original, open_set
+from stembridge.mixdown.tracks import Track, plan_tracks
 from stembridge.null_test import decibels
 from stembridge.plane_file import PlaneFile
 from stembridge.presets import Preset, find_preset, read_preset
 from stembridge.publishing import find_published, publish, verify_files, work_folder, write_listening_copies
-from stembridge.remix.files import RemixPlan, WrittenRemix, label_of, write_remix
-from stembridge.remix.levels import draw_curve, match_levels
-from stembridge.remix.measuring import measure_remix, write_report
-from stembridge.remix.mixing import Mix
-from stembridge.remix.practice import check_practice, write_practice
-from stembridge.remix.rendering import Renderer
-from stembridge.remix.source_set import SourceSet, check_unread, find_original, open_set
-from stembridge.remix.tracks import Track, plan_tracks
 from stembridge.settings import Settings
 from stembridge.stages import Stages
 from stembridge.stem_file import MP3_CHANNELS

@@ -24,10 +24,7 @@ from typing import Any
 
 from stembridge.errors import RequestError, SourceError
 from stembridge.manifest import FILE_NAME, read_manifest
-from stembridge.presets import MATCHES, TAILS
-from stembridge.quality import QUALITIES
-from stembridge.recipes import USES, Recipe
-from stembridge.remix.batch import (
+from stembridge.mixdown.batch import (
     Batch,
     Output,
     Variant,
@@ -36,6 +33,9 @@ from stembridge.remix.batch import (
     locate_preset,
     plan_split,
 )
+from stembridge.presets import MATCHES, TAILS
+from stembridge.quality import QUALITIES
+from stembridge.recipes import USES, Recipe
 from stembridge.types import AUTO_FORMAT, FILE_FORMATS, SplitRequest
 
 

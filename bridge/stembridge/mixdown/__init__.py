@@ -1,0 +1,1 @@
+"""A remix of a finished set: rendered, closed in integers, verified, published."""
