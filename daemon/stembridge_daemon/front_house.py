@@ -9,7 +9,7 @@ from stembridge.errors import JobNotFound, ModelError
 from stembridge.estimate import measured_cost
 from stembridge.reaper.house import Errand
 from stembridge.settings import Settings
-from stembridge.types import Job, SplitRequest
+from stembridge.types import Job, JobRequest, RemixRequest
 from stembridge_daemon import admission
 from stembridge_daemon.errands import Errands
 from stembridge_daemon.service import Service
@@ -33,8 +33,13 @@ class FrontHouse:
     def settings(self) -> Settings:
         return self._settings
 
-    def submit(self, request: SplitRequest, job_id: str) -> Job:
-        reply = self._service.answer(protocol.Split(id=job_id, request=request), self._origin)
+    def submit(self, request: JobRequest, job_id: str) -> Job:
+        call: protocol.Split | protocol.Remix
+        if isinstance(request, RemixRequest):
+            call = protocol.Remix(id=job_id, request=request)
+        else:
+            call = protocol.Split(id=job_id, request=request)
+        reply = self._service.answer(call, self._origin)
         assert isinstance(reply, protocol.Accepted)
         return reply.job
 

@@ -16,7 +16,7 @@ import zmq
 from fakes import FakeSeparator
 from splits import make_request, split_to_end
 from stembridge import protocol
-from stembridge.errors import Busy, IdConflict, ModelError, RequestError, SourceError
+from stembridge.errors import Busy, IdConflict, ModelError, PresetError, RequestError, SourceError
 from stembridge.reaper.house import House
 from stembridge.reaper.requests import find_job_id
 from stembridge.settings import load_settings
@@ -160,6 +160,39 @@ def test_a_hold_is_passed_on(front: Front, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(lane.supervisor, "hold", held.append)
     front.house.hold(2.0)
     assert held == [2.0, 2.0], "a render takes as much of the machine as a split"
+
+
+def test_a_remix_is_submitted_as_a_split_is(front: Front, tmp_path: Path) -> None:
+    result, _ = split_to_end(make_request(tmp_path / "song.wav", tmp_path), FakeSeparator())
+    remix = RemixRequest(result.folder, str(tmp_path / "out"), "drum-punch", stems_out=True)
+    first = find_job_id(front.house, remix)
+    job = front.house.submit(remix, first)
+    assert (job.remix, job.request, job.state) == (remix, None, JobState.QUEUED)
+    assert front.house.submit(remix, find_job_id(front.house, remix)).id == first
+    front.service.flush()
+    assert find_job_id(front.house, replace(remix, preset="clean-bleed")) != first
+    with pytest.raises(PresetError, match="no such"):
+        front.house.submit(replace(remix, preset="no such"), "b")
+
+
+def test_a_remix_is_another_job_when_what_it_is_made_of_changes(front: Front, tmp_path: Path) -> None:
+    result, _ = split_to_end(make_request(tmp_path / "song.wav", tmp_path), FakeSeparator())
+    folder = front.house.settings.config_file.parent / "presets"
+    folder.mkdir(parents=True)
+    head = '[preset]\nname = "Room"\nuse = "x"\n'
+    effect = '[[stems.vocals.effects]]\nkind = "convolution"\nimpulse_response = "room.wav"\n'
+    (folder / "room.toml").write_text(head + effect, "utf-8")
+    soundfile.write(folder / "room.wav", np.ones((9, 1)), 44_100)
+    remix = RemixRequest(result.folder, str(tmp_path / "out"), "room", stems_out=True)
+    ids = [find_job_id(front.house, remix)]
+    soundfile.write(folder / "room.wav", np.ones((10, 1)), 44_100)
+    ids.append(find_job_id(front.house, remix))
+    (folder / "room.toml").write_text(head + effect + "mix = 0.5\n", "utf-8")
+    ids.append(find_job_id(front.house, remix))
+    document = Path(result.folder) / "stems.json"
+    document.write_text(document.read_text("utf-8") + "\n", "utf-8")
+    ids.append(find_job_id(front.house, remix))
+    assert len(set(ids)) == 4
 
 
 def test_a_remix_that_somebody_else_renders_is_a_job_among_the_others(front: Front, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A daemon in this process: jobs and errands are done at once, by a split that knows no network."""
+"""A daemon in this process: jobs and errands are done at once, and no network is needed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 from fakes import FakeSeparator
 from splits import split_to_end
 from stembridge.errors import Busy, JobNotFound, StembridgeError
+from stembridge.mixdown.render import render_remix
 from stembridge.reaper.errands import KINDS
 from stembridge.reaper.house import Errand
 from stembridge.settings import Settings, load_settings
-from stembridge.types import ErrorInfo, Job, JobState, Progress, SplitRequest
+from stembridge.stages import run_to_end
+from stembridge.types import ErrorInfo, Job, JobRequest, JobState, Progress, RemixRequest, SplitResult
 from stembridge_daemon import admission
 
 
@@ -54,9 +56,13 @@ class FakeHouse:
     def settings(self) -> Settings:
         return self._settings
 
-    def submit(self, request: SplitRequest, job_id: str) -> Job:
+    def submit(self, request: JobRequest, job_id: str) -> Job:
         if job_id not in self.jobs:
-            self.jobs[job_id] = Job(job_id, request, JobState.QUEUED, created=0.0)
+            if isinstance(request, RemixRequest):
+                request = admission.admit_remix(request, self._settings)
+                self.jobs[job_id] = Job(job_id, None, JobState.QUEUED, created=0.0, remix=request)
+            else:
+                self.jobs[job_id] = Job(job_id, request, JobState.QUEUED, created=0.0)
             if not self.holds_jobs:
                 self.finish_jobs(job_id)
         return self.jobs[job_id]
@@ -73,10 +79,16 @@ class FakeHouse:
     def _do_job(self, job: Job) -> Job:
         try:
             self._fail(Path(job.source).name)
-            result, _ = split_to_end(job.split, self.separator, job_id=job.id)
+            result = self._do_request(job)
         except StembridgeError as error:
             return replace(job, state=JobState.FAILED, error=_tell(error))
         return replace(job, state=JobState.DONE, result=result)
+
+    def _do_request(self, job: Job) -> SplitResult:
+        if job.remix is not None:
+            return run_to_end(render_remix(job.remix, job.id, self._settings))
+        result, _ = split_to_end(job.split, self.separator, job_id=job.id)
+        return result
 
     def _fail(self, name: str) -> None:
         if name in self.faults:

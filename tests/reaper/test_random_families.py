@@ -11,7 +11,8 @@ import pytest
 from fakes import FakeSeparator
 from reaper_fake import Item
 from reaper_fake.random_items import EDITS, random_item
-from stem_items import delete_item, is_muted, paste_item
+from stem_items import active_take, delete_item, is_muted, paste_item
+from stembridge.manifest import read_manifest
 from stembridge.wavfile import write_wav
 from studio import YES, Studio, fields
 
@@ -87,6 +88,78 @@ def test_whatever_is_done_to_originals_their_stems_follow(tmp_path: Path, seed: 
     assert studio.titles == ["Stembridge: remove stems"], "that all are meant, not that they were worked on"
     assert len(studio.reaper.current.items) == ITEMS
     np.testing.assert_array_equal(studio.listen(), heard)
+
+
+REMIX = """
+[preset]
+name = "Far"
+use = "a test"
+[stems.drums]
+gain_db = -3.0
+[[stems.vocals.effects]]
+kind = "low_cut"
+cutoff_hz = 500.0
+[[sends]]
+name = "echo"
+levels_db = { drums = -6.0 }
+[[sends.effects]]
+kind = "delay"
+delay_ms = 20.0
+"""
+
+
+def is_rendered(studio: Studio, item: Item) -> bool:
+    source, stem = active_take(item).source, active_take(stems_of(studio, item)[0]).source
+    assert source is not None
+    assert stem is not None
+    return read_manifest(Path(stem.root.path).parent).source.path != source.root.path
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_remix_is_heard_as_if_the_original_played_its_file(tmp_path: Path, seed: int) -> None:
+    rng = Random(seed)
+    studio = Studio(tmp_path)
+    presets = studio.house.settings.config_file.parent / "presets"
+    presets.mkdir(parents=True)
+    (presets / "far.toml").write_text(REMIX, "utf-8")
+    items = add_items(studio, rng, seed, ITEMS)
+    studio.reaper.select(*items)
+    studio.run("split")
+    split = [item for item in items if item.values["B_MUTE_ACTUAL"]]
+    # What REAPER has rendered first is no file of the original's.
+    split = [item for item in split if not is_rendered(studio, item)]
+    stemmed = studio.listen()
+    studio.reaper.select(*split)
+    studio.run("remix", fields("far"))
+    remixed = studio.listen()
+    assert np.abs(remixed - stemmed).max() > 1e-3
+    mixes = {}
+    for job in studio.house.jobs.values():
+        if job.remix is not None and job.result is not None:
+            mix = read_manifest(Path(job.result.folder)).mixture
+            assert mix is not None
+            mixes[read_manifest(Path(job.source)).source.path] = Path(job.result.folder) / mix.file
+    studio.run("toggle")
+    swapped = []
+    for item in split:
+        original, stem = active_take(item).source, stems_of(studio, item)[0]
+        assert original is not None
+        if len(stem.takes) < 2 and len(stems_of(studio, item)) < 6:
+            continue
+        if original.root.path in mixes:
+            swapped.append((item, original))
+            other = studio.reaper.add_item(studio.reaper.add_track("x"), mixes[original.root.path], name="x")
+            active_take(item).source = active_take(other).source
+            delete_item(other)
+    assert swapped
+    assert np.abs(remixed - studio.listen()).max() < 1e-9, studio.told
+    for item, original in swapped:
+        active_take(item).source = original
+    studio.run("toggle")
+    np.testing.assert_allclose(studio.listen(), remixed, atol=1e-12)
+    studio.run("remix", fields("reset"))
+    np.testing.assert_array_equal(studio.listen(), stemmed)
+    assert [text for text in studio.run("null_test") if "exact null" not in text] == []
 
 
 APART_S = 100.0

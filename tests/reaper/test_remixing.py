@@ -94,26 +94,12 @@ def test_a_name_that_is_none_is_asked_again_and_the_last_one_stands_there_next_t
     studio = Studio(tmp_path)
     split_song(studio)
     studio.run("remix", fields("kareoke"), fields("karaoke"))
-    assert "acapella, bass-lift, drum-break, drumless, guide-vocal, karaoke, practice-" in studio.titles[0]
-    assert "drum-punch" not in studio.titles[0], "faders cannot do that"
+    assert "acapella, bass-lift, clean-bleed, drum-break, drum-punch, drumless, " in studio.titles[0]
     assert studio.titles[0].endswith("..., reset")
     assert "there is no preset 'kareoke' (did you mean karaoke" in studio.titles[1]
     assert studio.defaults == [[""], ["kareoke"]]
     studio.run("remix", ("GetUserInputs", None))
     assert studio.defaults == [["karaoke"]]
-
-
-def test_a_preset_of_ones_own_with_effects_is_refused_by_name(tmp_path: Path) -> None:
-    studio = Studio(tmp_path)
-    split_song(studio)
-    folder = tmp_path / "home" / "presets"
-    folder.mkdir(parents=True)
-    (folder / "wide.toml").write_text(
-        '[preset]\nname = "Wide"\nuse = "x"\n[[stems.other.effects]]\nkind = "chorus"\n', "utf-8"
-    )
-    studio.run("remix", fields("wide"), ("GetUserInputs", None))
-    assert "preset wide does more than faders can (render it: `stembridge remix" in studio.titles[1]
-    assert faders(studio) == NEUTRAL
 
 
 def test_stems_that_lack_what_a_preset_is_for_stay_as_they_are(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Kind(StrEnum):
     SLIPPED = "slipped"
     TRACK = "track"
     FILE = "file"
+    REMIX = "remix"
     SECTION = "section"
     EFFECTS = "effects"
     ITEM_VOLUME = "item volume"
@@ -52,14 +53,16 @@ class Kind(StrEnum):
     TRACK_SOUND = "track sound"
 
 
-MADE_BY_HAND = frozenset(Kind) - {Kind.ORIGINAL, Kind.MISSING, Kind.MUTED, Kind.FADER, Kind.TRACK_SOUND}
+MADE_BY_HAND = frozenset(Kind) - {
+    Kind.ORIGINAL, Kind.MISSING, Kind.MUTED, Kind.REMIX, Kind.FADER, Kind.TRACK_SOUND,
+}  # fmt: skip
 """What a user has done to a stem's item, and would lose with it."""
 OUT_OF_REACH = frozenset({Kind.PIECES, Kind.TRACK, Kind.FILE, Kind.SECTION, Kind.EFFECTS})
 """What cannot be undone by setting an item's or a take's values."""
 MEASURED = frozenset(
     {
         Kind.MISSING, Kind.MUTED, Kind.PIECES, Kind.TRIMMED, Kind.MOVED, Kind.SLIPPED, Kind.FILE,
-        Kind.ITEM_VOLUME, Kind.TAKE_VOLUME, Kind.FADER,
+        Kind.REMIX, Kind.ITEM_VOLUME, Kind.TAKE_VOLUME, Kind.FADER,
     }
 )  # fmt: skip
 """What a sum of files can show."""
@@ -97,8 +100,8 @@ class Family:
     Parameters
     ----------
     original : None where it is gone, or plays nothing any more
-    stems : those of the last split
-    leftovers : those of splits before, which the last one has no stem for
+    stems : those of the last split, and what the remix that is set adds to them
+    leftovers : those of splits before, which the last one has no stem for, and what other remixes add
     """
 
     id: str
@@ -329,8 +332,30 @@ def _compare_file(stem: Stem, sets: StemSets) -> Iterator[tuple[Kind, str]]:
     name = Path(source.path).name
     if not source.exists:
         yield Kind.FILE, f"its file is missing: {name}"
-    elif not _is_own_file(stem, source.path, sets):
+    elif not (job := find_job(stem, sets)):
         yield Kind.FILE, f"plays another file: {name}"
+    elif job != stem.tag.job:
+        yield Kind.REMIX, "plays a remix"
+
+
+def find_job(stem: Stem, sets: StemSets) -> str:
+    """Return the job that made what a stem's active take plays: of its split or of a remix; '' where none.
+
+    Of a file that is gone it is known where the item's takes are those that were left there.
+    """
+    source = stem.item.take.source if stem.item.take is not None else None
+    if source is None:
+        return ""
+    if _is_own_file(stem, source.path, sets):
+        return stem.tag.job
+    try:
+        said = stem_tag.read_tag(Path(source.path))
+    except OSError:
+        index = stem.item.active.index if stem.item.takes == stem.tag.take_count else -1
+        return next((job for job, at in stem.tag.takes.items() if at == index), "")
+    if said is None or said.stem != stem.tag.stem or said.job not in stem.tag.takes:
+        return ""
+    return said.job
 
 
 def _is_own_file(stem: Stem, path: str, sets: StemSets) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stembridge.settings import Settings
-from stembridge.types import ErrorInfo, Job, SplitRequest
+from stembridge.types import ErrorInfo, Job, JobRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class House(Protocol):
         """The settings in force."""
         ...
 
-    def submit(self, request: SplitRequest, job_id: str) -> Job:
-        """Accept a split; the same id and request again give the same job.
+    def submit(self, request: JobRequest, job_id: str) -> Job:
+        """Accept a split or a remix; the same id and request again give the same job.
 
         Raises
         ------

@@ -10,7 +10,10 @@ from pathlib import Path
 import msgspec
 
 from stembridge import catalog
+from stembridge.effects.chain import Effect
 from stembridge.estimate import pass_seconds
+from stembridge.manifest import FILE_NAME
+from stembridge.presets import Preset, find_preset, read_preset
 from stembridge.quality import QUALITIES
 from stembridge.reaper.house import House
 from stembridge.reaper.playing import find_needed, trim
@@ -18,7 +21,7 @@ from stembridge.reaper.preferences import Preferences
 from stembridge.reaper.regions import Extent, plan_regions
 from stembridge.reaper.snapshot import Item
 from stembridge.settings import Settings
-from stembridge.types import JobState, Region, SplitRequest
+from stembridge.types import JobRequest, JobState, Region, RemixRequest, SplitRequest
 
 STEMS_FOLDER = "Stems"
 _MAX_ROUNDS = 1000
@@ -127,7 +130,7 @@ def estimate_seconds(wanted: Wanted, items: Sequence[Item], cost: float) -> floa
     return cost * pass_seconds(model, wanted.request, audio_seconds(wanted, items))
 
 
-def find_job_id(house: House, request: SplitRequest) -> str:
+def find_job_id(house: House, request: JobRequest) -> str:
     """Return the id under which ``request`` is to be submitted.
 
     It follows from the request and the state of its source, so that the same once more is the same job: also
@@ -136,10 +139,14 @@ def find_job_id(house: House, request: SplitRequest) -> str:
 
     Raises
     ------
-    SourceError
+    SourceError, PresetError
         There is no such file.
     """
-    state = house.signature_of(request.source)
+    state = (
+        _describe_remix(house, request)
+        if isinstance(request, RemixRequest)
+        else house.signature_of(request.source)
+    )
     for number in range(_MAX_ROUNDS):
         told = msgspec.json.encode([msgspec.to_builtins(request), state, number])
         job_id = hashlib.sha256(told).hexdigest()[:32]
@@ -151,5 +158,24 @@ def find_job_id(house: House, request: SplitRequest) -> str:
     return hashlib.sha256(told + state.encode()).hexdigest()[:32]
 
 
+def _describe_remix(house: House, request: RemixRequest) -> str:
+    """Return the state of everything that a remix is made of: the set, the preset, files that it names."""
+    preset = read_preset(find_preset(request.preset, house.settings), request.changes)
+    read = [str(Path(request.source) / FILE_NAME), *_list_files(preset)]
+    return " ".join([*map(house.signature_of, read), preset.text])
+
+
+def _list_files(preset: Preset) -> list[str]:
+    """Return what a preset's effects read, as impulse responses: whole paths, as `read_preset` makes them."""
+    chains = [
+        *(change.chain for change in preset.stems.values()),
+        *(send.chain for send in preset.sends),
+        preset.master.chain,
+    ]
+    effects = [effect for chain in chains for effect in chain.effects if isinstance(effect, Effect)]
+    values = [value for effect in effects for value in effect.values.values()]
+    return [value for value in values if isinstance(value, str) and Path(value).is_absolute()]
+
+
 def _is_there(folder: str) -> bool:
-    return (Path(folder) / "stems.json").is_file()
+    return (Path(folder) / FILE_NAME).is_file()

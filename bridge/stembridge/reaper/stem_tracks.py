@@ -53,12 +53,24 @@ def find_stem_tracks(snapshot: Snapshot, parent: Track) -> dict[str, Track]:
 
 
 def plan_stem_tracks(
-    snapshot: Snapshot, parent: Track, stems: Sequence[str], looks: Looks, residual_db: float | None
+    snapshot: Snapshot,
+    parent: Track,
+    stems: Sequence[str],
+    looks: Looks,
+    residual_db: float | None,
+    *,
+    prefix: str = "$track",
+    are_returns: bool = False,
 ) -> StemTracks:
     """Return the stem tracks of ``parent``, those that exist and those that have to be made.
 
     New ones stand behind ours that exist, the residual last. Every other track keeps its parent: the child
     that closed the folder hands its closing on to the one that is put behind it.
+
+    Parameters
+    ----------
+    prefix : what the names of new tracks begin with, until they have GUIDs
+    are_returns : the stems are what a remix adds
     """
     existing = find_stem_tracks(snapshot, parent)
     track_of = {stem: existing[stem].guid for stem in stems if stem in existing}
@@ -72,10 +84,11 @@ def plan_stem_tracks(
     anchor = _find_anchor(snapshot, parent, existing)
     if anchor is not parent:
         expectations.append(do.expect_track(anchor.guid, _place(anchor)))
-    names = {stem: f"$track {stem}" for stem in missing}
+    names = {stem: f"{prefix} {stem}" for stem in missing}
     for number, stem in enumerate(missing):
         operations.append(do.insert_track(names[stem], anchor.guid, number))
-        operations += _dress(names[stem], stem, parent, looks, residual_db)
+        tag = TrackTag(stem, parent.guid, are_returns)
+        operations += _dress(names[stem], tag, parent, looks, residual_db)
     last = names[missing[-1]]
     if anchor is parent and parent.depth < 1:
         operations.append(do.set_track(parent.guid, "I_FOLDERDEPTH", 1))
@@ -119,12 +132,14 @@ def _place(track: Track) -> dict[str, float]:
     return {name: track.values[name] for name in ("IP_TRACKNUMBER", "I_FOLDERDEPTH", "I_NCHAN")}
 
 
-def _dress(name: str, stem: str, parent: Track, looks: Looks, residual_db: float | None) -> list[Operation]:
-    look = looks.of(stem, residual_db)
+def _dress(
+    name: str, tag: TrackTag, parent: Track, looks: Looks, residual_db: float | None
+) -> list[Operation]:
+    look = looks.of(tag.stem, residual_db)
     operations = [
         do.set_track_text(name, "P_NAME", look.name),
         do.color_track(name, look.color),
-        do.set_track_text(name, TAG, write_tag(TrackTag(stem, parent.guid))),
+        do.set_track_text(name, TAG, write_tag(tag)),
         do.set_track(name, "I_NCHAN", parent.values["I_NCHAN"]),
         do.set_track(name, "C_BEATATTACHMODE", parent.values["C_BEATATTACHMODE"]),
         # A child does not take over by how much its parent plays its items early or late.
@@ -137,7 +152,7 @@ def _dress(name: str, stem: str, parent: Track, looks: Looks, residual_db: float
         do.set_track(name, "B_PHASE", 0),
         do.set_track(name, "B_MAINSEND", 1),
     ]
-    if stem == RESIDUAL:
+    if tag.stem == RESIDUAL:
         operations.append(do.set_track(name, "I_HEIGHTOVERRIDE", RESIDUAL_HEIGHT))
     return operations
 

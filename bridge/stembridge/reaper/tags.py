@@ -7,11 +7,15 @@ import msgspec
 from stembridge.reaper.fitting import Fit
 
 
-class TrackTag(msgspec.Struct, frozen=True, tag_field="is", tag="track"):
-    """A track made for one stem of the items on track ``of``."""
+class TrackTag(msgspec.Struct, frozen=True, tag_field="is", tag="track", omit_defaults=True):
+    """A track made for one stem of the items on track ``of``.
+
+    ``is_return`` where the stem is what a remix adds to those of the split.
+    """
 
     stem: str
     of: str
+    is_return: bool = False
 
 
 class StemTag(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag="stem", omit_defaults=True):
@@ -25,6 +29,9 @@ class StemTag(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag="st
     folder : where the result was
     fit : how the file relates to what the original plays
     is_approximate : placed with effects that do not sum
+    is_return : what a remix adds to the stems of ``job``, which is '' while no remix does
+    takes : index of the item's take that plays what a job has made, the split itself or remixes of it
+    take_count : so many takes the item had then; with another number ``takes`` says nothing
     """
 
     stem: str
@@ -35,6 +42,9 @@ class StemTag(msgspec.Struct, frozen=True, kw_only=True, tag_field="is", tag="st
     folder: str
     fit: Fit
     is_approximate: bool = False
+    is_return: bool = False
+    takes: dict[str, int] = {}
+    take_count: int = 0
 
 
 class OriginalTag(

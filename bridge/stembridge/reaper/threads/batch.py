@@ -14,6 +14,7 @@ from stembridge.reaper.placing import Ticket
 from stembridge.reaper.requests import Options
 from stembridge.reaper.snapshot import Item
 from stembridge.reaper.turn import Turn
+from stembridge.types import Job, JobState
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,44 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     remarks: tuple[str, ...] = ()
     span: tuple[float, float] = (0.0, 0.0)
     current: int = -1
+
+
+def judge_job(job: Job | None) -> tuple[RowState, str]:
+    """Return how a row stands whose job this is, and why it came to nothing; None: there is no such job."""
+    if job is None:
+        return RowState.FAILED, "the daemon does not know its job"
+    match job.state:
+        case JobState.QUEUED:
+            return RowState.WAITING, ""
+        case JobState.RUNNING:
+            return RowState.RUNNING, ""
+        case JobState.DONE:
+            return RowState.PLACING, ""
+        case JobState.CANCELLED:
+            return RowState.CANCELLED, "cancelled"
+        case JobState.FAILED:
+            return RowState.FAILED, (
+                f"{job.error.message} ({job.error.hint})" if job.error is not None else "failed"
+            )
+
+
+def form_row(row_id: str, label: str, state: RowState, text: str, job: Job | None) -> dict[str, Any]:
+    """Return a row of the panel.
+
+    Parameters
+    ----------
+    row_id : what stands in it before a "/" is the job that is cancelled with it
+    text : why it is over; '' while it is not
+    """
+    progress = job.progress if job is not None and state is RowState.RUNNING else None
+    return {
+        "id": row_id,
+        "label": label,
+        "state": str(state),
+        "fraction": 1.0 if state.is_final else progress.fraction if progress else 0.0,
+        "eta_s": progress.eta_s if progress else None,
+        "text": text or (progress.stage if progress else ""),
+    }
 
 
 BatchStep = Callable[[Turn, Batch, Any], None]

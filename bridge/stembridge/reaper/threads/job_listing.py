@@ -39,11 +39,7 @@ def start(turn: Turn) -> None:
 def take_collected(turn: Turn, _jobs: JobList, result: Any) -> None:
     """List what runs and what came of the last ones; ask whether what runs is to be cancelled."""
     snapshot = read_snapshot(result)
-    jobs = [
-        job
-        for job in turn.house.list_jobs(MAX_JOBS)
-        if job.request is not None and job.request.on_source_grid
-    ]
+    jobs = [job for job in turn.house.list_jobs(MAX_JOBS) if _is_of_reaper(job, snapshot)]
     running = [job for job in jobs if not job.state.is_final]
     over = [job for job in jobs if job.state.is_final]
     for job in [*running, *over[:MAX_FINAL]]:
@@ -61,6 +57,17 @@ def take_collected(turn: Turn, _jobs: JobList, result: Any) -> None:
     if running:
         ids = tuple(job.id for job in running)
         turn.ask("Stembridge: jobs", f"Cancel all {len(ids)}?", "jobs.answered", JobList(ids))
+
+
+def _is_of_reaper(job: Job, snapshot: Snapshot) -> bool:
+    """Tell whether a job is a split for REAPER, or a remix for this project."""
+    if job.request is not None:
+        return job.request.on_source_grid
+    return Path(job.out) == _find_place(snapshot)
+
+
+def _find_place(snapshot: Snapshot) -> Path:
+    return Path(snapshot.project.media_dir) / STEMS_FOLDER
 
 
 def _say(job: Job) -> str:
@@ -90,11 +97,12 @@ def _find_unplaced(snapshot: Snapshot, jobs: Sequence[Job]) -> list[Job]:
     """
     tags = [read_tag(item.tag) for item in snapshot.items]
     placed = {tag.job for tag in tags if isinstance(tag, StemTag | OriginalTag)}
-    place = Path(snapshot.project.media_dir) / STEMS_FOLDER
+    place = _find_place(snapshot)
     return [
         job
         for job in jobs
         if job.state is JobState.DONE
+        and job.request is not None
         and job.result is not None
         and job.id not in placed
         and Path(job.out) == place

@@ -26,11 +26,20 @@ from stembridge.reaper.snapshot import Item, Snapshot, read_snapshot
 from stembridge.reaper.stem_set import StemSet, read_stem_set
 from stembridge.reaper.stem_tracks import find_stem_tracks
 from stembridge.reaper.tags import OriginalTag, read_tag
-from stembridge.reaper.threads.batch import Batch, BatchStep, Entry, RowState, contain_trouble, with_entry
+from stembridge.reaper.threads.batch import (
+    Batch,
+    BatchStep,
+    Entry,
+    RowState,
+    contain_trouble,
+    form_row,
+    judge_job,
+    with_entry,
+)
 from stembridge.reaper.threads.refusals import wants_takes
 from stembridge.reaper.threads.waiting import LOOK_S
 from stembridge.reaper.turn import Step, Turn
-from stembridge.types import Job, JobState
+from stembridge.types import Job
 
 MAX_TRIES = 5
 
@@ -133,21 +142,8 @@ def _update(entry: Entry, jobs: dict[str, Job | None]) -> Entry:
         return entry
     if entry.folder:
         return msgspec.structs.replace(entry, state=RowState.PLACING)
-    job = jobs[entry.ticket.job]
-    if job is None:
-        return msgspec.structs.replace(entry, state=RowState.FAILED, text="the daemon does not know its job")
-    match job.state:
-        case JobState.QUEUED:
-            return msgspec.structs.replace(entry, state=RowState.WAITING)
-        case JobState.RUNNING:
-            return msgspec.structs.replace(entry, state=RowState.RUNNING)
-        case JobState.DONE:
-            return msgspec.structs.replace(entry, state=RowState.PLACING)
-        case JobState.CANCELLED:
-            return msgspec.structs.replace(entry, state=RowState.CANCELLED, text="cancelled")
-        case JobState.FAILED:
-            text = f"{job.error.message} ({job.error.hint})" if job.error is not None else "failed"
-            return msgspec.structs.replace(entry, state=RowState.FAILED, text=text)
+    state, text = judge_job(jobs[entry.ticket.job])
+    return msgspec.structs.replace(entry, state=state, text=text or entry.text)
 
 
 def _panel(
@@ -155,19 +151,10 @@ def _panel(
 ) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for number, entry in enumerate(entries):
+        # Items of one source share a job.
+        row_id = f"{entry.ticket.job}/{number}"
         job = jobs.get(entry.ticket.job)
-        progress = job.progress if job is not None and entry.state is RowState.RUNNING else None
-        rows.append(
-            {
-                # What stands before the "/" is cancelled: items of one source share a job.
-                "id": f"{entry.ticket.job}/{number}",
-                "label": entry.ticket.item.name,
-                "state": str(entry.state),
-                "fraction": 1.0 if entry.state.is_final else progress.fraction if progress else 0.0,
-                "eta_s": progress.eta_s if progress else None,
-                "text": entry.text or (progress.stage if progress else ""),
-            }
-        )
+        rows.append(form_row(row_id, entry.ticket.item.name, entry.state, entry.text, job))
     eta_s = _sum_eta(turn, entries, jobs)
     done = sum(float(row["fraction"]) for row in rows) / max(len(rows), 1)
     final = sum(entry.state.is_final for entry in entries)

@@ -107,7 +107,9 @@ def _find_remedy(family: Family, found: Sequence[Difference], snapshot: Snapshot
     faders = [one for one in measured if one.kind is Kind.FADER]
     items = [item for one in faders if (item := snapshot.find_item(one.guid)) is not None]
     tracks = [track for item in items if (track := snapshot.find_track(item.track)) is not None]
-    if any(track.values["B_MUTE"] for track in tracks):
+    if any(one.kind is Kind.REMIX for one in measured):
+        sentences.append("Remix preset `reset` has the dry takes play.")
+    elif any(track.values["B_MUTE"] for track in tracks):
         sentences.append("Remix preset `reset` unmutes it.")
     elif any(track.values["D_VOL"] != 1 for track in tracks):
         sentences.append("Remix preset `reset` puts its fader back.")
@@ -119,7 +121,7 @@ class _Unmeasurable(Exception):
 
 
 def _count(family: Family) -> str:
-    names = {stem.tag.stem for stem in family.stems}
+    names = {stem.tag.stem for stem in family.stems if not stem.tag.is_return}
     count = len(names - {RESIDUAL})
     return f"{count} stem{'s' * (count != 1)}{' + residual' * (RESIDUAL in names)}"
 
