@@ -83,6 +83,30 @@ def test_a_selected_item_becomes_stems_that_null(
     )
 
 
+def test_a_preset_with_effects_comes_back_as_takes(
+    make_stage: Callable[[Any], Stage], tmp_path: Path
+) -> None:
+    stage = make_stage("lua")
+    reaper = stage.reaper
+    song = reaper.add_item(reaper.add_track("Mix"), write_song(tmp_path / "song.wav", 4))
+    reaper.select(song)
+    stage.run("split")
+    dry = stage.hear(RATE)
+    reaper.answers.append(("GetUserInputs", "drum-punch"))
+    stage.run("remix")
+    reaper.answers.append(("GetUserInputs", "karaoke-backing-vocals"))
+    stage.run("remix")
+    stems = {item.takes[0].name: item for item in reaper.current.items}
+    assert len(stems["song - vocals"].takes) == 2
+    assert "song - drum punch" in stems
+    remixes = [path for path in tmp_path.rglob("song__karaoke-backing-vocals__*") if path.is_dir()]
+    (mix,) = [path for folder in remixes for path in folder.glob("* - karaoke-backing-vocals.wav")]
+    samples, _ = soundfile.read(mix, always_2d=True)
+    assert_sounds_as(stage, samples.T)
+    assert np.abs(samples.T - dry).max() > 0.01
+    assert reaper.current.undo[-1][0] == "Stembridge: remix karaoke-backing-vocals"
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_is_queued_lands_though_the_daemon_is_killed_in_between(
     language: Any, make_stage: Callable[[Any], Stage], tmp_path: Path

@@ -15,6 +15,7 @@ from signals import read_wav
 from stem_items import active_take, cut_item, delete_item, find_stem, is_muted, track_of
 from stembridge.errors import EffectError
 from stembridge.manifest import Manifest, read_manifest
+from stembridge.reaper.preferences import locate_preferences
 from stembridge.types import Job, JobState, Progress
 from studio import NO, RATE, Studio, fields
 
@@ -460,6 +461,84 @@ def test_stems_that_were_split_again_are_remixed_anew(studio: Studio) -> None:
     assert len(list_renders(studio)) == 2
     assert_hears(studio, read_remix(list_renders(studio)[1])[1])
     assert studio.track_names.count("Hall") == 1
+
+
+def test_a_return_follows_stems_of_another_stretch(studio: Studio) -> None:
+    """The new split's files begin earlier: a return that was there plays from where the new one begins."""
+    split_song(studio, seconds=60.0, take_D_STARTOFFS=20.5, D_LENGTH=2.0)
+    write_preset(studio, "hall", HALL)
+    studio.run("remix", fields("hall"))
+    locate_preferences(studio.house.settings).write_text("handles_s = 5.0\n", "utf-8")
+    studio.house.separator = FakeSeparator(seed=9)
+    studio.house.separator.name = "mdx"
+    studio.run("resplit", fields("good", "mdx"))
+    studio.run("remix", fields("hall"))
+    first, again = [job.split.region for job in studio.house.jobs.values() if job.request is not None]
+    assert first is not None
+    assert again is not None
+    assert again.start < first.start
+    _, remix = read_remix(list_renders(studio)[1])
+    at = round(20.5 * RATE) - again.start
+    assert_hears(studio, remix[:, at : at + 2 * RATE])
+
+
+def test_effects_that_stay_on_each_stem_are_on_its_new_take_and_on_a_return(studio: Studio) -> None:
+    locate_preferences(studio.house.settings).parent.mkdir(parents=True, exist_ok=True)
+    locate_preferences(studio.house.settings).write_text('effects = "keep"\n', "utf-8")
+    song = studio.add_song()
+    song.takes[0].fx.append(("gain", 0.5))
+    studio.run("split")
+    write_preset(studio, "hall", HALL)
+    told = studio.run("remix", fields("hall"))
+    assert len(told) == 1
+    assert active_take(find_stem(studio, "bass")).fx == [("gain", 0.5)]
+    assert_hears(studio, 0.5 * read_remix(list_renders(studio)[0])[1])
+
+
+def test_nothing_is_set_while_reaper_records(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    split_song(studio)
+    write_preset(studio, "hall", HALL)
+    reply = studio.desk._reply
+    lines: list[str] = []
+
+    def record(note: Any) -> dict[str, Any]:
+        answer = reply(note)
+        is_rendered = bool(list_renders(studio))
+        assert studio.reaper.current.play_state == 0 or "apply" not in [o["do"] for o in answer["orders"]]
+        lines.extend([answer["panel"]["line"]] if "panel" in answer else [])
+        # Recording begins before the job is looked at, and goes on for a while.
+        begins = not is_rendered or len(lines) < 3
+        studio.reaper.current.play_state = 5 if begins and note.then else 0
+        return answer
+
+    monkeypatch.setattr(studio.desk, "_reply", record)
+    studio.run("remix", fields("hall"))
+    assert "remixes are ready and wait for the recording to end" in lines
+    assert_hears(studio, read_remix(list_renders(studio)[0])[1])
+
+
+def test_what_is_changed_while_it_is_rendered_is_looked_at_again(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split_song(studio)
+    write_preset(studio, "hall", HALL)
+    reply = studio.desk._reply
+    done: list[str] = []
+
+    def move(note: Any) -> dict[str, Any]:
+        answer = reply(note)
+        if any(order["do"] == "apply" for order in answer["orders"]) and not done:
+            done.append("moved")
+            for item in studio.reaper.current.items:
+                item.takes[0].values["D_STARTOFFS"] = 0.5
+        return answer
+
+    monkeypatch.setattr(studio.desk, "_reply", move)
+    told = studio.run("remix", fields("hall"))
+    assert told[0].startswith("Hall is set.")
+    remix = read_remix(list_renders(studio)[0])[1]
+    heard = studio.listen()
+    assert np.abs(heard[:, : 3 * RATE] - remix[:, RATE // 2 : RATE // 2 + 3 * RATE]).max() < 1e-12
 
 
 def test_a_preset_that_was_changed_is_rendered_again(studio: Studio) -> None:
