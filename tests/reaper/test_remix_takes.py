@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,7 @@ def test_a_return_that_another_preset_has_too_plays_that_one(studio: Studio) -> 
     for number, name in enumerate(("hall", "big", "hall")):
         studio.run("remix", fields(name))
         assert_hears(studio, read_remix(list_renders(studio)[number % 2])[1])
+        studio.find_track("Hall").values |= {"D_VOL": 0.5, "B_MUTE": 1.0}
     assert len(find_stem(studio, "hall").takes) == 2
 
 
@@ -382,6 +384,59 @@ def test_where_the_user_deleted_takes_the_dry_one_comes_back(studio: Studio) -> 
     assert told == ["All stems are at 0 dB again, and their dry takes play."]
     assert np.array_equal(studio.listen(), before)
     assert [take.name for take in bass.takes] == ["song - bass (crush)", "song - bass"]
+
+
+def test_a_remix_whose_take_the_user_deleted_gets_one_again(studio: Studio) -> None:
+    split_song(studio)
+    write_preset(studio, "crush", CRUSH)
+    write_preset(studio, "bite", BITE.replace("vocals", "bass"))
+    for name in ("crush", "bite", "reset"):
+        studio.run("remix", fields(name))
+    del find_stem(studio, "bass").takes[1]
+    studio.run("remix", fields("bite"))
+    assert_hears(studio, read_remix(list_renders(studio)[1])[1])
+    studio.run("remix", fields("crush"))
+    assert_hears(studio, read_remix(list_renders(studio)[0])[1])
+    assert len(list_renders(studio)) == 2
+
+
+def test_where_the_files_of_a_remix_are_gone_the_dry_takes_play_and_it_is_rendered_again(
+    studio: Studio,
+) -> None:
+    split_song(studio)
+    before = studio.listen()
+    write_preset(studio, "bite", BITE)
+    write_preset(studio, "hall", HALL)
+    studio.run("remix", fields("bite"))
+    (first,) = list_renders(studio)
+    assert first.result is not None
+    shutil.rmtree(first.result.folder)
+    studio.run("remix", fields("hall"))
+    assert_hears(studio, read_remix(list_renders(studio)[1])[1])
+    studio.run("remix", fields("bite"))
+    assert_hears(studio, read_remix(list_renders(studio)[2])[1])
+    studio.run("remix", fields("reset"))
+    assert np.array_equal(studio.listen(), before)
+
+
+def test_files_that_were_copied_to_another_place_are_known(studio: Studio) -> None:
+    """As REAPER does when a project is saved with all its media."""
+    split_song(studio)
+    before = studio.listen()
+    write_preset(studio, "crush", CRUSH)
+    studio.run("remix", fields("crush"))
+    studio.run("remix", fields("reset"))
+    for item in studio.reaper.current.items:
+        for number, take in enumerate(item.takes):
+            assert take.source is not None
+            path = Path(take.source.root.path)
+            take.source.root.path = str(studio.folder / f"{number} {path.name}")
+            shutil.copy(path, take.source.root.path)
+    studio.run("remix", fields("crush"))
+    assert count_takes(studio) == dict.fromkeys(STEMS, 2)
+    told = studio.run("remix", fields("reset"))
+    assert told == ["All stems are at 0 dB again, and their dry takes play."]
+    assert np.array_equal(studio.listen(), before)
 
 
 def test_takes_in_another_order_are_seen_or_told(studio: Studio) -> None:
