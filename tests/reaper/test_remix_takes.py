@@ -265,6 +265,9 @@ def test_only_the_stems_of_the_selection_are_rendered(studio: Studio) -> None:
     studio.run("remix", fields("hall"))
     assert len(list_renders(studio)) == 2
     assert studio.track_names.count("Hall") == 2
+    (operations,) = [order["ops"] for order in studio.orders if order["do"] == "apply"]
+    new = [one[1] for one in operations if one[0] in ("insert_track", "add_item", "add_take")]
+    assert len(set(new)) == len(new), "no name stands for two things"
     assert_hears(studio, sum(read_remix(job)[1] for job in list_renders(studio)))  # type: ignore[arg-type]
 
 
@@ -576,7 +579,7 @@ def test_what_is_changed_while_it_is_rendered_is_looked_at_again(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split_song(studio)
-    write_preset(studio, "hall", HALL)
+    write_preset(studio, "bite", BITE)
     reply = studio.desk._reply
     done: list[str] = []
 
@@ -589,8 +592,8 @@ def test_what_is_changed_while_it_is_rendered_is_looked_at_again(
         return answer
 
     monkeypatch.setattr(studio.desk, "_reply", move)
-    told = studio.run("remix", fields("hall"))
-    assert told[0].startswith("Hall is set.")
+    told = studio.run("remix", fields("bite"))
+    assert told[0].startswith("Bite is set.")
     remix = read_remix(list_renders(studio)[0])[1]
     heard = studio.listen()
     assert np.abs(heard[:, : 3 * RATE] - remix[:, RATE // 2 : RATE // 2 + 3 * RATE]).max() < 1e-12

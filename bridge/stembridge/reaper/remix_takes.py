@@ -117,8 +117,8 @@ def find_render_refusal(family: Family, sets: StemSets) -> str:
     if sets.find(family.stems[0]) is None:
         return f"its files are not in {family.stems[0].tag.folder} any more: split it again"
     for stem in family.stems:
-        take = stem.item.take
-        if take is not None and take.source is not None and take.source.section is not None:
+        source = stem.item.take.source if stem.item.take is not None else None
+        if source is not None and source.section is not None:
             return "it plays a section or backwards, and such a take cannot be added to its stems"
         if not stem.tag.is_return and not find_job(stem, sets):
             return f"the active take of {stem.tag.stem} plays another file: choose that of the stem"
@@ -185,7 +185,8 @@ def plan_family(
     number : tells the new things of this family from those of others
     """
     added = remix.added if remix is not None else ()
-    stems = (*family.stems, *(stem for stem in family.leftovers if stem.tag.is_return))
+    returns = (stem for stem in family.leftovers if stem.tag.is_return)
+    stems = [stem for stem in (*family.stems, *returns) if stem.item.take is not None]
     is_muted = all(stem.is_muted for stem in family.stems)
     wet: dict[int, tuple[str, str]] = {}
     for place, stem in enumerate(stems):
@@ -216,8 +217,6 @@ def plan_family(
 
 def _rest_return(stem: Stem) -> Iterator[Operation]:
     """Yield what takes a return out of its family until a remix has it again."""
-    if stem.is_muted and not stem.tag.job:
-        return
     yield do.set_item(stem.item.guid, "B_MUTE", 1)
     yield do.set_item_text(stem.item.guid, TAG, write_tag(msgspec.structs.replace(stem.tag, job="")))
 
