@@ -17,7 +17,7 @@ from stem_items import active_take, cut_item, delete_item, find_stem, is_muted, 
 from stembridge.errors import EffectError
 from stembridge.manifest import Manifest, read_manifest
 from stembridge.reaper.preferences import locate_preferences
-from stembridge.types import Job, JobState, Progress
+from stembridge.types import Job, JobRequest, JobState, Progress
 from studio import NO, RATE, Studio, fields
 
 BITE = """
@@ -373,6 +373,40 @@ def test_items_that_cannot_get_a_take_are_named_before_anything_is_rendered(stud
     (told,) = studio.run("remix", fields("hall"))
     assert told.startswith("other was skipped: ")
     assert not list_renders(studio)
+
+
+def test_what_is_refused_is_told_once_and_stops_no_other(studio: Studio) -> None:
+    split_song(studio, "one")
+    split_song(studio, "two", seed=2)
+    find_stem(studio, "bass", "one").values["C_LOCK"] = 1.0
+    studio.reaper.select()
+    write_preset(studio, "hall", HALL)
+    told = studio.run("remix", fields("hall"))
+    assert told[0] == "one was skipped: it or one of its stems is locked"
+    assert len(told) == 2
+    assert [len(find_stem(studio, "bass", song).takes) for song in ("one", "two")] == [1, 2]
+    # Takes of a stem that is locked stay where they are, also when all go back to the dry ones.
+    find_stem(studio, "bass", "two").values["C_LOCK"] = 1.0
+    told = studio.run("remix", fields("reset"))
+    assert told[1:] == ["two: it or one of its stems is locked, its takes stay"]
+    assert active_take(find_stem(studio, "bass", "two")).name == "two - bass (hall)"
+
+
+def test_what_is_locked_while_it_is_rendered_is_left(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    split_song(studio)
+    state = studio.tracks
+    write_preset(studio, "hall", HALL)
+    submit = studio.house.submit
+
+    def lock(request: JobRequest, job_id: str) -> Job:
+        find_stem(studio, "bass").values["C_LOCK"] = 1.0
+        return submit(request, job_id)
+
+    monkeypatch.setattr(studio.house, "submit", lock)
+    assert studio.run("remix", fields("hall")) == ["song was skipped: it or one of its stems is locked"]
+    find_stem(studio, "bass").values["C_LOCK"] = 0.0
+    assert [len(find_stem(studio, stem).takes) for stem in STEMS] == [1] * 5
+    assert len(studio.tracks) == len(state)
 
 
 def test_where_the_user_deleted_takes_the_dry_one_comes_back(studio: Studio) -> None:
