@@ -376,8 +376,13 @@ def test_items_that_cannot_get_a_take_are_named_before_anything_is_rendered(stud
 
 
 def test_what_is_refused_is_told_once_and_stops_no_other(studio: Studio) -> None:
-    split_song(studio, "one")
-    split_song(studio, "two", seed=2)
+    """Also not one that plays the same file, and has the same set of stems."""
+    first = studio.add_song("one")
+    source = active_take(first).source
+    assert source is not None
+    second = studio.reaper.add_item(studio.reaper.add_track("two"), source.root.path, name="two")
+    studio.reaper.select(first, second)
+    studio.run("split")
     find_stem(studio, "bass", "one").values["C_LOCK"] = 1.0
     studio.reaper.select()
     write_preset(studio, "hall", HALL)
