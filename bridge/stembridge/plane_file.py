@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 
 import numpy as np
@@ -15,13 +16,15 @@ class PlaneFile:
     """Float32 samples of ``planes`` channels, one raw file each: a stretch is one read per channel.
 
     ``frames`` counts what was appended so far, ``folder`` is where the files lie. A context manager: it
-    closes its files but leaves them there.
+    closes its files but leaves them there. Threads may share it.
     """
 
     def __init__(self, folder: Path, name: str, planes: int) -> None:
         self.folder = folder
         self.planes = planes
         self.frames = 0
+        # Seeking and what follows it are two steps, on one position for all threads.
+        self._lock = Lock()
         with ExitStack() as stack:
             self._files = [
                 stack.enter_context((folder / f"{name}-{plane}.f32").open("xb+", buffering=0))
@@ -31,12 +34,13 @@ class PlaneFile:
 
     def append(self, block: NDArray[np.float32] | NDArray[np.float64]) -> None:
         """Append (planes, frames)."""
-        for file, row in zip(self._files, block, strict=True):
-            rest = row.astype(np.float32, order="C", copy=False).view(np.uint8).data
-            file.seek(0, 2)
-            while rest:
-                rest = rest[file.write(rest) :]
-        self.frames += block.shape[1]
+        with self._lock:
+            for file, row in zip(self._files, block, strict=True):
+                rest = row.astype(np.float32, order="C", copy=False).view(np.uint8).data
+                file.seek(0, 2)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            self.frames += block.shape[1]
 
     def read(self, start: int, frames: int, rows: Sequence[int] | None = None) -> NDArray[np.float32]:
         """Return (planes, frames) from frame ``start`` on, zeros where nothing was appended.
@@ -45,16 +49,17 @@ class PlaneFile:
         """
         files = self._files if rows is None else [self._files[row] for row in rows]
         out = np.zeros((len(files), frames), np.float32)
-        begin, end = max(start, 0), min(start + frames, self.frames)
-        if begin < end:
-            for file, row in zip(files, out, strict=True):
-                file.seek(4 * begin)
-                rest = row[begin - start : end - start].view(np.uint8).data
-                while rest:
-                    count = file.readinto(rest)
-                    if not count:
-                        raise OSError(f"{file.name!r} is shorter than it was written")
-                    rest = rest[count:]
+        with self._lock:
+            begin, end = max(start, 0), min(start + frames, self.frames)
+            if begin < end:
+                for file, row in zip(files, out, strict=True):
+                    file.seek(4 * begin)
+                    rest = row[begin - start : end - start].view(np.uint8).data
+                    while rest:
+                        count = file.readinto(rest)
+                        if not count:
+                            raise OSError(f"{file.name!r} is shorter than it was written")
+                        rest = rest[count:]
         return out
 
     def __enter__(self) -> PlaneFile:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -77,3 +79,29 @@ def test_what_is_there_is_kept_and_nothing_stays_open(tmp_path: Path) -> None:
         file.append(np.zeros((3, 1)))
     assert sorted(entry.name for entry in Path("/proc/self/fd").iterdir()) == before
     assert sorted(path.name for path in tmp_path.glob("y*")) == ["y-0.f32", "y-1.f32", "y-2.f32"]
+
+
+def test_threads_that_share_a_file_read_what_they_ask_for_while_it_grows(tmp_path: Path) -> None:
+    step, blocks = 512, 512
+    whole = np.arange(2 * step * blocks, dtype=np.float32).reshape(2, -1)
+    half = step * blocks // 2
+    together = Barrier(3)
+    with PlaneFile(tmp_path, "x", 2) as file, ThreadPoolExecutor(2) as pool:
+        file.append(whole[:, :half])
+
+        def find_wrong(starts: range) -> list[int]:
+            together.wait(30)
+            return [
+                start
+                for _ in range(40)
+                for start in starts
+                if not np.array_equal(file.read(start, step), whole[:, start : start + step])
+            ]
+
+        forward, backward = range(0, half, step), range(half - step, -1, -step)
+        readers = [pool.submit(find_wrong, starts) for starts in (forward, backward)]
+        together.wait(30)
+        for start in range(half, whole.shape[1], step):
+            file.append(whole[:, start : start + step])
+        assert [reader.result() for reader in readers] == [[], []]
+        assert np.array_equal(file.read(0, whole.shape[1]), whole)
