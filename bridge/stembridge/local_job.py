@@ -44,8 +44,15 @@ def run_here(
 
 @contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
-    """Let a closed terminal and SIGTERM end the work as Ctrl-C does: nothing half-written stays behind."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    """Let a closed terminal and SIGTERM end the work as Ctrl-C does: nothing half-written stays behind.
+
+    A signal that is ignored stays ignored: under nohup the work outlives its terminal.
+    """
+    names = [
+        name
+        for name in ("SIGTERM", "SIGHUP")
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN
+    ]
     before = {name: signal.signal(getattr(signal, name), signal.default_int_handler) for name in names}
     try:
         yield

@@ -587,16 +587,38 @@ def test_a_wrong_preset_ends_a_batch_before_it_begins(
     assert "mine.toml" in said and not (here / "one").exists()
 
 
+@pytest.mark.parametrize("spelling", ["one", "two", "stems/../two", "link"])
 def test_two_batches_do_not_fill_one_folder(
-    batch: Path, here: Path, home: Path, capsys: pytest.CaptureFixture[str]
+    spelling: str, batch: Path, here: Path, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lock = FileLock(lock_path(load_settings(home=home), here / "two"))
+    (here / "link").symlink_to(here / "two")
+    lock = FileLock(lock_path(load_settings(home=home), here / spelling))
     assert lock.acquire()
     _, said = run_batch(batch, capsys, code=73)
-    assert "two' is being filled by another batch" in said and not (here / "one").exists()
+    assert "is being filled by another batch" in said
+    assert not (here / "one").exists() and not (here / "two").exists()
     lock.release()
+
+
+def test_a_batch_locks_one_folder_once_however_its_outputs_spell_it(
+    batch: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch.write_text(batch.read_text().replace('"one"', '"stems/../two"'))
     shown, _ = run_batch(batch, capsys)
-    assert "remixes: 8 rendered" in shown
+    assert "remixes: 8 rendered" in shown and len(list((here / "two").iterdir())) == 8
+
+
+def test_a_remix_that_was_changed_is_not_taken_for_what_was_rendered(
+    batch: Path, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_batch(batch, capsys)
+    (file,) = (here / "one").glob("*karaoke*/song - karaoke.wav")
+    data = bytearray(file.read_bytes())
+    data[-100] ^= 1
+    file.write_bytes(data)
+    shown, said = run_batch(batch, capsys, code=3)
+    assert "remixes: 7 there already, 1 failed" in shown
+    assert "song.wav, karaoke: " in said and "exists and was changed" in said
 
 
 def test_a_batch_splits_what_is_not_split(

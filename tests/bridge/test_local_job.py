@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -87,3 +89,24 @@ def test_the_end_of_a_terminal_ends_the_work_as_ctrl_c_does(name: str) -> None:
     with pytest.raises(KeyboardInterrupt), ended_like_ctrl_c():
         os.kill(os.getpid(), getattr(signal, name))
     assert signal.getsignal(getattr(signal, name)) is before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_a_job_under_nohup_outlives_its_terminal() -> None:
+    work = (
+        "import os, signal\n"
+        "from stembridge.local_job import ended_like_ctrl_c\n"
+        "with ended_like_ctrl_c():\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    print('still at work', flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    # As nohup begins its command.
+    child = subprocess.run(
+        ["sh", "-c", 'trap "" HUP; exec "$0" -c "$1"', sys.executable, work],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert child.stdout == "still at work\n" and "KeyboardInterrupt" in child.stderr

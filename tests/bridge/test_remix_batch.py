@@ -173,7 +173,17 @@ def test_a_remix_is_no_set_and_a_set_no_remix(
     assert find(request_, tmp_path / "sets") == folder and find(request_, out) is None
     assert find_remix(out, "remix") == Path(made.folder)
     assert find_remix(out, "another") is None and find_remix(tmp_path / "sets", "job") is None
-    (Path(made.folder) / "song - neutral.wav").unlink()
+    mixture = Path(made.folder) / "song - neutral.wav"
+    for file in (mixture, Path(made.folder) / "song - bass.wav"):
+        flip_byte(file)
+        assert find_remix(out, "remix") is None
+        flip_byte(file)
+    assert find_remix(out, "remix") == Path(made.folder)
+    # A folder that goes by the name of another job is still not that job's.
+    renamed = Path(made.folder).rename(out / f"song__neutral__{manifest.job8('another')}")
+    assert find_remix(out, "another") is None
+    renamed.rename(made.folder)
+    mixture.unlink()
     assert find_remix(out, "remix") is None
 
 
@@ -335,6 +345,29 @@ def test_inputs_presets_and_outputs_are_read_with_their_paths(tmp_path: Path) ->
     assert (batch.split.model, batch.split.shifts, batch.is_model_named) == ("preview", 1, True)
     assert batch.sets == (tmp_path / "singer", tmp_path / "mix", tmp_path / "stems")
     assert batch.split.out == str(tmp_path / "singer")
+
+
+def test_a_folder_is_one_path_however_it_is_spelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    text = """
+        inputs = ["~/*.wav", "~/songs/a.wav"]
+        presets = ["karaoke"]
+        stems_dir = "~/sets"
+        outputs = [{folder = "real/../real"}, {folder = "link"}, {folder = "~/zz"}]
+        split = {model_dir = "~/models"}
+    """
+    write_song(tmp_path / "home" / "b.wav")
+    batch = read_batch(write_batch(tmp_path, text), "preview")
+    folders = [output.folder for output in batch.outputs]
+    assert folders == [tmp_path / "real", tmp_path / "real", tmp_path / "home" / "zz"]
+    assert batch.inputs == (tmp_path / "home" / "b.wav", tmp_path / "home" / "songs" / "a.wav")
+    assert batch.sets == (tmp_path / "home" / "sets",)
+    assert batch.split.model_dir == str(tmp_path / "home" / "models")
+    with pytest.raises(RequestError, match=r"outputs\.0\.folder = '~nobody-of-that-name/x'"):
+        read_batch(write_batch(tmp_path, text.replace("real/../real", "~nobody-of-that-name/x")), "preview")
 
 
 def test_a_quality_is_its_model_and_what_stands_beside_it_wins(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ class BatchRun:
 
     def _lock_outputs(self, stack: ExitStack) -> None:
         """Keep other batches out: the same remix has the same id there, and so the same place to work in."""
-        for folder in sorted({output.folder for output in self.batch.outputs}):
+        for folder in sorted({output.folder.resolve() for output in self.batch.outputs}):
             lock = FileLock(lock_path(self.settings, folder))
             if not lock.acquire():
                 raise OutputError(f"{str(folder)!r} is being filled by another batch", "wait for its end")
@@ -273,8 +273,8 @@ class BatchRun:
 
 
 def lock_path(settings: Settings, folder: Path) -> Path:
-    """Return where a batch holds a lock while it fills ``folder``."""
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    """Return where a batch holds a lock while it fills ``folder``, however that is spelt."""
+    digest = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
     return settings.state_dir / "locks" / f"remixes-{digest}.lock"
 
 

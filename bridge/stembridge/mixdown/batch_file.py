@@ -36,6 +36,7 @@ from stembridge.mixdown.batch import (
 from stembridge.presets import MATCHES, TAILS
 from stembridge.quality import QUALITIES
 from stembridge.recipes import USES, Recipe
+from stembridge.toml_text import read_toml
 from stembridge.types import AUTO_FORMAT, FILE_FORMATS, SplitRequest
 
 
@@ -52,7 +53,7 @@ def read_batch(path: Path, model: str) -> Batch:
         It cannot be read, or a key or value is not one of ours; the key and the value are named.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = read_toml(path.read_text("utf-8"))
     except OSError as error:
         raise RequestError(
             f"batch {str(path)!r} cannot be read: {error.strerror}", "check the path"
@@ -81,7 +82,7 @@ class _Reader:
             self._read_output(entry, f"outputs.{at}.")
             for at, entry in enumerate(self._read_list(table, "outputs"))
         )
-        stems_dir = self._base / self._read_text(table, "stems_dir", "") if "stems_dir" in table else None
+        stems_dir = self._read_folder(table, "stems_dir", "") if "stems_dir" in table else None
         places = list_places(self._base, outputs, stems_dir)
         split, is_named = self._read_split(table.get("split", {}), model, places, recipe)
         return Batch(
@@ -99,12 +100,13 @@ class _Reader:
         for at, pattern in enumerate(patterns):
             if not isinstance(pattern, str) or not pattern:
                 raise self._error(f"inputs.{at}", pattern, "a path, or a pattern such as songs/*.wav")
-            named = self._base / pattern
+            named = self._base / self._expand(pattern, f"inputs.{at}")
             if not glob.has_magic(pattern) or named.exists():
                 found[named] = None
                 continue
             # Path.glob takes no absolute pattern, and finds what is hidden too: folders that jobs work in.
-            names = sorted(glob.glob(pattern, root_dir=self._base, recursive=True))  # noqa: PTH207
+            expanded = str(self._expand(pattern, f"inputs.{at}"))
+            names = sorted(glob.glob(expanded, root_dir=self._base, recursive=True))  # noqa: PTH207
             paths = [self._base / name for name in names]
             matching = [path for path in paths if path.is_file() or is_set(path)]
             if not matching:
@@ -129,7 +131,7 @@ class _Reader:
         if not isinstance(entry, dict):
             raise self._error(place.rstrip("."), entry, 'a table: [[outputs]] with folder = "..."')
         self._check_keys(entry, [field.name for field in fields(Output)], place)
-        values: dict[str, Any] = {"folder": self._base / self._read_text(entry, "folder", place)}
+        values: dict[str, Any] = {"folder": self._read_folder(entry, "folder", place)}
         for name in ("stems_out", "mp3", "report"):
             values[name] = entry.get(name, False)
             if not isinstance(values[name], bool):
@@ -157,7 +159,7 @@ class _Reader:
         quality = recipe.quality if recipe else None
         if "quality" in entry:
             quality = QUALITIES[self._read_choice(entry, "quality", tuple(QUALITIES), place)]
-        model_dir = self._base / self._read_text(entry, "model_dir", place) if "model_dir" in entry else None
+        model_dir = self._read_folder(entry, "model_dir", place) if "model_dir" in entry else None
         request = plan_split(
             places,
             model,
@@ -182,6 +184,20 @@ class _Reader:
         if not isinstance(value, str) or not value.strip() or "\0" in value:
             raise self._error(place + key, value, "a text")
         return value
+
+    def _read_folder(self, table: Mapping[str, Any], key: str, place: str) -> Path:
+        """Return one folder as one path, however it is spelt: two batches that mean the same must see it."""
+        text = self._read_text(table, key, place)
+        try:
+            return (self._base / self._expand(text, place + key)).resolve()
+        except (OSError, RuntimeError) as error:
+            raise self._error(place + key, text, f"a folder that can be found: {error}") from None
+
+    def _expand(self, text: str, key: str) -> Path:
+        try:
+            return Path(text).expanduser()
+        except RuntimeError:
+            raise self._error(key, text, "~ is your own home; that user has none here") from None
 
     def _read_number(self, table: Mapping[str, Any], key: str, place: str) -> float:
         value = table[key]

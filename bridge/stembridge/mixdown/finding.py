@@ -9,7 +9,7 @@ from pathlib import Path
 from stembridge import audio_io, transcode
 from stembridge.closing import COMPLEMENT
 from stembridge.errors import SourceError
-from stembridge.manifest import FILE_NAME, Manifest, is_sealed, job8, read_manifest
+from stembridge.manifest import FILE_NAME, Manifest, StemEntry, is_sealed, job8, read_manifest
 from stembridge.stages import run_to_end
 from stembridge.stem_file import hash_file
 from stembridge.types import SplitRequest
@@ -74,10 +74,10 @@ def find_set(
 
 
 def find_remix(out: Path, job_id: str) -> Path | None:
-    """Return the folder in ``out`` that the job of that id has published whole, or None."""
+    """Return the folder in ``out`` that the job of that id has published, as it was written, or None."""
     for path in sorted(out.glob(f"*__{job8(job_id)}/{FILE_NAME}")):
         manifest = _read_quietly(path.parent)
-        if manifest and manifest.remix and manifest.job == job_id and _is_whole(path.parent, manifest):
+        if manifest and manifest.remix and manifest.job == job_id and _is_intact(path.parent, manifest):
             return path.parent
     return None
 
@@ -112,9 +112,11 @@ def _is_split_of(request: SplitRequest, manifest: Manifest) -> bool:
 
 
 def _is_intact(folder: Path, manifest: Manifest) -> bool:
-    """Tell whether every stem is, byte for byte, what was written."""
+    """Tell whether stems.json and every file that sums are, byte for byte, what was written."""
+    if not _is_whole(folder, manifest):
+        return False
     try:
-        for entry in manifest.stems:
+        for entry in _list_files(manifest):
             with (folder / entry.file).open("rb") as file:
                 if hash_file(file) != entry.sha256_file:
                     return False
@@ -124,9 +126,12 @@ def _is_intact(folder: Path, manifest: Manifest) -> bool:
 
 
 def _is_whole(folder: Path, manifest: Manifest) -> bool:
-    """Tell whether stems.json is as it was written and every file is there."""
-    files = [*manifest.stems, *((manifest.mixture,) if manifest.mixture else ())]
+    """Tell whether stems.json is as it was written and every file is there, without reading them."""
     try:
-        return is_sealed(folder) and all((folder / entry.file).is_file() for entry in files)
+        return is_sealed(folder) and all((folder / entry.file).is_file() for entry in _list_files(manifest))
     except OSError:
         return False
+
+
+def _list_files(manifest: Manifest) -> tuple[StemEntry, ...]:
+    return (*manifest.stems, *((manifest.mixture,) if manifest.mixture else ()))
