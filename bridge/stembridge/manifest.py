@@ -14,11 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from stembridge.errors import SourceError
+from stembridge.errors import OutputError, SourceError
+from stembridge.small_file import read_small_file
 
 FILE_NAME = "stems.json"
 SCHEMA = "stembridge.stems/1"
 MAX_NAME_BYTES = 180
+MAX_BYTES = 32 << 20
+"""No manifest is longer; a remix's holds the states of its plugins."""
 
 STEM_ORDER = ("drums", "bass", "other", "vocals", "guitar", "piano")
 """The order of stems in every result; sources that are not named here follow in the model's own order."""
@@ -229,10 +232,21 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write ``stems.json`` into ``folder``, sealed, and flush it to the disk."""
-    text = msgspec.json.format(msgspec.json.encode(replace(manifest, seal="")), indent=2) + b"\n"
+    """Write ``stems.json`` into ``folder``, sealed, and flush it to the disk.
+
+    Raises
+    ------
+    OutputError : it would be longer than what is read
+    """
+    bare = msgspec.json.format(msgspec.json.encode(replace(manifest, seal="")), indent=2) + b"\n"
+    text = seal_text(bare)
+    if len(text) > MAX_BYTES:
+        raise OutputError(
+            f"{FILE_NAME} would have {len(text) >> 20} MiB, and {MAX_BYTES >> 20} MiB are read",
+            "the states of the plugins are too long: leave one out",
+        )
     with (folder / FILE_NAME).open("xb") as file:
-        file.write(seal_text(text))
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
 
@@ -249,9 +263,9 @@ def is_sealed(folder: Path) -> bool:
 
     Raises
     ------
-    OSError : it cannot be read
+    OSError : it cannot be read, or is no regular file of up to `MAX_BYTES`
     """
-    text = (folder / FILE_NAME).read_bytes()
+    text = read_small_file(folder / FILE_NAME, MAX_BYTES)
     return _SEAL.search(text) is not None and seal_text(text) == text
 
 
@@ -265,16 +279,16 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / FILE_NAME
     shown = repr(str(path))
     try:
-        text = path.read_bytes()
+        text = read_small_file(path, MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SourceError(
             f"{shown} does not exist", "give a result folder: one that holds stems.json"
         ) from error
     except OSError as error:
-        raise SourceError(f"{shown} cannot be read: {error.strerror}", "check its rights") from error
+        raise SourceError(f"{shown} cannot be read: {error.strerror or error}", "check its rights") from error
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SourceError(f"{shown} is not a manifest: {error}", "split the source again") from error
     wrong = find_fault(manifest)
     if wrong:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stembridge import manifest as m
-from stembridge.errors import SourceError
+from stembridge.errors import OutputError, SourceError
 
 SCHEMA: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "docs" / "stems.schema.json").read_text(encoding="utf-8")
@@ -90,6 +91,8 @@ def test_any_flipped_bit_of_a_manifest_breaks_its_seal_or_makes_it_unreadable(tm
         (b"{}", "missing required field"),
         (b"\xff\xfe{}", "is not a manifest"),
         (b"[" * 5000, "is not a manifest"),
+        (b'{"later": ' + b"[" * 100_000, "is not a manifest"),
+        (b'{"job": ' + b"1" * 5000 + b"}", "is not a manifest"),
     ],
 )
 def test_what_is_no_manifest_is_refused(tmp_path: Path, text: bytes, words: str) -> None:
@@ -97,6 +100,32 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, text: bytes, words: str)
     with pytest.raises(SourceError, match=words) as caught:
         m.read_manifest(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_what_could_go_on_for_ever_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "stems.json"
+    os.mkfifo(path)
+    with pytest.raises(SourceError, match="cannot be read: this is no regular file"):
+        m.read_manifest(tmp_path)
+    with pytest.raises(OSError, match="no regular file"):
+        m.is_sealed(tmp_path)
+    path.unlink()
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(SourceError, match=r"stems\.json' cannot be read: it has more than 32 MiB"):
+        m.read_manifest(tmp_path)
+    with pytest.raises(OSError, match="more than 32 MiB"):
+        m.is_sealed(tmp_path)
+    path.unlink()
+    m.write_manifest(tmp_path, make_manifest())
+    length = path.stat().st_size
+    monkeypatch.setattr(m, "MAX_BYTES", length)
+    assert m.is_sealed(tmp_path) and m.read_manifest(tmp_path).job == "job"
+    path.unlink()
+    monkeypatch.setattr(m, "MAX_BYTES", length - 1)
+    with pytest.raises(OutputError, match=r"stems\.json would have"):
+        m.write_manifest(tmp_path, make_manifest())
+    assert not path.exists()
 
 
 def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
