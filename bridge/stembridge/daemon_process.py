@@ -83,7 +83,7 @@ def cleaned_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _command(settings: Settings, flags: Sequence[str]) -> list[str]:
-    command = [sys.executable, "-m", "stembridge_daemon.app"]
+    command = [sys.executable, "-P", "-m", "stembridge_daemon.app"]
     if settings.home is not None:
         command += ["--home", str(settings.home)]
     return [*command, *flags]

@@ -74,7 +74,7 @@ def main(
 
 def default_command(settings: Settings, role: Role) -> list[str]:
     """Return the command line of the worker that this installation brings for ``role``."""
-    command = [sys.executable, "-m", "stembridge_daemon.worker.main", "--role", role.value]
+    command = [sys.executable, "-P", "-m", "stembridge_daemon.worker.main", "--role", role.value]
     if role is Role.SEPARATE:
         return [*command, "--device", settings.device, "--threads", str(settings.threads)]
     return [*command, "--home", str(settings.home)] if settings.home is not None else command

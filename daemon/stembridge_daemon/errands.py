@@ -81,7 +81,7 @@ class Errands:
         self._folder.mkdir(parents=True, exist_ok=True)
         given, output, trace = (self._folder / f"{errand_id}.{end}" for end in _ENDINGS)
         given.write_bytes(told)
-        command = [sys.executable, "-m", "stembridge.reaper.errands"]
+        command = [sys.executable, "-P", "-m", "stembridge.reaper.errands"]
         if self._settings.home is not None:
             command += ["--home", str(self._settings.home)]
         for folder in self._settings.model_dirs:

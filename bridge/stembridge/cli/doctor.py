@@ -101,7 +101,7 @@ def _device(page: Page) -> None:
 
 def _hardware(page: Page) -> dict[str, str] | None:
     """Ask torch in a process of its own: the bridge never imports it."""
-    command = [sys.executable, "-m", "stembridge_daemon.worker.hardware"]
+    command = [sys.executable, "-P", "-m", "stembridge_daemon.worker.hardware"]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=HARDWARE_TIMEOUT_S, check=False

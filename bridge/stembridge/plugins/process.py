@@ -103,7 +103,7 @@ class PluginProcess:
         # Without a display a plugin behaves the same everywhere, and opens no window over somebody's work.
         environ = {key: value for key, value in os.environ.items() if key not in _DISPLAYS}
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "stembridge.plugins.child"],
+            [sys.executable, "-P", "-m", "stembridge.plugins.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
