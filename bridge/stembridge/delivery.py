@@ -1,11 +1,15 @@
-"""What a set of stems can be asked to be: formats, policies, mono. The front asks too, so no numpy here."""
+"""What a set of stems or a remix can be asked to be. The front asks too, so no numpy here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from stembridge.errors import RequestError
 from stembridge.types import AUTO_FORMAT, CATCH_ALL, FILE_FORMATS, ResidualPolicy
+
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
+MAX_PITCH_SEMITONES = 24.0
 
 
 def find_policy(name: str) -> ResidualPolicy:
@@ -66,4 +70,19 @@ def check_delivery(
         raise RequestError(
             f"residual {residual.value!r} with mono stems",
             "the side of a mono stem needs a residual to go to: leave out one of the two",
+        )
+
+
+def check_practice(speed: float, pitch_semitones: float) -> None:
+    """Refuse what no practice version can be.
+
+    Raises
+    ------
+    RequestError : naming the option, its value and its range
+    """
+    if not (isfinite(speed) and MIN_SPEED <= speed <= MAX_SPEED):
+        raise RequestError(f"speed {speed:g}", f"{MIN_SPEED:g} to {MAX_SPEED:g}; 1 is the remix' own")
+    if not (isfinite(pitch_semitones) and abs(pitch_semitones) <= MAX_PITCH_SEMITONES):
+        raise RequestError(
+            f"pitch {pitch_semitones:g} semitones", f"{-MAX_PITCH_SEMITONES:g} to {MAX_PITCH_SEMITONES:g}"
         )

@@ -17,14 +17,16 @@ def read_small_file(path: Path, most_bytes: int) -> bytes:
     ------
     OSError : it cannot be read, is no regular file, or has more
     """
-    with open(path, "rb", opener=_open_at_once) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("this is no regular file")
+    with open(path, "rb", opener=_open_regular) as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
         raise OSError(f"it has more than {most_bytes >> 20} MiB")
     return data
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | _WITHOUT_WAITING)
+def _open_regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | _WITHOUT_WAITING)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("this is no regular file")
+    return descriptor

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from stembridge import catalog, manifest, model_store, presets
-from stembridge.delivery import check_delivery, check_format
+from stembridge.delivery import check_delivery, check_format, check_practice
 from stembridge.errors import ModelError, OutputError, RequestError, SourceError
 from stembridge.model_store import ModelFiles
 from stembridge.settings import Settings
@@ -21,8 +21,6 @@ from stembridge.types import JobRequest, RemixRequest, SplitRequest
 MAX_SHIFTS = 20
 MAX_OVERLAP = 0.95
 MAX_PATH_CHARS = 4096
-MIN_SPEED, MAX_SPEED = 0.25, 4.0
-MAX_SEMITONES = 24.0
 
 
 def admit(request: JobRequest, settings: Settings, origin: str) -> JobRequest:
@@ -71,12 +69,7 @@ def admit_remix(request: RemixRequest, settings: Settings) -> RemixRequest:
     out = _absolute(request.out, "out")
     _check_out(out)
     check_format(request.format)
-    if not MIN_SPEED <= request.speed <= MAX_SPEED:
-        raise RequestError(f"speed {request.speed:g}", f"between {MIN_SPEED:g} and {MAX_SPEED:g}")
-    if not -MAX_SEMITONES <= request.pitch <= MAX_SEMITONES:
-        raise RequestError(
-            f"pitch {request.pitch:g}", f"between {-MAX_SEMITONES:g} and {MAX_SEMITONES:g} semitones"
-        )
+    check_practice(request.speed, request.pitch)
     stems = manifest.read_manifest(source).stems
     preset = presets.read_preset(_find_preset(request.preset, settings), request.changes)
     preset.check_stems([stem.name for stem in stems])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stembridge.delivery import check_delivery, find_policy
+from stembridge.delivery import check_delivery, check_practice, find_policy
 from stembridge.errors import RequestError
 from stembridge.types import FILE_FORMATS, ResidualPolicy
 
@@ -59,3 +59,24 @@ def test_policies_by_name() -> None:
     assert find_policy("tf") is ResidualPolicy.TF
     with pytest.raises(RequestError, match=r"residual 'mine' .one of own, equal, tf, other, hf_envelope"):
         find_policy("mine")
+
+
+@pytest.mark.parametrize(("speed", "pitch"), [(1.0, 0.0), (0.25, 24.0), (4.0, -24.0)])
+def test_practice_versions_that_can_be(speed: float, pitch: float) -> None:
+    check_practice(speed, pitch)
+
+
+@pytest.mark.parametrize(
+    ("speed", "pitch", "words"),
+    [
+        (0.24, 0.0, "speed 0.24 .0.25 to 4"),
+        (4.01, 0.0, "speed 4.01"),
+        (float("nan"), 0.0, "speed nan"),
+        (1.0, 24.5, "pitch 24.5 semitones .-24 to 24"),
+        (1.0, -24.5, "pitch -24.5"),
+        (1.0, float("inf"), "pitch inf"),
+    ],
+)
+def test_practice_versions_that_cannot_be(speed: float, pitch: float, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        check_practice(speed, pitch)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from stembridge.cli.job_line import job_json
 from stembridge.cli.split import announce, present_model, run_splits
 from stembridge.client import Client, new_job_id
+from stembridge.delivery import check_practice
 from stembridge.errors import JobCancelled, OutputError, PresetError, StembridgeError
 from stembridge.file_lock import FileLock
 from stembridge.local_job import run_here
@@ -90,8 +91,6 @@ class BatchRun:
         OutputError : another batch is filling the same folder
         JobCancelled : Ctrl-C
         """
-        from stembridge.mixdown.practice import check_practice
-
         for output in self.batch.outputs:
             check_practice(output.speed, output.pitch)
         wanted = [

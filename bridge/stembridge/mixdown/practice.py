@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -12,34 +11,17 @@ from pedalboard import time_stretch
 
 from stembridge import disk
 from stembridge.audio_io import BLOCK_FRAMES
-from stembridge.errors import EffectError, RequestError
+from stembridge.errors import EffectError
 from stembridge.manifest import ListeningEntry, StemEntry
 from stembridge.mixdown.side_by_side import run_side_by_side
 from stembridge.stem_file import StemReader
 from stembridge.wavfile import WavWriter
 
 FOLDER = "practice"
-MIN_SPEED, MAX_SPEED = 0.25, 4.0
-MAX_PITCH_SEMITONES = 24.0
 
 _LEAST_FRAMES = 4096
 """What is shorter is padded: Rubber Band gives little or nothing of some 100 frames, and fewer frames than
 channels are taken for interleaved."""
-
-
-def check_practice(speed: float, pitch_semitones: float) -> None:
-    """Refuse what no practice version can be.
-
-    Raises
-    ------
-    RequestError : naming the option, its value and its range
-    """
-    if not (isfinite(speed) and MIN_SPEED <= speed <= MAX_SPEED):
-        raise RequestError(f"speed {speed:g}", f"{MIN_SPEED:g} to {MAX_SPEED:g}; 1 is the remix' own")
-    if not (isfinite(pitch_semitones) and abs(pitch_semitones) <= MAX_PITCH_SEMITONES):
-        raise RequestError(
-            f"pitch {pitch_semitones:g} semitones", f"{-MAX_PITCH_SEMITONES:g} to {MAX_PITCH_SEMITONES:g}"
-        )
 
 
 def name_practice(file: str, *, speed: float, pitch_semitones: float) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stembridge import __version__, disk, manifest
 from stembridge.closing import tell_inexact
-from stembridge.delivery import check_format
+from stembridge.delivery import check_format, check_practice
 from stembridge.effects.chain import PluginEffect
 from stembridge.effects.kinds import drop_neutral
 from stembridge.errors import RequestError
@@ -24,7 +24,7 @@ from stembridge.mixdown.files import RemixPlan, WrittenRemix, label_of, write_re
 from stembridge.mixdown.levels import draw_curve, match_levels
 from stembridge.mixdown.measuring import measure_remix, write_report
 from stembridge.mixdown.mixing import Mix
-from stembridge.mixdown.practice import check_practice, write_practice
+from stembridge.mixdown.practice import write_practice
 from stembridge.mixdown.rendering import Renderer
 from stembridge.mixdown.source_set import SourceSet, check_unread, find_original, open_set
 from stembridge.mixdown.tracks import Track, plan_tracks
