@@ -21,6 +21,7 @@ from typing import Any
 
 from stembridge.errors import PresetError
 from stembridge.preset_lines import Place
+from stembridge.toml_text import read_toml, shorten_text
 
 _FORM = "as in vocals.gain_db=-3 or vocals.compressor.threshold_db=-20"
 
@@ -46,7 +47,7 @@ def apply_changes(
         name, is_change, value = text.partition("=")
         parts = [part.strip() for part in name.split(".")]
         if not is_change or not all(parts) or not value.strip() or not text.isprintable():
-            raise PresetError(f"--set {text!r} is no change", _FORM)
+            raise PresetError(f"--set {shorten_text(repr(text))} is no change", _FORM)
         place = _Target(changed, text).find(parts)
         _put(changed, place, _read_value(value.strip()))
         places[place] = text
@@ -56,7 +57,7 @@ def apply_changes(
 def _read_value(text: str) -> Any:
     """Return what TOML reads, and where it is none, a number or the text itself."""
     try:
-        found = tomllib.loads(f"value = {text}")
+        found = read_toml(f"value = {text}")
     except tomllib.TOMLDecodeError:
         found = {}
     if found:
@@ -120,9 +121,9 @@ class _Target:
         return (*place, "effects", index, rest[0])
 
     def _read_index(self, name: str, effects: Sequence[Any], text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) >= len(effects):
+        if text not in map(str, range(len(effects))):
             places = f"0 to {len(effects) - 1}" if effects else "it has none"
-            raise self._error(f"{name} has no effect {text}", places)
+            raise self._error(f"{name} has no effect {shorten_text(text)}", places)
         return int(text)
 
     def _find_kind(self, name: str, effects: Sequence[Mapping[str, Any]], kind: str) -> int:
@@ -140,7 +141,7 @@ class _Target:
         return found[0]
 
     def _error(self, message: str, hint: str) -> PresetError:
-        return PresetError(f"--set {self._text}: {message}", hint)
+        return PresetError(f"--set {shorten_text(self._text)}: {message}", hint)
 
 
 def _put(table: dict[str, Any], place: Place, value: Any) -> None:

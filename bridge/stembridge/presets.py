@@ -55,12 +55,13 @@ from pathlib import Path
 from typing import Any
 
 from stembridge.effects.chain import Chain, Effect, PluginEffect
-from stembridge.effects.kinds import KINDS, File, check_effect
+from stembridge.effects.kinds import KINDS, File, check_effect, find_number_fault
 from stembridge.errors import PresetError
 from stembridge.preset_changes import apply_changes
 from stembridge.preset_lines import Place, find_line, list_lines
 from stembridge.settings import Settings
-from stembridge.toml_text import write_toml
+from stembridge.small_file import read_small_file
+from stembridge.toml_text import read_toml, shorten_text, spell_value, write_toml
 
 MASTER_DELTA = "master_delta"
 """The stem that holds what a non-linear master chain adds."""
@@ -84,6 +85,14 @@ _MASTER_KEYS = ("match", "ceiling_dbtp", "wet", "effects")
 _PLUGIN_KEYS = ("kind", "path", "plugin", "parameters", "state", "state_file", "latency", "block_frames")
 _TABLES = ("preset", "stems", "sends", "master")
 _SEND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,39}(?<! )")
+_HEAD_FORM = 'begin with [preset], name = "..." and use = "what it is for"'
+_EXAMPLES = {
+    "name": "Mine",
+    "use": "what it is for",
+    "path": "ZamCompX2.vst3",
+    "plugin": "ZamCompX2",
+    "state_file": "comp.state",
+}
 _TAKEN = ("residual", "mixture", "master", MASTER_DELTA)
 
 
@@ -256,26 +265,15 @@ def read_preset(path: Path, changes: Sequence[str] = ()) -> Preset:
         the change that it comes from.
     """
     try:
-        text = _read_bytes(path, MAX_PRESET_BYTES).decode()
-        table = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        text = read_small_file(path, MAX_PRESET_BYTES).decode()
+        table = read_toml(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PresetError(f"preset {path}: {error}", "mend or remove it") from None
     preset = _Reader(path, text, {}).read(table)
     if changes:
         table, places = apply_changes(table, changes)
         preset = _Reader(path, text, places).read(table)
     return preset
-
-
-def _read_bytes(path: Path, most: int) -> bytes:
-    """Return a regular file's bytes; anything else could go on for ever."""
-    if not path.is_file() and path.exists():
-        raise OSError("this is no regular file")
-    with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise OSError(f"it has more than {most >> 20} MiB")
-    return data
 
 
 class _Reader:
@@ -290,7 +288,9 @@ class _Reader:
         for name in table:
             if name not in _TABLES:
                 raise self._error((name,), f"{name} is no table of a preset", f"there are {_list(_TABLES)}")
-        head = self._read_table(table.get("preset"), ("preset",))
+        if "preset" not in table:
+            raise self._error((), "the table [preset] is required", _HEAD_FORM)
+        head = self._read_table(table["preset"], ("preset",), _HEAD_FORM)
         self._check_keys(head, ("preset",), _HEAD_KEYS)
         names = [self._read_line(head, ("preset", key)) for key in ("name", "use")]
         if not table.keys() & {"stems", "sends", "master"}:
@@ -356,7 +356,8 @@ class _Reader:
     def _read_effect(self, entry: Mapping[str, Any], place: Place) -> Effect | PluginEffect:
         kind = entry.get("kind")
         if not isinstance(kind, str):
-            raise self._error((*place, "kind"), f"{_spell(place)}.kind = {kind!r}", 'as in kind = "reverb"')
+            fault = "is required" if kind is None else f"= {spell_value(kind)} is no text"
+            raise self._error((*place, "kind"), f"{_spell(place)}.kind {fault}", 'as in kind = "reverb"')
         if kind == PLUGIN:
             return self._read_plugin(entry, place)
         values = {key: self._read_value(kind, key, entry[key]) for key in entry if key != "kind"}
@@ -385,10 +386,11 @@ class _Reader:
             for name in parameters
         }
         frames = entry.get("block_frames", 512)
-        if type(frames) is not int or not MIN_BLOCK_FRAMES <= frames <= MAX_BLOCK_FRAMES:
+        fault = find_number_fault(frames, MIN_BLOCK_FRAMES, MAX_BLOCK_FRAMES)
+        if fault or not isinstance(frames, int):
             raise self._error(
                 (*place, "block_frames"),
-                f"{_spell(place)}.block_frames = {frames!r}",
+                f"{_spell(place)}.block_frames = {spell_value(frames)} {fault or 'is no whole number'}",
                 f"whole frames, {MIN_BLOCK_FRAMES} to {MAX_BLOCK_FRAMES}",
             )
         return PluginEffect(
@@ -409,7 +411,7 @@ class _Reader:
         if "state_file" in entry:
             name = self._read_line(entry, (*place, "state_file"))
             try:
-                return _read_bytes(self._path.parent / name, MAX_STATE_BYTES)
+                return read_small_file(self._path.parent / name, MAX_STATE_BYTES)
             except OSError as error:
                 where = (*place, "state_file")
                 raise self._error(where, f"{_spell(where)} = {name!r}: {error}") from None
@@ -444,11 +446,11 @@ class _Reader:
                     (*place, key), f"{_spell((*place, key))} is no key", f"{meant}there are {_list(known)}"
                 )
 
-    def _read_table(self, value: Any, place: Place) -> Mapping[str, Any]:
+    def _read_table(
+        self, value: Any, place: Place, hint: str = "see the presets that are shipped"
+    ) -> Mapping[str, Any]:
         if not isinstance(value, Mapping) or not value:
-            raise self._error(
-                place, f"there is nothing in [{_spell(place)}]", "see the presets that are shipped"
-            )
+            raise self._error(place, f"there is nothing in [{_spell(place)}]", hint)
         return value
 
     def _read_tables(self, value: Any, place: Place) -> Sequence[Mapping[str, Any]]:
@@ -461,19 +463,23 @@ class _Reader:
     def _read_line(self, entry: Mapping[str, Any], place: Place) -> str:
         value = entry.get(str(place[-1]))
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
-            raise self._error(place, f"{_spell(place)} = {value!r}", "one line of text")
+            fault = "is required" if value is None else f"= {spell_value(value)} is no line of text"
+            raise self._error(
+                place, f"{_spell(place)} {fault}", f'as in {place[-1]} = "{_EXAMPLES[str(place[-1])]}"'
+            )
         return value
 
     def _read_choice(self, entry: Mapping[str, Any], place: Place, choices: Sequence[str]) -> str:
         value = entry.get(str(place[-1]), choices[0])
         if value not in choices:
-            raise self._error(place, f"{_spell(place)} = {value!r}", f"one of {_list(choices)}")
+            fault = f"{_spell(place)} = {spell_value(value)} is none of its words"
+            raise self._error(place, fault, f"one of {_list(choices)}")
         return str(value)
 
     def _read_truth(self, entry: Mapping[str, Any], place: Place) -> bool:
         value = entry.get(str(place[-1]), False)
         if not isinstance(value, bool):
-            raise self._error(place, f"{_spell(place)} = {value!r}", "true or false")
+            raise self._error(place, f"{_spell(place)} = {spell_value(value)} is no truth", "true or false")
         return value
 
     def _read_gain(self, entry: Mapping[str, Any], place: Place) -> float:
@@ -485,16 +491,15 @@ class _Reader:
         self, entry: Mapping[str, Any], place: Place, allowed: tuple[float, float], unit: str
     ) -> float:
         value = entry[str(place[-1])]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not allowed[0] <= value <= allowed[1]:
+        if fault := find_number_fault(value, *allowed):
             hint = f"{unit}, {allowed[0]:g} to {allowed[1]:g}"
-            raise self._error(place, f"{_spell(place)} = {value!r}", hint)
+            raise self._error(place, f"{_spell(place)} = {spell_value(value)} {fault}", hint)
         return float(value)
 
     def _error(self, place: Place, message: str, hint: str = "") -> PresetError:
         for end in range(len(place), 0, -1):
             if place[:end] in self._changes:
-                return PresetError(f"--set {self._changes[place[:end]]}: {message}", hint)
+                return PresetError(f"--set {shorten_text(self._changes[place[:end]])}: {message}", hint)
         line = find_line(self._lines, place)
         where = f"{self._path}, line {line}" if line else str(self._path)
         return PresetError(f"preset {where}: {message}", hint)

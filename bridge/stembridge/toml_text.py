@@ -1,12 +1,57 @@
-"""Tables as TOML: what `tomllib` reads, written. Standard library only."""
+"""TOML as people write it, and tables as TOML. Standard library only."""
 
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_MOST_BITS = 63
+_MOST_DEPTH = 32
+_MOST_SHOWN = 200
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Return what a TOML document says.
+
+    Raises
+    ------
+    tomllib.TOMLDecodeError
+        It is none, or its numbers or its depth are beyond what anybody means: `tomllib` takes or fails at
+        those with other errors, and so does what handles them later.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:
+        raise tomllib.TOMLDecodeError("a number in it is too long") from None
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("its lists and tables are nested too deep") from None
+    _check_bounds(table, 0)
+    return table
+
+
+def _check_bounds(value: Any, depth: int) -> None:
+    if depth > _MOST_DEPTH:
+        raise tomllib.TOMLDecodeError("its lists and tables are nested too deep")
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        raise tomllib.TOMLDecodeError("a number in it is too long")
+    if isinstance(value, Mapping | list):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            _check_bounds(entry, depth + 1)
+
+
+def spell_value(value: object) -> str:
+    """Return a value as a preset writes it, as much of it as an error can hold."""
+    return shorten_text(str(value).lower() if isinstance(value, bool) else repr(value))
+
+
+def shorten_text(text: str) -> str:
+    """Return what somebody wrote, as much of it as an error can hold."""
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def write_toml(table: Mapping[str, Any]) -> str:

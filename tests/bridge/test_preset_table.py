@@ -60,7 +60,7 @@ def test_what_is_measured_of_a_rendered_preset_is_what_is_there(
 ) -> None:
     settings = load_settings(home=tmp_path, environ={})
     remix = table.render(case, "drum-punch", settings, tmp_path / "out")
-    assert set(remix.stems) == {*case.stems, "drum punch"}
+    assert set(remix.stems) == {*case.stems, "punch"}
     assert table.PROMISES["drum-punch"].is_kept(table.PROMISES["drum-punch"].measure(remix))
     facts = table.find_facts(remix)
     assert (facts.untouched, facts.untouchable, facts.is_exact) == (7, 7, True)

@@ -7,14 +7,18 @@ pedalboard 0.9.26 takes: it accepts a feedback of 1000 and gives NaN. Standard l
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stembridge.effects.chain import Chain, Effect, PluginEffect
 from stembridge.errors import PresetError
+from stembridge.toml_text import spell_value
 
 Value = float | bool | str
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,11 @@ class Parameter:
         span = f"{self.low:g} to {self.high:g}"
         return f"{'a whole number, ' * self.is_whole}{span}{f' {self.unit}' * bool(self.unit)}"
 
-    def is_allowed(self, value: object) -> bool:
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return False
-        return self.low <= value <= self.high and (not self.is_whole or value == int(value))
+    def find_fault(self, value: object) -> str:
+        """Return what is wrong with a value; '' where nothing is."""
+        fault = find_number_fault(value, self.low, self.high)
+        is_fraction = not fault and self.is_whole and isinstance(value, float) and not value.is_integer()
+        return "is no whole number" if is_fraction else fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,9 @@ class Switch:
         """What a preset may say."""
         return "true or false"
 
-    def is_allowed(self, value: object) -> bool:
-        return isinstance(value, bool)
+    def find_fault(self, value: object) -> str:
+        """Return what is wrong with a value; '' where nothing is."""
+        return "" if isinstance(value, bool) else "is no truth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,9 @@ class Choice:
         """What a preset may say."""
         return ", ".join(self.options[:-1]) + f" or {self.options[-1]}"
 
-    def is_allowed(self, value: object) -> bool:
-        return value in self.options
+    def find_fault(self, value: object) -> str:
+        """Return what is wrong with a value; '' where nothing is."""
+        return "" if value in self.options else "is none of its words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +110,10 @@ class File:
         """What a preset may say."""
         return "the path of a file that is there"
 
-    def is_allowed(self, value: object) -> bool:
-        return isinstance(value, str) and bool(value) and "\0" not in value and Path(value).is_file()
+    def find_fault(self, value: object) -> str:
+        """Return what is wrong with a value; '' where nothing is."""
+        is_there = isinstance(value, str) and bool(value) and "\0" not in value and Path(value).is_file()
+        return "" if is_there else "is no file"
 
 
 AnyParameter = Parameter | Switch | Choice | File
@@ -477,13 +486,23 @@ def check_effect(effect: Effect) -> None:
             raise PresetError(
                 f"{kind.name}.{name} is no parameter of {kind.name}", _name_parameters(kind, name)
             )
-        if not parameter.is_allowed(value):
+        if fault := parameter.find_fault(value):
             raise PresetError(
-                f"{kind.name}.{name} = {_spell(value)}", f"{parameter.what}: {parameter.allowed}"
+                f"{kind.name}.{name} = {spell_value(value)} {fault}",
+                f"{parameter.what}: {parameter.allowed}",
             )
     for parameter in kind.parameters:
         if parameter.default is None and parameter.name not in effect.values:
             raise PresetError(f"{kind.name} lacks {parameter.name}", f"{parameter.what}: {parameter.allowed}")
+
+
+def find_number_fault(value: object, low: float, high: float) -> str:
+    """Return what is wrong with a value that is to be a number from ``low`` to ``high``; '' for nothing."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        return "is text: leave out the quotes"
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return "is no number"
+    return "" if low <= value <= high else "is out of range"
 
 
 def chain_is_linear(chain: Chain) -> bool:
@@ -524,8 +543,3 @@ def _name_parameters(kind: EffectKind, name: str) -> str:
     close = difflib.get_close_matches(name, known, 1)
     listed = f"it has {', '.join(known)}"
     return f"did you mean {close[0]}? {listed}" if close else listed
-
-
-def _spell(value: object) -> str:
-    """Return a value as a preset writes it."""
-    return str(value).lower() if isinstance(value, bool) else repr(value)
