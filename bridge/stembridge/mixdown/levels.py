@@ -22,41 +22,23 @@ MAX_MATCH_DB = 12.0
 """What loudness alone may change: more would be a mistake of the preset, or silence."""
 
 
+_MISSED_DB = 0.1
+"""What a match may miss without a word."""
+
+
 def match_levels(mix: Mix, match: str) -> Generator[float, None, tuple[float, str]]:
     """Return the gain in dB that brings a remix to its original's level, and a note or ''.
 
-    Loudness is not defined for less than 0.4 s and for what is very quiet: there RMS stands for it. The gain
-    is at most `MAX_MATCH_DB` either way, and 0 where one of the two is silent. Yields the fraction that is
-    done.
+    The gain is at most `MAX_MATCH_DB` either way, and 0 where one of the two is silent. Yields the fraction
+    that is done.
 
     Parameters
     ----------
     match : 'lufs' or 'rms'
     """
-    weights = mix.source.loudness_weights
-    meters = [LoudnessMeter(mix.source.channels, mix.source.sample_rate, weights) for _ in range(2)]
-    energies = [0.0, 0.0]
-    lengths = (mix.source.frames, mix.frames)
-    position = 0
-    with closing(read_ahead(mix.read(is_compared=True))) as blocks:
-        for block in blocks:
-            if block.original is None:
-                raise AssertionError("the original was not read")
-            # Behind its end there is no original: silence there would count against its RMS.
-            inside = block.original[:, : max(0, lengths[0] - position)]
-            for index, signal in enumerate((inside, block.remix)):
-                energies[index] += grid.sum_squares(signal)
-                if match == "lufs":
-                    meters[index].add(signal)
-            position += block.remix.shape[1]
-            yield position / mix.frames
-    before, after = (meter.read() for meter in meters) if match == "lufs" else (-inf, -inf)
-    if not (isfinite(before) and isfinite(after)):
-        if not all(energies):
-            return 0.0, "the original or the remix is silent: nothing to match"
-        before, after = (
-            10 * log10(energy / length) for energy, length in zip(energies, lengths, strict=True)
-        )
+    before, after = yield from _measure_levels(mix, match)
+    if not isfinite(before - after):
+        return 0.0, "the original or the remix is silent: nothing to match"
     gain_db = before - after
     if abs(gain_db) <= MAX_MATCH_DB:
         return gain_db, ""
@@ -64,7 +46,60 @@ def match_levels(mix: Mix, match: str) -> Generator[float, None, tuple[float, st
     return capped_db, f"matching the original asks for {gain_db:+.1f} dB: {capped_db:+.0f} dB were given"
 
 
-def draw_curve(
+def _measure_levels(mix: Mix, match: str) -> Generator[float, None, tuple[float, float]]:
+    """Return the levels in dB of the original and of a remix, -inf for both where one is silent.
+
+    Loudness is not defined for less than 0.4 s and for what is very quiet: there RMS stands for it. Both are
+    measured over the original's length: a tail behind it has nothing to be held against, and must not make
+    what comes before it louder.
+    """
+    mix = replace(mix, frames=mix.source.frames)
+    weights = mix.source.loudness_weights
+    meters = [LoudnessMeter(mix.source.channels, mix.source.sample_rate, weights) for _ in range(2)]
+    energies = [0.0, 0.0]
+    position = 0
+    with closing(read_ahead(mix.read(is_compared=True))) as blocks:
+        for block in blocks:
+            if block.original is None:
+                raise AssertionError("the original was not read")
+            for index, signal in enumerate((block.original, block.remix)):
+                energies[index] += grid.sum_squares(signal)
+                if match == "lufs":
+                    meters[index].add(signal)
+            position += block.remix.shape[1]
+            yield position / mix.frames
+    before, after = (meter.read() for meter in meters)
+    if isfinite(before) and isfinite(after):
+        return before, after
+    if not all(energies):
+        return -inf, -inf
+    before, after = (10 * log10(energy / mix.frames) for energy in energies)
+    return before, after
+
+
+def hold_ceiling(
+    mix: Mix, ceiling_dbtp: float, match: str, planes: PlaneFile, out: Path
+) -> Generator[float, None, tuple[Mix, float, str]]:
+    """Return the mix below a ceiling, the most in dB that it takes off, and a note or ''.
+
+    The note tells by how much a remix that was matched is below its original by now.
+
+    Parameters
+    ----------
+    match : what the remix was matched by: 'lufs', 'rms' or ''
+    planes : one empty plane, which gets the curve
+    out : folder that is named where the disk does not take it
+    """
+    mix, reduction_db = yield from _draw_curve(mix, ceiling_dbtp, planes, out)
+    if not match or reduction_db == 0.0:
+        return mix, reduction_db, ""
+    before, after = yield from _measure_levels(mix, match)
+    is_missed = before - after > _MISSED_DB
+    note = f"the ceiling leaves the remix {before - after:.1f} dB below the original" if is_missed else ""
+    return mix, reduction_db, note
+
+
+def _draw_curve(
     mix: Mix, ceiling_dbtp: float, planes: PlaneFile, out: Path
 ) -> Generator[float, None, tuple[Mix, float]]:
     """Return the mix below a ceiling, and the most in dB that it takes off: the mix itself where that is 0.
@@ -96,4 +131,4 @@ def draw_curve(
         raise ValueError(f"a curve of {planes.frames} frames for {mix.frames}")
     if lowest == 1.0:
         return mix, 0.0
-    return replace(mix, curve=planes, is_on_grid=True), -20 * log10(lowest)
+    return replace(mix, curve=planes), -20 * log10(lowest)

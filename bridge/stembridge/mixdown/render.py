@@ -21,7 +21,7 @@ from stembridge.effects.chain import PluginEffect
 from stembridge.effects.kinds import drop_neutral
 from stembridge.errors import RequestError
 from stembridge.mixdown.files import RemixPlan, WrittenRemix, label_of, write_remix
-from stembridge.mixdown.levels import draw_curve, match_levels
+from stembridge.mixdown.levels import hold_ceiling, match_levels
 from stembridge.mixdown.measuring import measure_remix, write_report
 from stembridge.mixdown.mixing import Mix
 from stembridge.mixdown.practice import write_practice
@@ -198,8 +198,9 @@ def _mix_down(
     if master.ceiling_dbtp is not None:
         with disk.writing(plan.out):
             curve = stack.enter_context(PlaneFile(folder, "curve", 1))
-        drawing = draw_curve(mix, master.ceiling_dbtp, curve, plan.out)
-        mix, mixdown.reduction_db = yield from _STAGES.tell("ceiling", drawing)
+        holding = hold_ceiling(mix, master.ceiling_dbtp, master.match, curve, plan.out)
+        mix, mixdown.reduction_db, note = yield from _STAGES.tell("ceiling", holding)
+        notes += [note] if note else []
     mixdown.mix, mixdown.notes = mix, tuple(notes)
     return mixdown
 
