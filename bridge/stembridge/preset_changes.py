@@ -23,6 +23,9 @@ from stembridge.errors import PresetError
 from stembridge.preset_lines import Place
 from stembridge.toml_text import read_toml, shorten_text
 
+HEARD_KEYS = ("gain_db", "wet", "effects")
+"""Of a stem: what nobody hears of one that is muted."""
+
 _FORM = "as in vocals.gain_db=-3 or vocals.compressor.threshold_db=-20"
 
 
@@ -51,7 +54,18 @@ def apply_changes(
         place = _Target(changed, text).find(parts)
         _put(changed, place, _read_value(value.strip()))
         places[place] = text
+    _drop_silenced(changed, places)
     return changed, places
+
+
+def _drop_silenced(table: Mapping[str, Any], places: Mapping[Place, str]) -> None:
+    """Take out what the preset itself does to a stem that a change mutes; what changes do to it stays."""
+    for stem, entry in table.get("stems", {}).items():
+        if ("stems", stem, "mute") not in places or entry["mute"] is not True:
+            continue
+        for key in HEARD_KEYS:
+            if key in entry and not any(place[:3] == ("stems", stem, key) for place in places):
+                del entry[key]
 
 
 def _read_value(text: str) -> Any:

@@ -57,7 +57,7 @@ from typing import Any
 from stembridge.effects.chain import Chain, Effect, PluginEffect
 from stembridge.effects.kinds import KINDS, File, check_effect, find_number_fault
 from stembridge.errors import PresetError
-from stembridge.preset_changes import apply_changes
+from stembridge.preset_changes import HEARD_KEYS, apply_changes
 from stembridge.preset_lines import Place, find_line, list_lines
 from stembridge.settings import Settings
 from stembridge.small_file import read_small_file
@@ -273,7 +273,19 @@ def read_preset(path: Path, changes: Sequence[str] = ()) -> Preset:
     if changes:
         table, places = apply_changes(table, changes)
         preset = _Reader(path, text, places).read(table)
+        _check_heard(preset, places)
     return preset
+
+
+def _check_heard(preset: Preset, places: Mapping[Place, str]) -> None:
+    """Raise where a change is to be heard of a stem that is silent, since others are soloed."""
+    solo = [stem for stem, change in preset.stems.items() if change.is_solo]
+    for place, text in places.items():
+        if solo and place[0] == "stems" and place[1] not in solo and place[2] in HEARD_KEYS:
+            raise PresetError(
+                f"--set {shorten_text(text)}: only {' and '.join(solo)} is heard of this preset",
+                f"add --set {place[1]}.solo=true",
+            )
 
 
 class _Reader:
@@ -309,12 +321,26 @@ class _Reader:
     def _read_stem(self, entry: Any, place: Place) -> StemChange:
         entry = self._read_table(entry, place)
         self._check_keys(entry, place, _STEM_KEYS)
-        return StemChange(
+        change = StemChange(
             self._read_gain(entry, (*place, "gain_db")),
             self._read_truth(entry, (*place, "mute")),
             self._read_truth(entry, (*place, "solo")),
             self._read_chain(entry, place),
         )
+        if change.is_muted:
+            self._check_muted(entry, place)
+        return change
+
+    def _check_muted(self, entry: Mapping[str, Any], place: Place) -> None:
+        """Raise where something is to be heard of a stem that is muted."""
+        stem = place[-1]
+        for at in self._changes:
+            if at[: len(place)] == place and at[len(place)] in HEARD_KEYS:
+                raise self._error(at, f"{stem} is muted by this preset", f"add --set {stem}.mute=false")
+        for key in HEARD_KEYS:
+            if key in entry:
+                fault = f"{stem} is muted, so its {key} would do nothing"
+                raise self._error((*place, key), fault, f"leave out {key}, or mute = true")
 
     def _read_sends(self, entries: Any) -> tuple[Send, ...]:
         sends: list[Send] = []

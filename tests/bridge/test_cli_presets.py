@@ -114,20 +114,19 @@ def test_check_says_what_is_wrong_with_which(settings: Settings, tmp_path: Path,
     assert "wrong.toml, line 6: stems.bass.effects.0: compressor.ratio = 0.0" in first and "1 to 100" in first
     assert second.startswith("kareoke: there is no preset 'kareoke' (did you mean karaoke")
     assert 'plugin "Nonesuch.vst3"' in third
-    assert main(["presets", "check", "karaoke", "--set", "vocals.gain_db=99"]) == 1
-    assert "karaoke: --set vocals.gain_db=99: stems.vocals.gain_db = 99" in capsys.readouterr().err
+    assert main(["presets", "check", "vocals-up", "--set", "vocals.gain_db=99"]) == 1
+    assert "vocals-up: --set vocals.gain_db=99: stems.vocals.gain_db = 99" in capsys.readouterr().err
 
 
 def test_check_doubts_what_can_hardly_be_meant(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "odd.toml"
     path.write_text(
-        HEAD + "[stems.bass]\nmute = true\ngain_db = 3\n[stems.vocal]\ngain_db = 1\n"
+        HEAD + "[stems.bass]\nmute = true\n[stems.vocal]\ngain_db = 1\n"
         '[stems.no_drums]\nmute = true\n[[sends]]\nname = "a"\nlevels_db = { bass = 0, drums = 0 }\n',
         "utf-8",
     )
     assert main(["presets", "check", str(path)]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
-        "    bass is not heard, so its effects and its gain do nothing",
         "    bass is not heard, so it sends nothing",
         "    no model knows a stem 'vocal': did you mean vocals?",
     ]
@@ -150,7 +149,8 @@ def test_all_that_the_new_preset_offers_in_comments_can_be_used(settings: Settin
     path = own_folder(settings) / "whole.toml"
     first, *rest = path.read_text("utf-8").splitlines()
     assert first.startswith("# `stembridge presets check whole`")
-    path.write_text("\n".join(line.removeprefix("# ") for line in rest), "utf-8")
+    said = [line.removeprefix("# ") for line in rest]
+    path.write_text("\n".join(line for line in said if not line.startswith("mute")), "utf-8")
     preset = read_preset(path)
     assert len(preset.stems["vocals"].chain.effects) == 2
     assert (preset.sends[0].name, preset.master.match, len(preset.master.chain.effects)) == (

@@ -62,9 +62,6 @@ kind = "peak"
 kind = "peak"
 gain_db = 3.0
 
-[stems.bass]
-solo = true
-
 [[stems.bass.effects]]
 kind = "plugin"
 path = "ZamCompX2.vst3"
@@ -138,7 +135,7 @@ def test_all_that_a_file_can_say_is_read(tmp_path: Path) -> None:
     assert preset.stems == {
         "drums": StemChange(is_muted=True),
         "vocals": StemChange(1.5, chain=Chain((shelf, compressor, *peaks), 0.9)),
-        "bass": StemChange(is_solo=True, chain=Chain((plugin,))),
+        "bass": StemChange(chain=Chain((plugin,))),
     }
     assert preset.sends == (
         Send("slap", {"vocals": 0.0}, Chain()),
@@ -361,7 +358,7 @@ def chain_of(preset: Preset, stem: str) -> list[tuple[str, dict[str, Any]]]:
 def test_changes_stand_in_place_of_the_files_values(tmp_path: Path) -> None:
     preset = read(
         tmp_path, WHOLE, "vocals.gain_db=-3", "vocals.compressor.threshold_db = -30", "vocals.effects.3.q=.5",
-        "vocals.wet=1", "vocals.mute=true", "other.gain_db=+2", "drums.mute=false", "tail=trim",
+        "vocals.wet=1", "vocals.mute=false", "other.gain_db=+2", "drums.mute=false", "tail=trim",
         "sends.hall.gain_db=-9", "sends.hall.levels_db.vocals=-6", "sends.hall.levels_db.bass=-7",
         "sends.hall.reverb.mix=0.5", "master.match=rms", "master.ceiling_dbtp=off", "master.low_cut.poles=2",
     )  # fmt: skip
@@ -372,7 +369,7 @@ def test_changes_stand_in_place_of_the_files_values(tmp_path: Path) -> None:
         ("peak", {"gain_db": 3.0, "q": 0.5}),
     ]
     vocals = preset.stems["vocals"]
-    assert (vocals.gain_db, vocals.chain.wet, vocals.is_muted) == (-3.0, 1.0, True)
+    assert (vocals.gain_db, vocals.chain.wet, vocals.is_muted) == (-3.0, 1.0, False)
     assert preset.stems["other"] == StemChange(2.0)
     assert preset.stems["drums"] == StemChange()
     slap, hall = preset.sends
@@ -468,7 +465,49 @@ def test_what_is_wrong_in_the_file_is_not_laid_on_a_change(tmp_path: Path) -> No
 
 
 def test_effects_can_be_taken_away_by_a_change(tmp_path: Path) -> None:
-    assert read(tmp_path, WHOLE, "bass.effects=[]").stems["bass"] == StemChange(is_solo=True)
+    assert read(tmp_path, WHOLE, "bass.effects=[]").stems["bass"] == StemChange()
+
+
+MUTED = HEAD + "[stems.drums]\nmute = true\n"
+ONLY_BASS = HEAD + "[stems.bass]\nsolo = true\n"
+
+
+@pytest.mark.parametrize("change", ["drums.gain_db=-12", "drums.effects=[{kind = 'reverb'}]"])
+def test_a_change_that_nobody_would_hear_is_refused_with_the_remedy(tmp_path: Path, change: str) -> None:
+    with pytest.raises(PresetError) as caught:
+        read(tmp_path, MUTED, change)
+    assert str(caught.value) == f"--set {change}: drums is muted by this preset (add --set drums.mute=false)"
+    assert not read(tmp_path, MUTED, change, "drums.mute=false").stems["drums"].is_muted
+    with pytest.raises(PresetError) as caught:
+        read(tmp_path, ONLY_BASS, change)
+    assert str(caught.value) == (
+        f"--set {change}: only bass is heard of this preset (add --set drums.solo=true)"
+    )
+    heard = read(tmp_path, ONLY_BASS, change, "drums.solo=true")
+    assert not heard.levels(ALL)["drums"].is_muted
+
+
+def test_an_effect_that_a_change_mutes_cannot_be_changed_as_well(tmp_path: Path) -> None:
+    with pytest.raises(PresetError, match=r"--set vocals\.compressor\.ratio=3: vocals is muted"):
+        read(tmp_path, WHOLE, "vocals.compressor.ratio=3", "vocals.mute=true")
+
+
+def test_a_change_can_mute_a_stem_that_the_preset_does_something_to(tmp_path: Path) -> None:
+    preset = read(tmp_path, WHOLE, "vocals.mute=true")
+    assert preset.stems["vocals"] == StemChange(is_muted=True)
+    assert read(tmp_path / "again", preset.text) == preset
+
+
+@pytest.mark.parametrize(
+    ("key", "rest"),
+    [("gain_db", "gain_db = 3"), ("gain_db", "gain_db = 3\nwet = 1\n[[stems.drums.effects]]\nkind = 'peak'"),
+     ("effects", "[[stems.drums.effects]]\nkind = 'peak'")],
+)  # fmt: skip
+def test_a_file_cannot_mute_what_it_does_something_to(tmp_path: Path, key: str, rest: str) -> None:
+    with pytest.raises(
+        PresetError, match=f"line 6: drums is muted, so its {key} would do nothing .leave out"
+    ):
+        read(tmp_path, MUTED + rest)
 
 
 ALL = ("drums", "bass", "other", "vocals", "residual")

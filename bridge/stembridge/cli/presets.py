@@ -30,7 +30,7 @@ tail = "trim"             # or "extend": the remix goes on until the last tail h
 
 [stems.vocals]            # drums, bass, other, vocals, guitar, piano, residual: as the set has them
 gain_db = 1.5             # after the effects; stems that are not named stay as they were split
-# mute = true
+# mute = true             # in place of all else: of a muted stem nothing is heard
 # solo = true             # mutes every stem that is not soloed
 # wet = 0.5               # the share of the effects in what is heard
 
