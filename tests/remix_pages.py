@@ -41,9 +41,9 @@ gain_db = 2.0
 """
 
 
-def measure(signal: Signal, sample_rate: int = RATE) -> SignalFigures:
+def measure(signal: Signal, sample_rate: int = RATE, *, has_true_peak: bool = False) -> SignalFigures:
     """Return the figures of (channels, frames)."""
-    meter = SignalMeter(signal.shape[0], sample_rate, signal.shape[1])
+    meter = SignalMeter(signal.shape[0], sample_rate, signal.shape[1], has_true_peak=has_true_peak)
     meter.add(signal)
     return meter.read()
 
@@ -67,8 +67,8 @@ def measure_remix(
             )
         )
     return RemixFigures(
-        original=measure(original, sample_rate),
-        remix=measure(remix, sample_rate),
+        original=measure(original, sample_rate, has_true_peak=True),
+        remix=measure(remix, sample_rate, has_true_peak=True),
         difference=measure(remix - original, sample_rate),
         stems=tuple(stems),
         null_remix=0.0,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from remixes import MadeRemix, MadeSet, Signal, make_set, remix
+from stembridge.dsp.true_peak import TruePeakMeter
 from stembridge.manifest import Manifest
 from stembridge.mixdown import measuring
 from stembridge.mixdown.meters import RemixFigures, SignalFigures
@@ -70,6 +71,11 @@ def test_a_report_measures_what_was_and_what_became_of_it(
     assert found.manifest.claims.max_error == 0.0 or kind == "float"
     original = np.pad(made.original, ((0, 0), (0, frames - made.original.shape[1])))
     assert_measured(figures.original, original, frames)
+    for signal, whole in ((original, figures.original), (found.samples, figures.remix)):
+        meter = TruePeakMeter(signal.shape[0], 16)
+        meter.add(signal)
+        assert whole.true_peak_db == pytest.approx(20 * log10(meter.read()))
+    assert figures.difference.true_peak_db is None
     assert_measured(figures.remix, found.samples, frames)
     assert_measured(figures.difference, found.samples - original, frames)
     stems = {stem.name: stem for stem in figures.stems}

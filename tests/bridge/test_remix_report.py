@@ -20,6 +20,7 @@ from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
 from remix_pages import PRESET, RATE, describe, measure, measure_remix, vocals_up
 from stembridge.dsp.loudness import LoudnessMeter
+from stembridge.dsp.true_peak import TruePeakMeter
 from stembridge.errors import SourceError
 from stembridge.mixdown.drawing import find_ticks, find_zeros, shrink
 from stembridge.mixdown.meters import MAX_COLUMNS, SignalMeter
@@ -68,13 +69,17 @@ def read_row(page: str, name: str) -> str:
 
 def test_a_signal_is_measured_as_its_own_samples_say() -> None:
     song = make_song(2, seconds=2.0, sample_rate=RATE).mixture
-    figures = measure(song)
+    figures = measure(song, has_true_peak=True)
     loudness = LoudnessMeter(2, RATE)
     loudness.add(song)
     assert figures.peak_db == pytest.approx(20 * np.log10(np.abs(song).max()))
     assert figures.rms_db == pytest.approx(10 * np.log10(np.mean(song**2)))
     assert figures.loudness_lufs == loudness.read()
-    assert figures.peak_db <= figures.true_peak_db < figures.peak_db + 3
+    meter = TruePeakMeter(2, 16)
+    meter.add(song)
+    assert figures.true_peak_db == pytest.approx(20 * np.log10(meter.read()))
+    assert measure(-song).peak_db == pytest.approx(figures.peak_db)
+    assert measure(song).true_peak_db is None
 
 
 @pytest.mark.parametrize("frames", [1, 2, 1199, 1200, 1201, 5000, 12_345])
@@ -95,7 +100,9 @@ def test_an_outline_holds_the_lowest_and_the_highest_sample_of_its_columns(
 
 def test_silence_has_no_level() -> None:
     figures = measure(np.zeros((1, 5000)))
-    assert (figures.peak_db, figures.true_peak_db, figures.rms_db, figures.loudness_lufs) == (-inf,) * 4
+    assert (figures.peak_db, figures.rms_db, figures.loudness_lufs) == (-inf,) * 3
+    assert figures.true_peak_db is None
+    assert measure(np.zeros((1, 5000)), has_true_peak=True).true_peak_db == -inf
     assert set(figures.envelope) == {(0.0, 0.0)}
 
 
@@ -148,7 +155,7 @@ def test_a_reader_learns_that_only_the_vocals_changed() -> None:
     text = read_text(page)
     assert "Blue Hour – vocals-up" in text
     assert "Only what was asked changed." in text
-    assert "4 of 5 stems, drums, bass, other, residual." in text
+    assert "4 of 5 stems are untouched, bit for bit: drums, bass, other, residual." in text
     assert "about 67 % of the time" in text
     assert text.count("exactly 0") == 2
     assert PRESET.strip() in "\n".join(_Text(page).lines)
@@ -167,7 +174,70 @@ def test_levels_before_and_after_stand_in_a_stems_row() -> None:
     row = read_row(render_report(describe(channels=1), quiet), "bass")
     assert "−9.0 → −21.1" in row
     assert "−12.0 dB" in row
-    assert "−6.0 → −18.0" in row
+    assert "−6.0 → −18.1" in row
+
+
+@pytest.mark.parametrize(
+    ("step_db", "levels", "change"),
+    [
+        (-0.03, "−9.03 → −9.06", "−0.03 dB"),
+        (0.04, "−9.03 → −8.99", "+0.04 dB"),
+        (-0.001, "−9.03 → −9.03", "0.00 dB"),
+        (-0.2, "−9.0 → −9.2", "−0.2 dB"),
+    ],
+)
+def test_a_small_change_has_the_digits_that_it_needs(step_db: float, levels: str, change: str) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 997 / RATE * np.arange(RATE))[None]
+    figures = measure_remix({"bass": tone}, {"bass": 10 ** (step_db / 20) * tone})
+    row = read_row(render_report(describe(channels=1), figures), "bass")
+    assert f"{levels} {change}" in row
+    assert "−0.0 " not in row and "+0.0 " not in row
+
+
+def test_what_touches_every_stem_is_named() -> None:
+    song = make_song(3, seconds=1.0, sample_rate=RATE).stems
+    before = {name: song[name] for name in ("bass", "other")}
+    figures = measure_remix(before, {name: 0.5 * stem for name, stem in before.items()})
+    document = describe()
+
+    def says(*touching: str) -> str:
+        return read_text(render_report(document, replace(figures, touching=touching)))
+
+    assert "No stem is left bit for bit: the ceiling acts on all of them." in says("the ceiling")
+    assert "No stem is left bit for bit: the match and the ceiling act on all of them." in says(
+        "the match", "the ceiling"
+    )
+    assert "The preset changes or mutes every stem." in says()
+    assert "acts on all" not in read_text(render_report(document, replace(vocals_up(), touching=("x",))))
+
+
+def test_a_page_says_why_stems_differ_that_no_preset_names() -> None:
+    song = make_song(3, seconds=1.0, sample_rate=RATE).stems
+    document = describe()
+    assert document.remix is not None
+    entry = replace(document.remix, gain_db=4.31)
+    after = {name: 10 ** (4.31 / 20) * stem for name, stem in song.items()}
+    with_delta = measure_remix(song, {**after, "master_delta": -0.5 * song["bass"]})
+    matched = read_text(render_report(replace(document, remix=entry), with_delta))
+    assert (
+        "What the master chain does to the whole stands in master_delta. "
+        "The match turned all stems up by 4.3 dB." in matched
+    )
+    quieter = replace(document, remix=replace(entry, gain_db=-0.05))
+    assert "The match turned all stems down by 0.05 dB." in read_text(render_report(quieter, with_delta))
+    plain = read_text(render_report(document, measure_remix(song, song)))
+    assert "master_delta" not in plain and "turned all stems" not in plain
+
+
+def test_the_signals_that_were_looked_at_between_their_samples_say_so() -> None:
+    fade = np.minimum(1, np.minimum(np.arange(4 * RATE), np.arange(4 * RATE)[::-1]) / 50)
+    tone = 0.5 * (fade * np.sin(2 * np.pi / 4 * np.arange(4 * RATE) + np.pi / 4))[None]
+    figures = measure_remix({"bass": tone}, {"bass": 0.5 * tone})
+    page = read_text(render_report(describe(channels=1), figures))
+    assert "True peak −6.0 → −12.0 dBTP" in page
+    assert "peak −9.0 dBFS · RMS −9.0 dBFS" in page and "true peak −6.0 dBTP" in page
+    assert page.count("dBTP") == 3
+    assert "−9.0 → −15.1" in read_row(render_report(describe(channels=1), figures), "bass")
 
 
 def test_muted_and_added_stems_are_told_apart() -> None:
@@ -181,14 +251,14 @@ def test_muted_and_added_stems_are_told_apart() -> None:
     assert read_row(page, "room").endswith("added")
     assert "→" not in read_row(page, "room")
     assert "1 of 2" not in read_text(page)
-    assert "1 of 3 stems, drums." in read_text(page)
+    assert "1 of 3 stems is untouched, bit for bit: drums." in read_text(page)
 
 
 def test_a_remix_that_changes_nothing_says_so() -> None:
     song = make_song(3, seconds=1.0, sample_rate=RATE).stems
     text = read_text(render_report(describe(), measure_remix(song, song)))
     assert "Nothing changed: the remix is the original, sample for sample." in text
-    assert "Difference, re the original none" in text
+    assert "Level of the difference, against the original none" in text
     assert "100 % of the time" in text
 
 

@@ -20,9 +20,11 @@ from stembridge.stem_file import StemReader
 
 REPORT_NAME = "report.html"
 
+_WHOLES = ("original", "remix", "difference")
+
 
 def measure_remix(
-    mix: Mix, reduction_db: float, written: WrittenRemix, work: Path
+    mix: Mix, reduction_db: float, touching: tuple[str, ...], written: WrittenRemix, work: Path
 ) -> Generator[float, None, RemixFigures]:
     """Return the figures of a written remix; yield the fraction that is done.
 
@@ -31,14 +33,21 @@ def measure_remix(
     Parameters
     ----------
     reduction_db : the most that the ceiling takes off
+    touching : what was done to all stems alike
     work : folder with the written files
     """
     source = mix.source
 
-    def make_meter() -> SignalMeter:
-        return SignalMeter(source.channels, source.sample_rate, mix.frames, source.loudness_weights)
+    def make_meter(*, has_true_peak: bool = False) -> SignalMeter:
+        return SignalMeter(
+            source.channels,
+            source.sample_rate,
+            mix.frames,
+            source.loudness_weights,
+            has_true_peak=has_true_peak,
+        )
 
-    whole = {name: make_meter() for name in ("original", "remix", "difference")}
+    whole = {name: make_meter(has_true_peak=name != "difference") for name in _WHOLES}
     before = {name: make_meter() for name in source.names}
     after = {voice.name: make_meter() for voice in mix.voices if not mix.is_untouched(voice)}
     null_remix = null_untouched = 0.0
@@ -84,6 +93,7 @@ def measure_remix(
         null_remix=null_remix,
         null_untouched=null_untouched,
         reduction_db_max=reduction_db,
+        touching=touching,
     )
 
 

@@ -9,12 +9,16 @@ from math import inf, log10, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from stembridge.dsp import grid
 from stembridge.dsp.loudness import LoudnessMeter
 from stembridge.dsp.true_peak import TruePeakMeter
 from stembridge.errors import SourceError
 
 MAX_COLUMNS = 1200
 """How many columns an outline has, at most."""
+
+_FACTOR = 16
+"""The grid of the ceiling: what it keeps below a level is read below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +27,17 @@ class SignalFigures:
 
     Parameters
     ----------
-    peak_db, true_peak_db, rms_db : dB re full scale; a sine at full scale has an RMS of -3.01
+    peak_db, rms_db : dB re full scale; a sine at full scale has an RMS of -3.01
     loudness_lufs : integrated; -inf also below 0.4 s
     envelope : lowest and highest sample of all channels, per column of equal length
+    true_peak_db : dB re full scale; None where it was not asked for
     """
 
     peak_db: float
-    true_peak_db: float
     rms_db: float
     loudness_lufs: float
     envelope: tuple[tuple[float, float], ...]
+    true_peak_db: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class RemixFigures:
     null_remix : the largest magnitude of the delivered stems' sum - the remix, full scale 1.0
     null_untouched : the same of (remix - original) - the sum of (stem after - stem before)
     reduction_db_max : the most that the ceiling took off
+    touching : what was done to all stems alike, as a reader calls it
     """
 
     original: SignalFigures
@@ -63,6 +69,7 @@ class RemixFigures:
     null_remix: float
     null_untouched: float
     reduction_db_max: float
+    touching: tuple[str, ...] = ()
 
 
 class SignalMeter:
@@ -72,13 +79,20 @@ class SignalMeter:
     ----------
     frames : how many the signal has
     weights : of the channels' loudness; see `LoudnessMeter`
+    has_true_peak : look between the samples, too, which costs more than all of the rest
     """
 
     def __init__(
-        self, channels: int, sample_rate: int, frames: int, weights: Sequence[float] | None = None
+        self,
+        channels: int,
+        sample_rate: int,
+        frames: int,
+        weights: Sequence[float] | None = None,
+        *,
+        has_true_peak: bool = False,
     ) -> None:
         self._loudness = LoudnessMeter(channels, sample_rate, weights)
-        self._true_peak = TruePeakMeter(channels)
+        self._true_peak = TruePeakMeter(channels, _FACTOR) if has_true_peak else None
         self._samples = channels * frames
         self._energy = 0.0
         columns = min(MAX_COLUMNS, frames)
@@ -100,8 +114,9 @@ class SignalMeter:
         if start == end:
             return
         self._loudness.add(block)
-        self._true_peak.add(block)
-        self._energy += float(np.vdot(block, block))
+        if self._true_peak is not None:
+            self._true_peak.add(block)
+        self._energy += grid.sum_squares(block)
         first = int(np.searchsorted(self._edges, start, "right")) - 1
         last = int(np.searchsorted(self._edges, end, "left"))
         cuts = np.maximum(self._edges[first:last] - start, 0)
@@ -117,10 +132,10 @@ class SignalMeter:
         peak = max(max(highs, default=0.0), -min(lows, default=0.0))
         return SignalFigures(
             peak_db=_decibels(peak),
-            true_peak_db=_decibels(self._true_peak.read()),
             rms_db=_decibels(sqrt(self._energy / max(self._samples, 1))),
             loudness_lufs=self._loudness.read(),
             envelope=tuple(zip(lows, highs, strict=True)),
+            true_peak_db=None if self._true_peak is None else _decibels(self._true_peak.read()),
         )
 
 

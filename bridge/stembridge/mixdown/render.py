@@ -18,7 +18,7 @@ from stembridge import __version__, disk, manifest
 from stembridge.closing import tell_inexact
 from stembridge.delivery import check_format, check_practice
 from stembridge.effects.chain import PluginEffect
-from stembridge.effects.kinds import drop_neutral
+from stembridge.effects.kinds import chain_is_linear, drop_neutral
 from stembridge.errors import RequestError
 from stembridge.mixdown.files import RemixPlan, WrittenRemix, label_of, write_remix
 from stembridge.mixdown.levels import hold_ceiling, match_levels
@@ -37,22 +37,8 @@ from stembridge.stages import Stages
 from stembridge.stem_file import MP3_CHANNELS
 from stembridge.types import Progress, RemixRequest, SplitResult
 
-# Where each stage begins on the way from 0 to 1.
-_STAGES = Stages(
-    read=0.0,
-    effects=0.02,
-    sends=0.45,
-    master=0.5,
-    match=0.55,
-    ceiling=0.6,
-    close=0.65,
-    check=0.78,
-    verify=0.8,
-    mp3=0.9,
-    practice=0.93,
-    report=0.96,
-    publish=0.99,
-)
+_EFFECTS_COST = 0.25
+"""Of one effect on one signal, where writing one file costs 0.17."""
 
 
 def render_remix(
@@ -122,6 +108,7 @@ class _Mixdown:
     gain_db: float = 0.0
     reduction_db: float = 0.0
     notes: tuple[str, ...] = ()
+    touching: tuple[str, ...] = ()
 
 
 def _render(
@@ -133,29 +120,29 @@ def _render(
     now: Callable[[], float],
     before_each: Callable[[str], None],
 ) -> Generator[Progress, None, manifest.Manifest]:
+    stages = _plan_stages(plan, preset, tracks, request)
     with work_folder(plan.out, plan.job_id) as work:
         disk.check_free(plan.out, _estimate_disk(plan, preset, tracks), "remix")
         temporary = work / "planes"
         with disk.writing(plan.out):
             temporary.mkdir()
         with ExitStack() as stack:
-            source = yield from _STAGES.tell("read", find_original(plan.source))
+            source = yield from stages.tell("read", find_original(plan.source))
             plan = replace(plan, source=source)
-            mixdown = yield from _mix_down(plan, preset, tracks, settings, temporary, stack)
-            written = yield from _STAGES.tell("close", write_remix(plan, mixdown.mix, work))
-            yield from _STAGES.tell("check", check_unread(plan.source))
+            mixdown = yield from _mix_down(plan, preset, tracks, settings, stages, temporary, stack)
+            written = yield from stages.tell("close", write_remix(plan, mixdown.mix, work))
+            yield from stages.tell("check", check_unread(plan.source))
             document = _describe(plan, preset, mixdown, written, manifest.timestamp(now()))
-            yield from _STAGES.tell("verify", verify_files(work, document))
-            document = yield from _add_copies(plan, request, written, document, work)
+            yield from stages.tell("verify", verify_files(work, document))
+            document = yield from _add_copies(plan, request, stages, written, document, work)
             if request.report:
-                figures = yield from _STAGES.tell(
-                    "report", measure_remix(mixdown.mix, mixdown.reduction_db, written, work)
-                )
+                measuring = measure_remix(mixdown.mix, mixdown.reduction_db, mixdown.touching, written, work)
+                figures = yield from stages.tell("report", measuring)
                 with disk.writing(plan.out):
                     write_report(work, document, figures)
         with disk.writing(plan.out):
             shutil.rmtree(temporary)
-        yield from publish(work, plan.final, document, _STAGES, before_each)
+        yield from publish(work, plan.final, document, stages, before_each)
     return document
 
 
@@ -170,37 +157,74 @@ def _estimate_disk(plan: RemixPlan, preset: Preset, tracks: tuple[Track, ...]) -
     return disk.DiskNeed(result, result + 4 * samples * signals)
 
 
+def _plan_stages(plan: RemixPlan, preset: Preset, tracks: tuple[Track, ...], request: RemixRequest) -> Stages:
+    """Return the stages of a remix, each as long as it takes re the others; what is not asked takes none."""
+    signals = len(tracks) + len(preset.sends)
+    files = 1 + signals * plan.has_stems
+    stems = len(plan.source.document.stems)
+    master = preset.master
+    costs = {
+        "read": 0.05,
+        "effects": _EFFECTS_COST * sum(len(track.chain.effects) for track in tracks),
+        "sends": _EFFECTS_COST * sum(len(send.chain.effects) for send in preset.sends),
+        "master": _EFFECTS_COST
+        * len(master.chain.effects)
+        * (signals if chain_is_linear(master.chain) else 1),
+        "match": 0.8 * bool(master.match),
+        "ceiling": 1.5 * (master.ceiling_dbtp is not None),
+        "close": 0.17 * files + 0.1 * stems,
+        "check": 0.1,
+        "verify": 0.17 * files,
+        "mp3": 3.0 * request.mp3,
+        "practice": 6.0 * ((request.speed, request.pitch) != (1.0, 0.0)),
+        "report": request.report * (1.0 + 0.25 * stems),
+        "publish": 0.05,
+    }
+    begins, begin = {}, 0.0
+    for name, cost in costs.items():
+        begins[name] = begin
+        begin += cost
+    return Stages(**{name: at / begin for name, at in begins.items()})
+
+
 def _mix_down(
     plan: RemixPlan,
     preset: Preset,
     tracks: tuple[Track, ...],
     settings: Settings,
+    stages: Stages,
     folder: Path,
     stack: ExitStack,
 ) -> Generator[Progress, None, _Mixdown]:
     source, bits = plan.source, plan.stem_bits
     renderer = Renderer(source, settings, folder, plan.out, stack, bits, preset.is_extended)
-    voices = yield from _STAGES.tell("effects", renderer.render_tracks(tracks))
-    returns = yield from _STAGES.tell("sends", renderer.render_sends(preset.sends, voices))
+    voices = yield from stages.tell("effects", renderer.render_tracks(tracks))
+    returns = yield from stages.tell("sends", renderer.render_sends(preset.sends, voices))
     at = len(voices) - (voices[-1].entry == source.closing)
     voices = (*voices[:at], *returns, *voices[at:])
     mix = Mix(source, voices, bits, max(voice.frames for voice in voices))
     master = preset.master
     chain = drop_neutral(master.chain)
     if chain.effects:
-        mix = yield from _STAGES.tell("master", renderer.render_master(chain, mix))
+        mix = yield from stages.tell("master", renderer.render_master(chain, mix))
     mixdown = _Mixdown(mix)
     notes = list(renderer.notes)
     if master.match:
-        mixdown.gain_db, note = yield from _STAGES.tell("match", match_levels(mix, master.match))
+        mixdown.gain_db, note = yield from stages.tell("match", match_levels(mix, master.match))
         notes += [note] if note else []
         mix = replace(mix, gain=10 ** (mixdown.gain_db / 20))
     if master.ceiling_dbtp is not None:
         with disk.writing(plan.out):
             curve = stack.enter_context(PlaneFile(folder, "curve", 1))
         holding = hold_ceiling(mix, master.ceiling_dbtp, master.match, curve, plan.out)
-        mix, mixdown.reduction_db, note = yield from _STAGES.tell("ceiling", holding)
+        mix, mixdown.reduction_db, note = yield from stages.tell("ceiling", holding)
         notes += [note] if note else []
+    touching = {
+        "the master chain": bool(chain.effects) and chain_is_linear(chain),
+        "the match": mix.gain != 1.0,
+        "the ceiling": mix.curve is not None,
+    }
+    mixdown.touching = tuple(name for name, is_touching in touching.items() if is_touching)
     mixdown.mix, mixdown.notes = mix, tuple(notes)
     return mixdown
 
@@ -268,20 +292,24 @@ def _warn(plan: RemixPlan, written: WrittenRemix) -> tuple[str, ...]:
 
 
 def _add_copies(
-    plan: RemixPlan, request: RemixRequest, written: WrittenRemix, document: manifest.Manifest, work: Path
+    plan: RemixPlan,
+    request: RemixRequest,
+    stages: Stages,
+    written: WrittenRemix,
+    document: manifest.Manifest,
+    work: Path,
 ) -> Generator[Progress, None, manifest.Manifest]:
     """Add what is to be listened to beside the verified remix; return the manifest that lists it."""
     if request.mp3:
         copying = write_listening_copies(work, (written.remix,), document.source.region.frames, written.tags)
-        document = replace(document, listening=(yield from _STAGES.tell("mp3", copying)))
+        document = replace(document, listening=(yield from stages.tell("mp3", copying)))
     if (request.speed, request.pitch) != (1.0, 0.0):
         practising = write_practice(
             work, written.remix, plan.source.groups, speed=request.speed, pitch_semitones=request.pitch
         )
-        entry = yield from _STAGES.tell("practice", practising)
-        document = replace(
-            document,
-            listening=(*document.listening, entry),
-            warnings=(*document.warnings, f"{entry.file!r} is outside the sum guarantee"),
-        )
+        entry = yield from stages.tell("practice", practising)
+        document = replace(document, listening=(*document.listening, entry))
+        if document.remix is not None:
+            notes = (*document.remix.notes, f"{entry.file!r} is outside the sum guarantee")
+            document = replace(document, remix=replace(document.remix, notes=notes))
     return document

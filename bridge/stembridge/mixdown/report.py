@@ -10,6 +10,7 @@ from pathlib import Path
 from stembridge.manifest import Manifest, RemixEntry
 from stembridge.mixdown.drawing import draw_levels, draw_outlines, find_ticks, find_zeros, shrink
 from stembridge.mixdown.meters import RemixFigures, SignalFigures, StemFigures
+from stembridge.presets import MASTER_DELTA
 from stembridge.text import clock, one_line
 
 _STEM_COLUMNS = 300
@@ -49,7 +50,7 @@ def render_report(document: Manifest, figures: RemixFigures) -> str:
         _write_verdict(figures),
         _write_figures(entry, figures),
         _write_tracks(document, figures),
-        _write_stems(figures),
+        _write_stems(entry, figures),
         _write_proof(document, entry, figures),
         _write_lines("Notes", entry.notes),
         _write_lines("Warnings", document.warnings),
@@ -81,11 +82,7 @@ def _write_head(document: Manifest, entry: RemixEntry) -> str:
 
 def _write_verdict(figures: RemixFigures) -> str:
     is_exact = figures.null_untouched == 0 and figures.null_remix == 0
-    untouched = [stem for stem in figures.stems if stem.is_untouched]
-    kept = "No stem was left as it was."
-    if untouched:
-        names = ", ".join(_name(stem.name) for stem in untouched)
-        kept = f"Untouched, bit for bit: {len(untouched)} of {len(figures.stems)} stems, {names}."
+    kept = _tell_untouched(figures)
     if not is_exact:
         error = max(figures.null_untouched, figures.null_remix)
         says = f"What was asked changed, and beside it nothing above {_decibels(20 * log10(error))} dBFS."
@@ -94,6 +91,21 @@ def _write_verdict(figures: RemixFigures) -> str:
     if figures.difference.peak_db == -inf:
         says = "Nothing changed: the remix is the original, sample for sample."
     return f'<p class="verdict"><b>{says}</b> {kept}</p>'
+
+
+def _tell_untouched(figures: RemixFigures) -> str:
+    """Return which stems are as they were, or why none is."""
+    untouched = [_name(stem.name) for stem in figures.stems if stem.is_untouched]
+    if untouched:
+        verb = "is" if len(untouched) == 1 else "are"
+        return (
+            f"{len(untouched)} of {len(figures.stems)} stems {verb} untouched, bit for bit: "
+            f"{', '.join(untouched)}."
+        )
+    if figures.touching:
+        verb = "acts" if len(figures.touching) == 1 else "act"
+        return f"No stem is left bit for bit: {' and '.join(figures.touching)} {verb} on all of them."
+    return "The preset changes or mutes every stem."
 
 
 def _write_figures(entry: RemixEntry, figures: RemixFigures) -> str:
@@ -106,8 +118,11 @@ def _write_figures(entry: RemixEntry, figures: RemixFigures) -> str:
     ratio = difference.rms_db - before.rms_db if isfinite(before.rms_db) else inf
     found = [
         ("Loudness", _change(before.loudness_lufs, after.loudness_lufs, "LUFS")),
-        ("True peak", _change(before.true_peak_db, after.true_peak_db, "dBTP")),
-        ("Difference, re the original", f"{_decibels(ratio)} dB" if isfinite(ratio) else "none"),
+        *_write_peak(before, after),
+        (
+            "Level of the difference, against the original",
+            f"{_decibels(ratio)} dB" if isfinite(ratio) else "none",
+        ),
         ("Identical to the original", f"{same} of the time"),
     ]
     if entry.gain_db:
@@ -116,6 +131,12 @@ def _write_figures(entry: RemixEntry, figures: RemixFigures) -> str:
         found.append(("The ceiling took off at most", f"{_decibels(figures.reduction_db_max, 2)} dB"))
     cells = "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in found)
     return f'<section class="figures">{cells}</section>'
+
+
+def _write_peak(before: SignalFigures, after: SignalFigures) -> list[tuple[str, str]]:
+    if before.true_peak_db is None or after.true_peak_db is None:
+        return [("Peak", _change(before.peak_db, after.peak_db, "dBFS"))]
+    return [("True peak", _change(before.true_peak_db, after.true_peak_db, "dBTP"))]
 
 
 def _write_tracks(document: Manifest, figures: RemixFigures) -> str:
@@ -152,18 +173,34 @@ def _write_axis(document: Manifest) -> str:
     return f'<div class="axis" aria-hidden="true">{ticks}</div>'
 
 
-def _write_stems(figures: RemixFigures) -> str:
+def _write_stems(entry: RemixEntry, figures: RemixFigures) -> str:
     signals = [signal for stem in figures.stems for signal in (stem.before, stem.after) if signal]
     highest = max((abs(value) for one in signals for pair in one.envelope for value in pair), default=0.0)
-    names = ("Stem", "Before and after", "Level, dBFS RMS", "Change", "Loudness, LUFS", "True peak, dBTP", "")
+    names = ("Stem", "Before and after", "Level, dBFS RMS", "Change", "Loudness, LUFS", "Peak, dBFS", "")
     head = "".join(f"<th>{name}</th>" for name in names)
     rows = "".join(_write_stem(stem, highest or 1.0) for stem in figures.stems)
     return (
         f'<section><h2>Stem by stem</h2><table class="stems"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table>"
         '<p class="key"><span><i class="swatch-before"></i>before</span>'
-        '<span><i class="swatch-after"></i>after</span><span>All stems have one scale.</span></p></section>'
+        '<span><i class="swatch-after"></i>after</span><span>All stems have one scale.</span>'
+        f"{_explain_changes(entry, figures)}</p></section>"
     )
+
+
+def _explain_changes(entry: RemixEntry, figures: RemixFigures) -> str:
+    """Return why stems differ that the preset does not name, '' where there is no such reason."""
+    reasons = [
+        f"What the master chain does to the whole stands in {_name(stem.name)}."
+        for stem in figures.stems
+        if stem.before is None and stem.name.startswith(MASTER_DELTA)
+    ]
+    if entry.gain_db:
+        way = "up" if entry.gain_db > 0 else "down"
+        reasons.append(
+            f"The match turned all stems {way} by {_decibels(abs(entry.gain_db), _digits(entry.gain_db))} dB."
+        )
+    return f"<span>{' '.join(reasons)}</span>" if reasons else ""
 
 
 def _write_stem(stem: StemFigures, full_scale: float) -> str:
@@ -178,13 +215,14 @@ def _write_stem(stem: StemFigures, full_scale: float) -> str:
     if stem.is_untouched:
         change = "0.0 dB"
     elif before and isfinite(before.rms_db):
-        change = f"{_decibels(after.rms_db - before.rms_db if after else -inf, sign=True)} dB"
+        step = after.rms_db - before.rms_db if after else -inf
+        change = f"{_decibels(step, _digits(step), sign=True)} dB"
     state = _state(stem)
     cells = [
         ("Level, dBFS RMS", _pair(stem, "rms_db")),
         ("Change", change),
         ("Loudness, LUFS", _pair(stem, "loudness_lufs")),
-        ("True peak, dBTP", _pair(stem, "true_peak_db")),
+        ("Peak, dBFS", _pair(stem, "peak_db")),
     ]
     numbers = "".join(f'<td data-name="{title}">{value}</td>' for title, value in cells)
     return (
@@ -217,14 +255,20 @@ def _write_proof(document: Manifest, entry: RemixEntry, figures: RemixFigures) -
             )
         rows.append(("Σ delivered stems − delivered remix, largest sample", _null(figures.null_remix)))
         rows.append(("The delivered stems' sum", order))
-    rows.append(("Samples of the original, sha256", f"<code>{escape(entry.of_sha256_pcm)}</code>"))
-    rows.append(("Samples of the remix, sha256", f"<code>{escape(document.source.sha256_pcm)}</code>"))
+    rows.append(("Samples of the original, sha256", _write_hash(entry.of_sha256_pcm)))
+    rows.append(("Samples of the remix, sha256", _write_hash(document.source.sha256_pcm)))
     body = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in rows)
     return (
         f'<section class="proof"><h2>Proof</h2><table><tbody>{body}</tbody></table>'
         '<p class="key"><span>Measured on the written files. To measure again: '
         "<code>stembridge null</code> and this folder.</span></p></section>"
     )
+
+
+def _write_hash(digest: str) -> str:
+    """Return a hash that breaks in its middle where it does not fit on one line."""
+    half = len(digest) // 2
+    return f"<code>{escape(digest[:half])}<wbr>{escape(digest[half:])}</code>"
 
 
 def _write_lines(title: str, lines: Iterable[str]) -> str:
@@ -236,32 +280,40 @@ def _levels(signal: SignalFigures) -> str:
     if signal.peak_db == -inf:
         return "silent: every sample is 0"
     loudness = f" · {_decibels(signal.loudness_lufs)} LUFS" if isfinite(signal.loudness_lufs) else ""
-    return (
-        f"peak {_decibels(signal.peak_db)} dBFS · RMS {_decibels(signal.rms_db)} dBFS{loudness} · "
-        f"true peak {_decibels(signal.true_peak_db)} dBTP"
-    )
+    peak = "" if signal.true_peak_db is None else f" · true peak {_decibels(signal.true_peak_db)} dBTP"
+    return f"peak {_decibels(signal.peak_db)} dBFS · RMS {_decibels(signal.rms_db)} dBFS{loudness}{peak}"
 
 
 def _pair(stem: StemFigures, name: str) -> str:
-    before, after = (_decibels(getattr(one, name)) if one else "" for one in (stem.before, stem.after))
+    before, after = (getattr(one, name) if one else None for one in (stem.before, stem.after))
+    if before is None:
+        return _NONE if after is None else _decibels(after)
     if stem.is_untouched:
-        return f'<span class="same">{before}</span>'
-    if not before:
-        return after
-    return f"{before} → {after or '−∞'}"
+        return f'<span class="same">{_decibels(before)}</span>'
+    return _arrow(before, -inf if after is None else after)
 
 
 def _change(before: float, after: float, unit: str) -> str:
-    if before == after:
-        return f"{_decibels(before)} {unit}"
-    return f"{_decibels(before)} → {_decibels(after)} {unit}"
+    return f"{_decibels(before) if before == after else _arrow(before, after)} {unit}"
+
+
+def _arrow(before: float, after: float) -> str:
+    """Return two levels with as many digits as their difference needs to be seen."""
+    digits = _digits(after - before) if isfinite(before) or isfinite(after) else 1
+    return f"{_decibels(before, digits)} → {_decibels(after, digits)}"
+
+
+def _digits(step: float) -> int:
+    """Return how many digits a change needs, so that a small one is not shown as none or as twice that."""
+    return 2 if abs(step) < 0.1 else 1
 
 
 def _decibels(value: float, digits: int = 1, *, sign: bool = False) -> str:
     """Return a level as people read it: a real minus, no negative zero, −∞ for silence."""
     if not isfinite(value):
         return "−∞" if value < 0 else "∞"
-    text = f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
+    rounded = round(value, digits) + 0.0
+    text = f"{rounded:{'+' if sign and rounded else ''}.{digits}f}"
     return text.replace("-", "−")
 
 
