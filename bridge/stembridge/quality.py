@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stembridge.errors import RequestError
+
+MAX_OVERLAP = 0.95
+MAX_SHIFTS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:
@@ -19,3 +24,16 @@ QUALITIES = {
     "good": Quality("htdemucs", overlap=0.25, shifts=0),
     "best": Quality("htdemucs_ft", overlap=0.25, shifts=2),
 }
+
+
+def check_ranges(overlap: float, shifts: int) -> None:
+    """Refuse what no split can be.
+
+    Raises
+    ------
+    RequestError : naming the option, its value and its range
+    """
+    if not 0 <= overlap <= MAX_OVERLAP:
+        raise RequestError(f"overlap {overlap:g}", f"between 0 and {MAX_OVERLAP:g}")
+    if not 0 <= shifts <= MAX_SHIFTS:
+        raise RequestError(f"shifts {shifts}", f"between 0 and {MAX_SHIFTS}")

@@ -12,27 +12,68 @@ import msgspec
 
 from stembridge import catalog, manifest, model_store, presets
 from stembridge.delivery import check_delivery, check_format, check_practice
-from stembridge.errors import ModelError, OutputError, RequestError, SourceError
+from stembridge.effects.chain import Effect
+from stembridge.effects.kinds import KINDS, File
+from stembridge.errors import ModelError, OutputError, PresetError, RequestError, SourceError
 from stembridge.model_store import ModelFiles
+from stembridge.presets import Preset
+from stembridge.quality import check_ranges
 from stembridge.settings import Settings
 from stembridge.source_file import check_source_file
 from stembridge.types import JobRequest, RemixRequest, SplitRequest
 
-MAX_SHIFTS = 20
-MAX_OVERLAP = 0.95
 MAX_PATH_CHARS = 4096
+
+_KEYS_OF_FILES = frozenset(
+    ("path", "plugin", "state", "state_file"),
+).union(entry.name for kind in KINDS.values() for entry in kind.parameters if isinstance(entry, File))
+"""What names files in an effect, or goes into native code as it is."""
 
 
 def admit(request: JobRequest, settings: Settings, origin: str) -> JobRequest:
-    """Return ``request`` as `admit_split` or `admit_remix` does, or refuse it as they do."""
+    """Return ``request`` as `admit_split` or `admit_remix` does, or refuse it as `check_rights` does."""
+    check_rights(request, origin)
     match request:
         case SplitRequest():
-            return admit_split(request, settings, origin)
+            return admit_split(request, settings)
         case RemixRequest():
             return admit_remix(request, settings)
 
 
-def admit_split(request: SplitRequest, settings: Settings, origin: str) -> SplitRequest:
+def check_rights(request: JobRequest, origin: str) -> None:
+    """Refuse what may be asked for from this machine alone, before any file that it names is looked at.
+
+    Parameters
+    ----------
+    origin : 'local', or where else the request comes from
+
+    Raises
+    ------
+    ModelError, PresetError
+        It names a model's folder, a preset's path, or a file or plugin of an effect.
+    """
+    if origin == "local":
+        return
+    if isinstance(request, SplitRequest):
+        if request.model_dir is not None:
+            raise ModelError("a model folder was named from another machine", "set model_dirs there")
+        return
+    if _is_path(request.preset):
+        raise PresetError(
+            f"preset {request.preset[:80]!r} was named by its path from another machine",
+            "give the name of one that is there",
+        )
+    for change in request.changes:
+        place, _, value = change.partition("=")
+        # A list or table could hold whole effects.
+        if place.split(".")[-1].strip() in _KEYS_OF_FILES or value.strip()[:1] in ("[", "{"):
+            raise PresetError(
+                f"--set {change[:80]!r} names a file or a plugin from another machine",
+                "put it into a preset there",
+            )
+
+
+def admit_split(request: SplitRequest, settings: Settings) -> SplitRequest:
     """Return ``request`` with its paths made plain, or refuse it.
 
     Raises
@@ -44,16 +85,13 @@ def admit_split(request: SplitRequest, settings: Settings, origin: str) -> Split
     out = _absolute(request.out, "out")
     check_source_file(str(source))
     _check_out(out)
-    if not 0 <= request.overlap <= MAX_OVERLAP:
-        raise RequestError(f"overlap {request.overlap:g}", f"between 0 and {MAX_OVERLAP:g}")
-    if not 0 <= request.shifts <= MAX_SHIFTS:
-        raise RequestError(f"shifts {request.shifts}", f"between 0 and {MAX_SHIFTS}")
+    check_ranges(request.overlap, request.shifts)
     if request.region is not None and (request.region.start < 0 or request.region.frames < 1):
         raise RequestError(
             f"region of {request.region.frames} frames from frame {request.region.start}",
             "start at 0 or later, with at least 1 frame",
         )
-    _check_model(request, settings, origin)
+    _check_model(request, settings)
     return replace(request, source=str(source), out=str(out))
 
 
@@ -71,16 +109,19 @@ def admit_remix(request: RemixRequest, settings: Settings) -> RemixRequest:
     check_format(request.format)
     check_practice(request.speed, request.pitch)
     stems = manifest.read_manifest(source).stems
-    preset = presets.read_preset(_find_preset(request.preset, settings), request.changes)
-    preset.check_stems([stem.name for stem in stems])
+    _read_preset(request, settings).check_stems([stem.name for stem in stems])
     return replace(request, source=str(source), out=str(out))
 
 
-def _find_preset(preset: str, settings: Settings) -> Path:
-    """Return where a preset lies; a path counts from the root on, because the daemon is in no folder."""
-    if Path(preset).name != preset or preset.endswith(".toml"):
-        _absolute(preset, "preset")
-    return presets.find_preset(preset, settings)
+def _read_preset(request: RemixRequest, settings: Settings) -> Preset:
+    """Return a preset as it is now; a path counts from the root on, because the daemon is in no folder."""
+    if _is_path(request.preset):
+        _absolute(request.preset, "preset")
+    return presets.read_preset(presets.find_preset(request.preset, settings), request.changes)
+
+
+def _is_path(preset: str) -> bool:
+    return Path(preset).name != preset or preset.endswith(".toml")
 
 
 def _check_out(out: Path) -> None:
@@ -100,12 +141,50 @@ def request_signature(request: JobRequest, settings: Settings) -> str:
     Raises
     ------
     SourceError, PresetError
-        One of them has gone.
+        One of them has gone, or cannot be read any more.
     """
     if isinstance(request, SplitRequest):
         return source_signature(request.source)
-    read = Path(request.source) / manifest.FILE_NAME, _find_preset(request.preset, settings)
-    return " ".join(source_signature(str(path)) for path in read)
+    source = source_signature(str(Path(request.source) / manifest.FILE_NAME))
+    return f"{source} {_preset_signature(_read_preset(request, settings))}"
+
+
+def check_unchanged(request: RemixRequest, signature: str, settings: Settings) -> None:
+    """Refuse a remix whose set or preset is not the one that it was asked for with.
+
+    Parameters
+    ----------
+    signature : what `request_signature` gave then
+
+    Raises
+    ------
+    SourceError, PresetError
+        One of them has changed or gone.
+    """
+    source, _, preset = request_signature(request, settings).partition(" ")
+    source_then, _, preset_then = signature.partition(" ")
+    if source != source_then:
+        raise SourceError(f"{request.source!r} changed since it was asked for", "submit it again")
+    if preset != preset_then:
+        raise PresetError(f"preset {request.preset!r} changed since it was asked for", "submit it again")
+
+
+def _preset_signature(preset: Preset) -> str:
+    """Return the sha256 of what a preset says, and of size and time of the files that it names."""
+    chains = [
+        preset.master.chain,
+        *(change.chain for change in preset.stems.values()),
+        *(send.chain for send in preset.sends),
+    ]
+    effects = [effect for chain in chains for effect in chain.effects if isinstance(effect, Effect)]
+    files = [
+        str(value)
+        for effect in effects
+        for key, value in effect.values.items()
+        if isinstance(KINDS[effect.kind].parameter(key), File)
+    ]
+    said = "\n".join([preset.text, *map(source_signature, files)])
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def source_signature(source: str) -> str:
@@ -156,7 +235,7 @@ def locate_model(name: str, model_dir: str | None, settings: Settings) -> ModelF
     return found
 
 
-def _check_model(request: SplitRequest, settings: Settings, origin: str) -> None:
+def _check_model(request: SplitRequest, settings: Settings) -> None:
     model = catalog.find_model(request.model)
     if request.two_stems is not None and request.stems:
         raise RequestError("stems and two_stems exclude each other", "give one of the two")
@@ -169,7 +248,5 @@ def _check_model(request: SplitRequest, settings: Settings, origin: str) -> None
         is_full=len(delivered) == len(model.sources) and request.two_stems is None,
     )
     if request.model_dir is not None:
-        if origin != "local":
-            raise ModelError("a model folder was named from another machine", "set model_dirs there")
         _absolute(request.model_dir, "model_dir")
     locate_model(request.model, request.model_dir, settings)

@@ -244,6 +244,7 @@ class Service:
             raise RequestError(f"job id {call.id[:80]!r}", "1 to 64 of 0-9 A-Z a-z _ -")
         known = self._live.get(call.id) or self._store.get(call.id)
         if known is not None:
+            admission.check_rights(call.request, origin)
             signature = self._signature_now(call, known)
             if admission.request_digest(call.request, signature) != known.digest:
                 raise IdConflict(f"job id {call.id} belongs to another request", "choose a fresh id")
@@ -351,7 +352,7 @@ class Service:
         worker = f"worker {lane.supervisor.pid}"
         try:
             order = self._make_order(waiting)
-        except ModelError as error:
+        except RequestError as error:
             taken = scheduler.advance(waiting, scheduler.Taken(worker)).record
             self._apply(taken, scheduler.Failed(ErrorInfo(error.code, error.message, error.hint)))
             return
@@ -371,6 +372,7 @@ class Service:
                 files = admission.locate_model(request.model, request.model_dir, self._settings)
                 return RunSplit(record.id, request, LocatedModel.of(files))
             case RemixRequest() as request:
+                admission.check_unchanged(request, record.signature, self._settings)
                 return RunRemix(record.id, request)
 
     def _on_death(self, lane: Lane, death: Died) -> None:

@@ -402,6 +402,73 @@ def test_a_repeated_submit_is_the_same_remix_and_another_request_a_conflict(
         crew.daemon.adopt()
 
 
+def test_what_changed_while_its_remix_waited_is_not_rendered(
+    crew: Crew, request_of: RemixRequest, stem_set: Path, tmp_path: Path
+) -> None:
+    preset = own_folder(crew.daemon.settings) / "mine.toml"
+    preset.parent.mkdir(parents=True)
+    preset.write_text(OWN_PRESET)
+    edited, gone = tmp_path / "edited", tmp_path / "gone"
+    for folder in (edited, gone):
+        folder.mkdir()
+        (folder / FILE_NAME).write_bytes((stem_set / FILE_NAME).read_bytes())
+    crew.start()
+    with crew.daemon.client() as client:
+        first = client.submit(replace(request_of, pitch=GATED))
+        wait_for_stage(client, first.id, "render")
+        mine = client.submit(replace(request_of, preset="mine"))
+        of_edited = client.submit(replace(request_of, source=str(edited)))
+        of_gone = client.submit(replace(request_of, source=str(gone)))
+        untouched = client.submit(request_of)
+        preset.write_text(OWN_PRESET.replace("-6.0", "-7.0"))
+        os.utime(edited / FILE_NAME, (1, 1))
+        (gone / FILE_NAME).unlink()
+        crew.remix_gate.touch()
+        with pytest.raises(
+            PresetError, match=r"preset 'mine' changed since it was asked for .submit it again"
+        ):
+            client.wait(mine.id, 60)
+        with pytest.raises(SourceError, match=r"edited' changed since it was asked for .submit it again"):
+            client.wait(of_edited.id, 60)
+        with pytest.raises(SourceError, match=r"gone/stems\.json' does not exist"):
+            client.wait(of_gone.id, 60)
+        assert client.wait(untouched.id, 60).state is JobState.DONE
+        again = client.wait(client.submit(replace(request_of, preset="mine")).id, 60)
+        assert again.state is JobState.DONE
+        crew.daemon.worker_pid("render")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5000, f"[{'1' * 5000}]", '"' + "\\" * 9])
+def test_a_value_that_nothing_reads_is_refused_by_name(
+    text: str, crew: Crew, request_of: RemixRequest, tmp_path: Path
+) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text(OWN_PRESET.replace("-6.0", text))
+    crew.start()
+    with crew.daemon.client() as client:
+        with pytest.raises(PresetError, match=r"--set .*vocals"):
+            client.submit(replace(request_of, changes=(f"vocals.gain_db={text[:20_000]}",)))
+        with pytest.raises(PresetError, match=r"mine\.toml"):
+            client.submit(replace(request_of, preset=str(preset)))
+
+
+def test_a_set_that_could_be_read_for_ever_does_not_stop_the_daemon(
+    crew: Crew, request_of: RemixRequest, tmp_path: Path
+) -> None:
+    pipe, huge = tmp_path / "pipe", tmp_path / "huge"
+    for folder in (pipe, huge):
+        folder.mkdir()
+    os.mkfifo(pipe / FILE_NAME)
+    with (huge / FILE_NAME).open("wb") as file:
+        file.truncate(1 << 40)
+    crew.start()
+    with crew.daemon.client() as client:
+        with pytest.raises(SourceError, match="no regular file"):
+            client.submit(replace(request_of, source=str(pipe)))
+        with pytest.raises(SourceError, match="more than 32 MiB"):
+            client.submit(replace(request_of, source=str(huge)))
+
+
 def test_a_remix_stands_in_the_list_with_its_preset(
     crew: Crew, request_of: RemixRequest, stem_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -544,3 +611,63 @@ def test_a_refused_remix_leaves_no_job(crew: Crew, request_of: RemixRequest, tmp
         with pytest.raises(PresetError, match="kazoo"):
             client.submit(replace(request_of, changes=("kazoo.mute=true",)))
         assert client.jobs() == () and client.status().workers[1].starts == 0
+
+
+def test_another_machine_names_presets_and_values_but_no_files(
+    request_of: RemixRequest, settings: Settings, tmp_path: Path
+) -> None:
+    preset = tmp_path / "mine.toml"
+    preset.write_text(OWN_PRESET)
+    allowed = replace(request_of, changes=("bass.gain_db=-3", "tail=extend", "master.match=lufs"))
+    assert admission.admit(allowed, settings, "lan") == allowed
+    by_path = replace(request_of, preset=str(preset))
+    assert admission.admit(by_path, settings, "local") == by_path
+    for path in (str(preset), "mine.toml", "/no such/preset", "../mine"):
+        with pytest.raises(PresetError, match="was named by its path from another machine"):
+            admission.admit(replace(request_of, preset=path), settings, "lan")
+    for change in (
+        "vocals.effects.0.path=/x.vst3",
+        "vocals.plugin.plugin = x",
+        "vocals.plugin. state_file =/etc/passwd",
+        "sends.hall.plugin.state=AAAA",
+        "vocals.convolution.impulse_response=/etc/passwd",
+        "vocals.effects = [{kind = 'plugin', path = '/x.vst3'}]",
+        "vocals.effects.0.parameters={a = 1}",
+    ):
+        with pytest.raises(PresetError, match="names a file or a plugin from another machine"):
+            admission.admit(replace(request_of, changes=("tail=trim", change)), settings, "lan")
+
+
+def test_a_signature_covers_the_set_the_preset_and_the_files_it_names(
+    request_of: RemixRequest, settings: Settings, stem_set: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / FILE_NAME).write_bytes((stem_set / FILE_NAME).read_bytes())
+    room, state, preset = tmp_path / "room.wav", tmp_path / "x.state", tmp_path / "mine.toml"
+    room.write_bytes(b"one")
+    state.write_bytes(b"one")
+    effects = (
+        f'[[stems.vocals.effects]]\nkind = "convolution"\nimpulse_response = "{room}"\n'
+        '[[master.effects]]\nkind = "plugin"\npath = "x.vst3"\nstate_file = "x.state"\n'
+    )
+    preset.write_text(OWN_PRESET + effects)
+    request = replace(request_of, source=str(folder), preset=str(preset))
+
+    def sign() -> str:
+        return admission.request_signature(request, settings)
+
+    seen = [sign()]
+    assert sign() == seen[0]
+    os.utime(preset, (1, 1))
+    assert sign() == seen[0], "what is rendered is the same"
+    for change in (
+        lambda: preset.write_text(OWN_PRESET.replace("-6.0", "-7.0") + effects),
+        lambda: state.write_bytes(b"two"),
+        lambda: room.write_bytes(b"longer"),
+        lambda: os.utime(room, (1, 1)),
+        lambda: os.utime(folder / FILE_NAME, (1, 1)),
+    ):
+        change()
+        assert sign() not in seen
+        seen.append(sign())
