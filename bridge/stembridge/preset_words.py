@@ -36,9 +36,7 @@ def describe_changes(preset: Preset) -> Iterator[str]:
 
 def describe_effects(preset: Preset) -> Iterator[str]:
     """Yield what each effect does with its values, one line each, by the stem, send or master it is on."""
-    chains: dict[str, Chain] = {stem: change.chain for stem, change in preset.stems.items()}
-    chains |= {send.name: send.chain for send in preset.sends} | {"master": preset.master.chain}
-    for name, chain in chains.items():
+    for name, chain in preset.chains:
         for index, effect in enumerate(chain.effects):
             yield f"{name}.effects.{index}: {_describe_effect(effect)}"
         if chain.effects and chain.wet != 1:

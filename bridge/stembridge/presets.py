@@ -49,11 +49,12 @@ import difflib
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from stembridge.catalog import CATALOG, FOUR_SOURCES
 from stembridge.effects.chain import Chain, Effect, PluginEffect
 from stembridge.effects.kinds import KINDS, File, check_effect, find_number_fault
 from stembridge.errors import PresetError
@@ -148,6 +149,7 @@ class Preset:
     ----------
     is_extended : the remix goes on until the last tail has died away; else it has the original's length
     text : TOML that reads as this very preset, with what was changed and without other files
+    asked_by : the change that brought a stem in, by stem, for those that the file does not name
     """
 
     name: str
@@ -157,12 +159,30 @@ class Preset:
     master: Master = Master()
     is_extended: bool = False
     text: str = ""
+    asked_by: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def chains(self) -> tuple[tuple[str, Chain], ...]:
+        """All chains, each with what it is on: stems, then sends, then 'master'."""
+        stems = ((stem, change.chain) for stem, change in self.stems.items())
+        sends = ((send.name, send.chain) for send in self.sends)
+        return (*stems, *sends, ("master", self.master.chain))
+
+    @property
+    def effects(self) -> tuple[Effect | PluginEffect, ...]:
+        """All effects, in the order of their chains."""
+        return tuple(effect for _, chain in self.chains for effect in chain.effects)
+
+    @property
+    def named_stems(self) -> tuple[str, ...]:
+        """All stems that something is said of, each once."""
+        sent = (stem for send in self.sends for stem in send.levels_db)
+        return tuple(dict.fromkeys((*self.stems, *sent)))
 
     @property
     def is_level_only(self) -> bool:
         """Whether faders and mutes say all of it; a ceiling is left to the master of whoever mixes."""
-        chains = [self.master.chain, *(change.chain for change in self.stems.values())]
-        return not self.sends and not self.master.match and not any(chain.effects for chain in chains)
+        return not (self.sends or self.master.match or self.effects)
 
     def levels(self, stems: Collection[str]) -> dict[str, Level]:
         """Return the level of each of ``stems``, which are those of one set.
@@ -189,19 +209,30 @@ class Preset:
         PresetError
             It is for a stem that the set does not have, or a send is called like one.
         """
-        named = [*self.stems, *(stem for send in self.sends for stem in send.levels_db)]
-        lacking = [stem for stem in dict.fromkeys(named) if stem not in stems]
+        lacking = [stem for stem in self.named_stems if stem not in stems]
         if lacking:
-            raise PresetError(
-                f"preset {self.name!r} is for {', '.join(lacking)}, which these stems do not have",
-                f"they are {', '.join(stems)}",
-            )
+            self._refuse_lacking(lacking, stems)
         for send in self.sends:
             if send.name.lower() in {stem.lower() for stem in stems}:
                 raise PresetError(
                     f"preset {self.name!r} has a send {send.name!r}, and so is one of these stems called",
                     "give the send another name",
                 )
+
+    def _refuse_lacking(self, lacking: Sequence[str], stems: Collection[str]) -> NoReturn:
+        hint = f"they are {', '.join(stems)}"
+        for stem in lacking:
+            models = [model.name for model in CATALOG if stem in model.sources]
+            near = difflib.get_close_matches(stem, stems, n=1)
+            if models and stem not in FOUR_SOURCES:
+                hint = f"{' and '.join(models)} has {stem}; {hint}"
+            elif near and not models:
+                hint = f"did you mean {near[0]}? {hint}"
+        if lacking[0] in self.asked_by:
+            change = shorten_text(self.asked_by[lacking[0]])
+            raise PresetError(f"--set {change}: these stems have no {lacking[0]}", hint)
+        names = ", ".join(lacking)
+        raise PresetError(f"preset {self.name!r} is for {names}, which these stems do not have", hint)
 
 
 def find_presets(settings: Settings) -> dict[str, Path]:
@@ -272,9 +303,19 @@ def read_preset(path: Path, changes: Sequence[str] = ()) -> Preset:
     preset = _Reader(path, text, {}).read(table)
     if changes:
         table, places = apply_changes(table, changes)
-        preset = _Reader(path, text, places).read(table)
-        _check_heard(preset, places)
+        changed = _Reader(path, text, places).read(table)
+        _check_heard(changed, places)
+        asked_by = {_stem_of(place): change for place, change in places.items()}
+        new = [stem for stem in asked_by if stem in changed.named_stems and stem not in preset.named_stems]
+        return replace(changed, asked_by={stem: asked_by[stem] for stem in new})
     return preset
+
+
+def _stem_of(place: Place) -> str:
+    """Return the stem that a change is of; '' for the master's, the sends' own and the preset's."""
+    if place[0] == "stems":
+        return str(place[1])
+    return str(place[3]) if place[2:3] == ("levels_db",) and len(place) == 4 else ""
 
 
 def _check_heard(preset: Preset, places: Mapping[Place, str]) -> None:

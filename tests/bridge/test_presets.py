@@ -541,12 +541,30 @@ def test_a_stem_that_a_set_does_not_have_is_refused(tmp_path: Path, settings: Se
     preset = read_preset(find_presets(settings)["acapella"])
     with pytest.raises(PresetError, match=r"'Acapella' is for vocals, .* .they are drums, no_drums"):
         preset.levels(("drums", "no_drums"))
+    guitar = read_preset(find_presets(settings)["practice-minus-guitar"])
+    with pytest.raises(PresetError, match=r"is for guitar, .* .htdemucs_6s has guitar; they are drums, bass"):
+        guitar.levels(ALL)
     whole = read(tmp_path, WHOLE)
     whole.check_stems(ALL)
     with pytest.raises(PresetError, match="'Whole' is for other, which these stems do not have"):
         whole.check_stems(("drums", "bass", "vocals", "residual"))
     with pytest.raises(PresetError, match="has a send 'hall', and so is one of these stems called"):
         whole.check_stems((*ALL, "Hall"))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("vocal.gain_db=2", "have no vocal .did you mean vocals. they are drums, bass, other, vocals, resid"),
+        ("guitar.gain_db=2", "have no guitar .htdemucs_6s has guitar; they are drums"),
+        ("sends.hall.levels_db.kazoo=2", "have no kazoo .they are drums"),
+    ],
+)
+def test_a_stem_that_only_a_change_names_is_laid_on_the_change(
+    tmp_path: Path, change: str, reason: str
+) -> None:
+    with pytest.raises(PresetError, match=f"^--set {change}: these stems {reason}"):
+        read(tmp_path, WHOLE, "vocals.gain_db=2", change).levels(ALL)
 
 
 def test_a_users_own_takes_the_place_of_a_shipped_one(settings: Settings) -> None:

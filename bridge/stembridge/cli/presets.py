@@ -137,18 +137,16 @@ def _check_plugins(preset: Preset, settings: Settings) -> None:
     """Raise where a plugin is not here or may not be opened; it is not opened here."""
     from stembridge.plugins.folders import resolve
 
-    chains = [change.chain for change in preset.stems.values()]
-    for chain in (*chains, *(send.chain for send in preset.sends), preset.master.chain):
-        for effect in chain.effects:
-            if isinstance(effect, PluginEffect):
-                resolve(effect.path, settings)
+    for effect in preset.effects:
+        if isinstance(effect, PluginEffect):
+            resolve(effect.path, settings)
 
 
 def _list_doubts(preset: Preset) -> Iterator[str]:
     """Yield what can be meant but hardly is."""
     has_solo = any(change.is_solo for change in preset.stems.values())
     sent = {stem for send in preset.sends for stem in send.levels_db}
-    for stem in dict.fromkeys((*preset.stems, *sent)):
+    for stem in preset.named_stems:
         change = preset.stems.get(stem)
         is_silent = (change is not None and change.is_muted) or (
             has_solo and (change is None or not change.is_solo)
