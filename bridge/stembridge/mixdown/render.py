@@ -271,12 +271,7 @@ def _describe(
 
 
 def _has_plugin(preset: Preset) -> bool:
-    chains = [
-        preset.master.chain,
-        *(change.chain for change in preset.stems.values()),
-        *(send.chain for send in preset.sends),
-    ]
-    return any(isinstance(effect, PluginEffect) for chain in chains for effect in chain.effects)
+    return any(isinstance(effect, PluginEffect) for effect in preset.effects)
 
 
 def _warn(plan: RemixPlan, written: WrittenRemix) -> tuple[str, ...]:

@@ -167,12 +167,7 @@ def _describe_remix(house: House, request: RemixRequest) -> str:
 
 def _list_files(preset: Preset) -> list[str]:
     """Return what a preset's effects read, as impulse responses: whole paths, as `read_preset` makes them."""
-    chains = [
-        *(change.chain for change in preset.stems.values()),
-        *(send.chain for send in preset.sends),
-        preset.master.chain,
-    ]
-    effects = [effect for chain in chains for effect in chain.effects if isinstance(effect, Effect)]
+    effects = [effect for effect in preset.effects if isinstance(effect, Effect)]
     values = [value for effect in effects for value in effect.values.values()]
     return [value for value in values if isinstance(value, str) and Path(value).is_absolute()]
 
