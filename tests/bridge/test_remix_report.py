@@ -262,6 +262,15 @@ def test_a_remix_that_changes_nothing_says_so() -> None:
     assert "100 % of the time" in text
 
 
+def test_a_difference_without_a_level_is_put_into_words() -> None:
+    song = make_song(3, seconds=1.0, sample_rate=RATE).stems
+    page = render_report(describe(), measure_remix({"bass": 0 * song["bass"]}, {"bass": song["bass"]}))
+    assert "Level of the difference, against the original the original is silent" in read_text(page)
+    figures = vocals_up()
+    behind = replace(figures, difference=replace(figures.difference, rms_db=-inf))
+    assert "against the original none before its end" in read_text(render_report(describe(), behind))
+
+
 @pytest.mark.parametrize("errors", [(1e-9, 0.0), (0.0, 1e-9)])
 def test_an_error_of_any_size_is_shown_and_not_called_exact(errors: tuple[float, float]) -> None:
     figures = replace(vocals_up(), null_untouched=errors[0], null_remix=errors[1])

@@ -28,7 +28,8 @@ def measure_remix(
 ) -> Generator[float, None, RemixFigures]:
     """Return the figures of a written remix; yield the fraction that is done.
 
-    All signals are as long as the remix, so that they share a time axis.
+    All outlines are as long as the remix, so that they share a time axis; levels are those of the original's
+    length.
 
     Parameters
     ----------
@@ -44,6 +45,7 @@ def measure_remix(
             source.sample_rate,
             mix.frames,
             source.loudness_weights,
+            level_frames=source.frames,
             has_true_peak=has_true_peak,
         )
 

@@ -28,7 +28,8 @@ class SignalFigures:
     Parameters
     ----------
     peak_db, rms_db : dB re full scale; a sine at full scale has an RMS of -3.01
-    loudness_lufs : integrated; -inf also below 0.4 s
+    loudness_lufs : integrated; -inf also below 0.4 s. It and the RMS are those of what lies within the
+        original's length, so that a tail behind it makes nothing quieter
     envelope : lowest and highest sample of all channels, per column of equal length
     true_peak_db : dB re full scale; None where it was not asked for
     """
@@ -77,7 +78,8 @@ class SignalMeter:
 
     Parameters
     ----------
-    frames : how many the signal has
+    frames : how many the outline has; a signal that ends earlier is silent there
+    level_frames : how many of them RMS and loudness are of; all where it is not given
     weights : of the channels' loudness; see `LoudnessMeter`
     has_true_peak : look between the samples, too, which costs more than all of the rest
     """
@@ -89,11 +91,13 @@ class SignalMeter:
         frames: int,
         weights: Sequence[float] | None = None,
         *,
+        level_frames: int | None = None,
         has_true_peak: bool = False,
     ) -> None:
         self._loudness = LoudnessMeter(channels, sample_rate, weights)
         self._true_peak = TruePeakMeter(channels, _FACTOR) if has_true_peak else None
-        self._samples = channels * frames
+        self._level_frames = frames if level_frames is None else min(level_frames, frames)
+        self._samples = channels * self._level_frames
         self._energy = 0.0
         columns = min(MAX_COLUMNS, frames)
         self._edges = np.arange(columns + 1) * frames // max(columns, 1)
@@ -113,10 +117,11 @@ class SignalMeter:
             raise SourceError(f"{end} frames for a meter of {self._edges[-1]}")
         if start == end:
             return
-        self._loudness.add(block)
+        levelled = block[:, : max(0, self._level_frames - start)]
+        self._loudness.add(levelled)
         if self._true_peak is not None:
             self._true_peak.add(block)
-        self._energy += grid.sum_squares(block)
+        self._energy += grid.sum_squares(levelled)
         first = int(np.searchsorted(self._edges, start, "right")) - 1
         last = int(np.searchsorted(self._edges, end, "left"))
         cuts = np.maximum(self._edges[first:last] - start, 0)

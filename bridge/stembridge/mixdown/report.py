@@ -115,14 +115,10 @@ def _write_figures(entry: RemixEntry, figures: RemixFigures) -> str:
     same = (
         f"{100 * share / columns:.0f} %" if share in (0, columns) else f"about {100 * share / columns:.0f} %"
     )
-    ratio = difference.rms_db - before.rms_db if isfinite(before.rms_db) else inf
     found = [
         ("Loudness", _change(before.loudness_lufs, after.loudness_lufs, "LUFS")),
         *_write_peak(before, after),
-        (
-            "Level of the difference, against the original",
-            f"{_decibels(ratio)} dB" if isfinite(ratio) else "none",
-        ),
+        ("Level of the difference, against the original", _tell_difference(before, difference)),
         ("Identical to the original", f"{same} of the time"),
     ]
     if entry.gain_db:
@@ -131,6 +127,16 @@ def _write_figures(entry: RemixEntry, figures: RemixFigures) -> str:
         found.append(("The ceiling took off at most", f"{_decibels(figures.reduction_db_max, 2)} dB"))
     cells = "".join(f"<div><span>{name}</span><b>{value}</b></div>" for name, value in found)
     return f'<section class="figures">{cells}</section>'
+
+
+def _tell_difference(before: SignalFigures, difference: SignalFigures) -> str:
+    if difference.peak_db == -inf:
+        return "none"
+    if not isfinite(difference.rms_db):
+        return "none before its end"
+    if not isfinite(before.rms_db):
+        return "the original is silent"
+    return f"{_decibels(difference.rms_db - before.rms_db)} dB"
 
 
 def _write_peak(before: SignalFigures, after: SignalFigures) -> list[tuple[str, str]]:
