@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
+from types import FrameType
 
 from stembridge.stages import tell_time_left
 from stembridge.types import Job, JobState, Progress, SplitResult
+
+_STDERR = 2
 
 
 def run_here(
@@ -59,3 +63,25 @@ def ended_like_ctrl_c() -> Iterator[None]:
     finally:
         for name, handler in before.items():
             signal.signal(getattr(signal, name), handler)
+
+
+@contextmanager
+def ctrl_c_answered() -> Iterator[None]:
+    """Say at once that Ctrl-C was heard: what runs in a thread ends at its next step, maybe seconds later."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    heard = [number for number in numbers if signal.getsignal(number) is signal.default_int_handler]
+    for number in heard:
+        signal.signal(number, _answer)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, signal.default_int_handler)
+
+
+def _answer(number: int, frame: FrameType | None) -> None:
+    # Python's own stderr may be in the middle of a line; a terminal that was closed takes nothing.
+    with suppress(OSError):
+        os.write(_STDERR, b"\ncancelling ...\n")
+    signal.default_int_handler(number, frame)

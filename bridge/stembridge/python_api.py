@@ -16,17 +16,18 @@ from numpy.typing import ArrayLike, NDArray
 from stembridge.audio_io import MAX_RATE_HZ, MIN_RATE_HZ
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.delivery import find_policy
-from stembridge.errors import ExactnessError, SourceError
+from stembridge.errors import ExactnessError, PresetError, SourceError
 from stembridge.local_job import run_here
 from stembridge.manifest import Manifest, read_manifest
 from stembridge.mixdown.batch import Output, Variant, list_stems, locate_preset, make_request
 from stembridge.mixdown.finding import Samples, find_set
 from stembridge.null_test import NullReport, check_result
-from stembridge.presets import find_preset, read_preset
+from stembridge.presets import Preset, find_preset, read_preset
 from stembridge.progress import is_watched, progress_shown
 from stembridge.settings import Settings, load_settings
 from stembridge.source_file import check_source_file
 from stembridge.stem_file import listening_copy, read_stem
+from stembridge.toml_text import shorten_text
 from stembridge.types import AUTO_FORMAT, Job, JobState, Region, ResidualPolicy, SplitRequest
 from stembridge.wavfile import write_wav
 
@@ -69,14 +70,17 @@ class Stems:
         if name.startswith("_") or "manifest" not in self.__dict__:
             raise AttributeError(f"no attribute {name!r}")
         if name not in self.names:
-            raise AttributeError(f"no stem {name!r} in this set; it has {', '.join(self.names)}")
+            raise AttributeError(self._tell_lacking(name))
         return self[name]
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         """Return one stem, (channels, frames) in float64, exactly as its file holds it."""
         if name not in self.names:
-            raise KeyError(f"no stem {name!r} in this set; it has {', '.join(self.names)}")
+            raise KeyError(self._tell_lacking(name))
         return self._read({stem.name: stem.file for stem in self.manifest.stems}[name])
+
+    def _tell_lacking(self, name: str) -> str:
+        return f"no stem {name!r} in this set; it has {', '.join(self.names)}"
 
     def _read(self, file: str) -> NDArray[np.float64]:
         if file not in self._arrays:
@@ -118,6 +122,11 @@ class Remix(Stems):
     def mix(self) -> NDArray[np.float64]:
         """The remix, (channels, frames) in float64, exactly as its file holds it."""
         return self._read((self.manifest.mixture or self.manifest.stems[0]).file)
+
+    def _tell_lacking(self, name: str) -> str:
+        if not self.names:
+            return f"no stem {name!r} beside this remix: remix(..., stems_out=True) gives its stems too"
+        return f"no stem {name!r} beside this remix; there are {', '.join(self.names)}"
 
     def __repr__(self) -> str:
         assert self.manifest.remix is not None
@@ -276,8 +285,8 @@ def remix(
             ceiling_dbtp=ceiling_dbtp,
             tail=tail,
         )
-        texts = tuple(f"{key}={_as_toml(value)}" for key, value in (changes or {}).items())
-        variant = Variant(locate_preset(str(preset), Path.cwd()), texts)
+        texts = {key: f"{key}={_as_toml(value)}" for key, value in (changes or {}).items()}
+        variant = Variant(locate_preset(str(preset), Path.cwd()), tuple(texts.values()))
         request = SplitRequest(
             source="",
             out=str(output.folder),
@@ -287,7 +296,11 @@ def remix(
             seed=seed,
             model_dir=str(Path(model_dir).absolute()) if model_dir is not None else None,
         )
-        folder = _find_or_split(source, request, variant, output, settings, progress=progress)
+        try:
+            wanted = read_preset(find_preset(variant.preset, settings), (*variant.changes, *output.changes))
+        except PresetError as error:
+            raise _name_change(error, texts) from None
+        folder = _find_or_split(source, request, wanted, output.folder, settings, progress=progress)
         asked = make_request(folder, variant, output)
         job = Job(new_job_id(), None, JobState.QUEUED, created=0.0, remix=asked)
         with progress_shown(is_on=progress and is_watched()) as show:
@@ -307,8 +320,8 @@ def remix(
 def _find_or_split(
     source: str | Path | Stems,
     request: SplitRequest,
-    variant: Variant,
-    output: Output,
+    wanted: Preset,
+    out: Path,
     settings: Settings,
     *,
     progress: bool,
@@ -320,16 +333,30 @@ def _find_or_split(
     if path.is_dir():
         return path
     check_source_file(str(path))
-    wanted = read_preset(find_preset(variant.preset, settings), (*variant.changes, *output.changes))
     request = replace(request, source=str(path))
     stems = list_stems(request)
     wanted.check_stems(stems)
-    found = find_set([output.folder], request, Samples(path), lambda names: set(names) == set(stems))
+    found = find_set([out], request, Samples(path), lambda names: set(names) == set(stems))
     if found is not None:
         return found
     job = _run(request, settings, progress=progress)
     assert job.result is not None
     return Path(job.result.folder)
+
+
+def _name_change(error: PresetError, texts: Mapping[str, str]) -> PresetError:
+    """Return an error of a change with its name in Python in place of the command line's.
+
+    Parameters
+    ----------
+    texts : changes by their names, as the command line writes them
+    """
+    for key, text in texts.items():
+        for told in (shorten_text(text), shorten_text(repr(text))):
+            mark = f"--set {told}"
+            if error.message.startswith((f"{mark}:", f"{mark} ")):
+                return PresetError(f"changes[{key!r}]{error.message.removeprefix(mark)}", error.hint)
+    return error
 
 
 def _as_toml(value: object) -> str:

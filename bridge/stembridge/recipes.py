@@ -64,8 +64,10 @@ def find_recipe(use: str) -> Recipe:
         if recipe.use == use:
             return recipe
     if use not in USES:
-        near = difflib.get_close_matches(use, USES, n=1)
-        meant = f"did you mean {near[0]}? " if near else ""
+        names = USES if ":" in use else [*(recipe.use for recipe in _RECIPES), PRACTICE]
+        near = difflib.get_close_matches(use, names, n=1)
+        suggested = f"{PRACTICE}:STEM" if near == [PRACTICE] else "".join(near)
+        meant = f"did you mean {suggested}? " if near else ""
         raise RequestError(f"--use {use!r} is none", f"{meant}one of {', '.join(USES)}")
     stem = use.removeprefix(f"{PRACTICE}:")
     good = QUALITIES["good"]

@@ -242,11 +242,43 @@ def test_a_preset_for_the_complement_wants_a_set_that_has_one(
     assert str(pair) in capsys.readouterr().out
 
 
-def test_a_use_leaves_room_for_presets_that_are_named(song: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    full = split_song(song, Path("stems").absolute(), "htdemucs")
-    assert main(["remix", str(song), "--use", "karaoke", "--preset", "drumless"]) == 0
+def test_a_use_without_a_preset_leaves_room_for_those_that_are_named(
+    song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = split_song(song, Path("stems").absolute())
+    assert main(["remix", str(song), "--use", "preview", "--preset", "drumless"]) == 0
     assert str(full) in capsys.readouterr().out
     assert list(find_remixes(Path("remixes"))) == ["drumless"]
+
+
+def test_a_set_beside_the_usual_remixes_does_for_another_out(
+    home: Path, song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = split_song(song, Path("remixes").absolute())
+    assert main(["remix", str(song), "--preset", "karaoke", "--out", "elsewhere"]) == 0
+    assert f"its stems are there already, {folder}" in capsys.readouterr().out
+    assert list(find_remixes(Path("elsewhere"))) == ["karaoke"] and not (home / "run").exists()
+
+
+def test_what_is_no_audio_is_told_before_a_model_is_asked_for(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "notes.wav").write_text("these are notes")
+    assert main(["remix", "notes.wav", "--model", "htdemucs", "--preset", "karaoke"]) == 1
+    said = capsys.readouterr().err
+    assert "notes.wav" in said and "htdemucs" not in said
+
+
+def test_a_set_that_lacks_a_file_is_told_like_a_damaged_one(
+    stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for entry in read_manifest(stems).stems:
+        data = (stems / entry.file).read_bytes()
+        (stems / entry.file).unlink()
+        assert main(["remix", str(stems), "--preset", "karaoke"]) == 1
+        said = capsys.readouterr().err
+        assert entry.file in said and "split the original again" in said
+        (stems / entry.file).write_bytes(data)
 
 
 def test_a_set_of_fewer_stems_than_would_be_split_does_not_do(
@@ -308,6 +340,7 @@ def test_a_preset_of_ones_own_is_a_path_and_everything_that_was_asked_for_is_the
     assert len(manifest.listening) == 2
     for entry in manifest.listening:
         assert entry.file in shown
+    assert shown.count("practice/") == 1 and "warning" not in shown
     assert "vocals high_shelf, 50% wet, +2 dB; hall: a stem of its own from drums: reverb" in shown
     assert "untouched, bit for bit: no stem" in shown
     assert " dB, to be as loud as the original" in shown
@@ -342,6 +375,13 @@ def test_a_preset_that_no_split_could_serve_is_told_before_anything_is_split(
         (["STEMS"], 2, "name a --preset"),
         (["STEMS", "--use", "preview"], 2, "name a --preset"),
         (["STEMS", "--use", "karaoki"], 1, "did you mean karaoke"),
+        (["STEMS", "--use", "karaoke", "--preset", "drumless"], 2, "leave out --preset, or --use remix"),
+        (["STEMS", "--preset", "karaoke", "--model", "htdemucs"], 2, "--model is for an INPUT to split"),
+        (["STEMS", "--preset", "karaoke", "--shifts", "1"], 2, "--shifts is for an INPUT to split"),
+        (["STEMS", "song.wav", "--preset", "karaoke", "--model", "htdemuks"], 1, "htdemuks"),
+        (["STEMS", "song.wav", "--preset", "karaoke", "--shifts", "900"], 1, "shifts 900"),
+        (["STEMS", "song.wav", "--preset", "karaoke", "--overlap", "0.99"], 1, "overlap 0.99"),
+        (["--batch", "/dev/zero"], 1, "no regular file"),
         (["--preset", "karaoke"], 2, "name audio files or folders"),
         (["STEMS", "--batch", "remix.toml"], 2, "inputs beside --batch"),
         (["--batch", "remix.toml", "--preset", "karaoke"], 2, "presets beside --batch"),
@@ -402,7 +442,7 @@ def test_ctrl_c_and_sigterm_leave_nothing_half_written(
     signal_: signal.Signals,
     stems: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     from stembridge.mixdown import render
 
@@ -426,7 +466,8 @@ def test_ctrl_c_and_sigterm_leave_nothing_half_written(
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     assert main(["remix", str(stems), "--preset", "karaoke", "--preset", "acapella"]) == 130
-    assert "nothing half-written is left" in capsys.readouterr().err
+    said = capfd.readouterr().err
+    assert said.index("cancelling ...") < said.index("nothing half-written is left")
     assert seen == [True]
     assert [path.name for path in Path("remixes").iterdir()] == [
         folder.name for folder in find_remixes(Path("remixes")).values()
@@ -477,6 +518,26 @@ def test_every_result_and_every_error_is_a_line_of_json(
     assert Path(done["result"]["folder"]).parent == Path("remixes").absolute()
     assert (error["source"], error["preset"], error["error"]) == (str(pair), "drumless", "bad_preset")
     assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "kind"),
+    [
+        (["STEMS", "--preset", "karaok"], 1, "bad_preset"),
+        (["STEMS", "--use", "karaoki"], 1, "bad_request"),
+        (["song.wav", "--preset", "karaoke", "--shifts", "900"], 1, "bad_request"),
+        (["--batch", "nowhere.toml"], 1, "bad_request"),
+    ],
+)
+def test_an_error_before_anything_is_done_is_a_line_of_json_too(
+    arguments: list[str], code: int, kind: str, stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(stems) if argument == "STEMS" else argument for argument in arguments]
+    assert main(["remix", *given, "--json"]) == code
+    shown = capsys.readouterr()
+    (line,) = map(json.loads, shown.out.splitlines())
+    assert (line["source"], line["preset"], line["error"]) == (None, None, kind)
+    assert line["message"] and line["hint"] and shown.err == ""
 
 
 # --- batches --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Generator
 import pytest
 
 from stembridge.errors import SourceError
-from stembridge.local_job import ended_like_ctrl_c, run_here
+from stembridge.local_job import ctrl_c_answered, ended_like_ctrl_c, run_here
 from stembridge.types import Job, JobState, Progress, RemixRequest, SplitResult
 
 JOB = Job("id", None, JobState.QUEUED, created=0.0, remix=RemixRequest("set", "out", "karaoke"))
@@ -110,3 +110,29 @@ def test_a_job_under_nohup_outlives_its_terminal() -> None:
         check=False,
     )
     assert child.stdout == "still at work\n" and "KeyboardInterrupt" in child.stderr
+
+
+def test_ctrl_c_is_answered_before_the_work_has_ended(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    told: list[str] = []
+    try:
+        with pytest.raises(KeyboardInterrupt), ctrl_c_answered():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                # Where threads are waited for.
+                told.append(capfd.readouterr().err)
+        assert told == ["\ncancelling ...\n"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_ctrl_c_that_is_ignored_stays_ignored(capfd: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ctrl_c_answered():
+            signal.raise_signal(signal.SIGINT)
+        assert capfd.readouterr().err == ""
+    finally:
+        signal.signal(signal.SIGINT, before)

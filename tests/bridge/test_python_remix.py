@@ -38,8 +38,12 @@ def test_a_remix_is_the_original_but_for_what_was_changed(stems: Stems, song: Pa
     assert np.array_equal(made.mix, read_wav(song)[0] - stems.vocals)
     assert made.null.holds and made.sample_rate == RATE
     assert "karaoke" in repr(made)
-    with pytest.raises(AttributeError, match="no stem 'vocals'"):
+    with pytest.raises(
+        AttributeError, match=r"no stem 'vocals' beside this remix: remix\(..., stems_out=True"
+    ):
         _ = made.vocals
+    with pytest.raises(KeyError, match="stems_out=True"):
+        _ = made["vocals"]
 
 
 def test_stems_stand_beside_the_remix_and_sum_to_it(stems: Stems) -> None:
@@ -50,6 +54,8 @@ def test_stems_stand_beside_the_remix_and_sum_to_it(stems: Stems) -> None:
     assert np.array_equal(made.drums, stems.drums)
     assert np.abs(made.vocals - stems.vocals * 10 ** (-6 / 20)).max() <= 2**-23
     assert made.null.holds and len(made) == 4
+    with pytest.raises(AttributeError, match="no stem 'bass' beside this remix; there are drums, other, "):
+        _ = made.bass
 
 
 def test_without_an_out_folder_the_files_go_with_the_object(stems: Stems) -> None:
@@ -111,8 +117,14 @@ def test_what_cannot_be_is_said_and_leaves_nothing(
 ) -> None:
     with pytest.raises(PresetError, match="karaoke"):
         remix(stems, preset="karaok")
-    with pytest.raises(PresetError, match=r"vocals\.loud=3"):
-        remix(stems, preset="karaoke", changes={"vocals.loud": 3})
+    for changes, words in (
+        ({"vocals.loud": 3}, r"^changes\['vocals\.loud'\]: "),
+        ({"bass.gain_db": 1, "vocals.gain_db": "loud"}, r"^changes\['vocals\.gain_db'\]: .*loud"),
+        ({"vocals.gain_db": ""}, r"^changes\['vocals\.gain_db'\] is no change"),
+        ({"sends.hall.gain_db": 1}, r"^changes\['sends\.hall\.gain_db'\]: there is no send"),
+    ):
+        with pytest.raises(PresetError, match=words):
+            remix(stems, preset="karaoke", changes=changes)
     # Told before a split, and so without a daemon.
     with pytest.raises(PresetError, match="piano"):
         remix(song, preset="practice-minus-piano", model="preview")

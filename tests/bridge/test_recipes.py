@@ -46,7 +46,9 @@ def test_uses_are_told_apart() -> None:
     [
         ("kareoke", r"--use 'kareoke' is none .did you mean karaoke\? one of karaoke, acapella"),
         ("practice:flute", "--use 'practice:flute' is none .*practice:guitar, practice:piano"),
-        ("practice", "--use 'practice' is none"),
+        ("practice:gitar", r"did you mean practice:guitar\?"),
+        ("practice", r"--use 'practice' is none .did you mean practice:STEM\?"),
+        ("practise", r"--use 'practise' is none .did you mean practice:STEM\?"),
         ("practice:", "--use 'practice:' is none"),
         ("bass", "--use 'bass' is none"),
     ],

@@ -248,21 +248,42 @@ def test_another_version_of_stembridge_renders_again(
     assert derive_job_id("content", "preset", request) != before
 
 
-def test_a_preset_is_its_text_and_the_files_that_it_names(tmp_path: Path) -> None:
+def test_a_preset_is_its_text_and_the_files_that_it_names(home: Path, tmp_path: Path) -> None:
+    settings = load_settings(home=home)
     response = write_song(tmp_path / "room.wav")
     path = tmp_path / "room.toml"
     path.write_text(
         '[preset]\nname = "Room"\nuse = "a test"\n[[sends]]\nname = "room"\nlevels_db = {drums = 0}\n'
         f'[[sends.effects]]\nkind = "convolution"\nimpulse_response = "{response}"\n'
     )
-    before = describe_preset(read_preset(path))
-    assert describe_preset(read_preset(path)) == before
-    assert describe_preset(read_preset(path, ["sends.room.gain_db=-1"])) != before
+    before = describe_preset(read_preset(path), settings)
+    assert describe_preset(read_preset(path), settings) == before
+    assert describe_preset(read_preset(path, ["sends.room.gain_db=-1"]), settings) != before
     preset = read_preset(path)
     write_song(response, seed=1)
-    assert describe_preset(preset) != before
+    assert describe_preset(preset, settings) != before
     response.unlink()
-    assert describe_preset(preset) != before
+    assert describe_preset(preset, settings) != before
+
+
+def test_an_updated_plugin_makes_another_remix(home: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "plugins" / "Hall.vst3" / "Contents" / "hall.so"
+    bundle.parent.mkdir(parents=True)
+    bundle.write_bytes(b"version 1")
+    settings = replace(load_settings(home=home), plugin_dirs=(tmp_path / "plugins",))
+    path = tmp_path / "hall.toml"
+    path.write_text(
+        '[preset]\nname = "Hall"\nuse = "a test"\n[[stems.drums.effects]]\n'
+        'kind = "plugin"\npath = "Hall.vst3"\n'
+    )
+    preset = read_preset(path)
+    before = describe_preset(preset, settings)
+    assert describe_preset(preset, settings) == before
+    bundle.write_bytes(b"version 1.1")
+    after = describe_preset(preset, settings)
+    assert after != before
+    bundle.unlink()
+    assert describe_preset(preset, settings) not in (before, after)
 
 
 def test_sets_are_told_apart_by_the_samples_of_their_stems(song: Path, tmp_path: Path) -> None:
@@ -343,7 +364,8 @@ def test_inputs_presets_and_outputs_are_read_with_their_paths(tmp_path: Path) ->
         str(tmp_path / "mix"),
     )
     assert (batch.split.model, batch.split.shifts, batch.is_model_named) == ("preview", 1, True)
-    assert batch.sets == (tmp_path / "singer", tmp_path / "mix", tmp_path / "stems")
+    places = ("singer", "mix", "stems", "remixes")
+    assert batch.sets == tuple(tmp_path / name for name in places)
     assert batch.split.out == str(tmp_path / "singer")
 
 
@@ -384,14 +406,17 @@ def test_a_quality_is_its_model_and_what_stands_beside_it_wins(tmp_path: Path) -
     assert batch.sets == (tmp_path / "sets",) and batch.split.out == str(tmp_path / "sets")
 
 
-def test_a_use_is_preset_model_and_stems_unless_presets_are_named(tmp_path: Path) -> None:
+def test_a_use_is_preset_model_and_stems(tmp_path: Path) -> None:
     text = 'inputs = ["a.wav"]\noutputs = [{folder = "out"}]\nuse = "practice:guitar"\n'
     batch = read_batch(write_batch(tmp_path, text), "preview")
     assert batch.variants == (Variant("practice-minus-guitar"),)
     assert (batch.split.model, batch.split.two_stems) == ("htdemucs_6s", "guitar")
-    batch = read_batch(write_batch(tmp_path, text + 'presets = ["drumless"]\n'), "preview")
+    with pytest.raises(RequestError, match=r"use = 'practice:guitar' \(beside presets; it brings the preset"):
+        read_batch(write_batch(tmp_path, text + 'presets = ["drumless"]\n'), "preview")
+    remix = text.replace("practice:guitar", "remix") + 'presets = ["drumless"]\n'
+    batch = read_batch(write_batch(tmp_path, remix), "preview")
     assert batch.variants == (Variant("drumless"),)
-    assert (batch.split.model, batch.split.two_stems) == ("htdemucs_6s", None)
+    assert (batch.split.model, batch.split.two_stems) == ("htdemucs_ft", None)
     batch = read_batch(write_batch(tmp_path, text + 'split = {model = "htdemucs"}\n'), "preview")
     assert (batch.split.model, batch.is_model_named) == ("htdemucs", True)
 
@@ -428,6 +453,8 @@ GOOD = {"inputs": '["a.wav"]', "presets": '["karaoke"]', "outputs": '[{folder = 
         ("split", "3", "split = 3"),
         ("use", '"dancing"', "use = 'dancing' (one of karaoke"),
         ("split", "{shifts = 1.5}", "split.shifts = 1.5"),
+        ("split", "{shifts = 900}", "split: shifts 900 (between 0 and 20)"),
+        ("split", "{overlap = 1}", "split: overlap 1 (between 0 and 0.95)"),
         ("split", '{quality = "fine"}', "split.quality = 'fine' (one of draft, good, best)"),
         ("split", "{stems = 3}", "split.stems is no key"),
         ("outs", "[]", "outs is no key"),
@@ -451,5 +478,7 @@ def test_a_batch_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_places_where_sets_lie_are_the_outputs_unless_one_is_named(tmp_path: Path) -> None:
     outputs = [Output(tmp_path / "a"), Output(tmp_path / "b"), Output(tmp_path / "a", mp3=True)]
-    assert list_places(tmp_path, outputs, None) == (tmp_path / "a", tmp_path / "b", tmp_path / "stems")
+    usual = (tmp_path / "stems", tmp_path / "remixes")
+    assert list_places(tmp_path, outputs, None) == (tmp_path / "a", tmp_path / "b", *usual)
+    assert list_places(tmp_path, [Output(usual[1])], None) == (usual[1], usual[0])
     assert list_places(tmp_path, outputs, tmp_path / "c") == (tmp_path / "c",)

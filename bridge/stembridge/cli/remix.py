@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,14 +11,24 @@ from click.core import ParameterSource
 from stembridge.cli.completion import complete_models
 from stembridge.cli.conform import locate
 from stembridge.cli.presets import complete_presets
+from stembridge.errors import StembridgeError
+from stembridge.mixdown.batch import (
+    REMIXES_FOLDER,
+    Batch,
+    Output,
+    Variant,
+    list_places,
+    locate_preset,
+    plan_split,
+)
 from stembridge.presets import MATCHES, TAILS
 from stembridge.quality import QUALITIES
-from stembridge.recipes import USES
+from stembridge.recipes import USES, find_recipe
 from stembridge.settings import load_settings
 from stembridge.types import AUTO_FORMAT, FILE_FORMATS
 
-OUT = Path("remixes")
 _BESIDE_BATCH = ("batch_file", "as_json", "yes")
+_OF_SPLITS = ("stems_dir", "model_name", "quality", "overlap", "shifts", "seed", "model_dir")
 
 
 @click.command()
@@ -32,7 +43,8 @@ _BESIDE_BATCH = ("batch_file", "as_json", "yes")
 @click.option(
     "--use",
     shell_complete=lambda _context, _parameter, start: [use for use in USES if use.startswith(start)],
-    help="Model, stems and preset by what it is for: karaoke, acapella, practice:STEM, remix or preview.",
+    help="Model, stems and preset by what it is for: karaoke, acapella or practice:STEM; model and stems "
+    "alone, for any --preset: remix or preview.",
 )
 @click.option(
     "--set",
@@ -42,7 +54,11 @@ _BESIDE_BATCH = ("batch_file", "as_json", "yes")
     help="A value in place of the preset's own, such as vocals.gain_db=-3; may come several times.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=OUT, show_default=True, help="Folder for results."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(REMIXES_FOLDER),
+    show_default=True,
+    help="Folder for results.",
 )
 @click.option("--stems-out", is_flag=True, help="Also every stem as it is heard; they sum to the remix.")
 @click.option(
@@ -66,9 +82,16 @@ _BESIDE_BATCH = ("batch_file", "as_json", "yes")
     "--batch", "batch_file", type=click.Path(path_type=Path), metavar="FILE", help="See docs/remix.md."
 )
 @click.option(
-    "--stems-dir", type=click.Path(path_type=Path), help="Where an INPUT's stems are or go; default: OUT."
+    "--stems-dir",
+    type=click.Path(path_type=Path),
+    help="Where an INPUT's stems are or go; default: OUT, and found in ./stems and ./remixes too.",
 )
-@click.option("--model", "model_name", shell_complete=complete_models, help="Model that splits an INPUT.")
+@click.option(
+    "--model",
+    "model_name",
+    shell_complete=complete_models,
+    help="Model that splits an INPUT; see `stembridge models list`. Default: the settings' model.",
+)
 @click.option("--quality", type=click.Choice(list(QUALITIES)), help="As for `stembridge split`.")
 @click.option("--overlap", type=float, help="As for `stembridge split`.")
 @click.option("--shifts", type=int, help="As for `stembridge split`.")
@@ -112,67 +135,71 @@ def remix(
     Exit codes: 0 done, 1 failed, 2 usage, 3 some failed, 69 no daemon, 73 cannot write, 75 busy,
     130 cancelled.
     """
-    from stembridge.cli.remixing import BatchRun
+    from stembridge.cli.remixing import BatchRun, name_error, print_error
     from stembridge.local_job import ended_like_ctrl_c
-    from stembridge.mixdown.batch import (
-        Batch,
-        Output,
-        Variant,
-        choose_recipe,
-        list_places,
-        locate_preset,
-        plan_split,
-    )
     from stembridge.mixdown.batch_file import read_batch
 
-    settings = load_settings()
-    if batch_file is not None:
-        _refuse_beside_batch(context)
-        batch = read_batch(batch_file, settings.model)
-    else:
-        if not inputs:
-            raise click.UsageError("name audio files or folders with stems, or a --batch file")
-        recipe = choose_recipe(use, has_presets=bool(presets)) if use is not None else None
-        names = (recipe.preset,) if recipe and recipe.preset else presets
-        if not names:
-            raise click.UsageError(
-                "name a --preset, `stembridge presets list` shows all, or a --use with one"
+    try:
+        settings = load_settings()
+        if batch_file is not None:
+            _refuse_beside_batch(context)
+            batch = read_batch(batch_file, settings.model)
+        else:
+            if not inputs:
+                raise click.UsageError("name audio files or folders with stems, or a --batch file")
+            _refuse_beside_sets(context, inputs)
+            recipe = find_recipe(use) if use is not None else None
+            if recipe and recipe.preset and presets:
+                raise click.UsageError(
+                    f"--preset beside --use {recipe.use}, which brings the preset {recipe.preset}: "
+                    "leave out --preset, or --use remix for model and stems alone"
+                )
+            names = (recipe.preset,) if recipe and recipe.preset else presets
+            if not names:
+                raise click.UsageError(
+                    "name a --preset, `stembridge presets list` shows all, or a --use with one"
+                )
+            base = Path.cwd()
+            output = Output(
+                folder=locate(out),
+                stems_out=stems_out,
+                format=file_format,
+                mp3=mp3,
+                report=report,
+                speed=speed,
+                pitch=pitch,
+                match=match,
+                ceiling_dbtp=ceiling_dbtp,
+                tail=tail,
             )
-        base = Path.cwd()
-        output = Output(
-            folder=locate(out),
-            stems_out=stems_out,
-            format=file_format,
-            mp3=mp3,
-            report=report,
-            speed=speed,
-            pitch=pitch,
-            match=match,
-            ceiling_dbtp=ceiling_dbtp,
-            tail=tail,
-        )
-        places = list_places(base, [output], locate(stems_dir) if stems_dir else None)
-        batch = Batch(
-            inputs=tuple(dict.fromkeys(locate(path) for path in inputs)),
-            variants=tuple(Variant(locate_preset(name, base), changes) for name in dict.fromkeys(names)),
-            outputs=(output,),
-            split=plan_split(
-                places,
-                settings.model,
-                QUALITIES[quality] if quality else recipe.quality if recipe else None,
-                model=model_name,
-                overlap=overlap,
-                shifts=shifts,
-                seed=seed,
-                model_dir=locate(model_dir) if model_dir else None,
-                two_stems=recipe.two_stems if recipe else None,
-            ),
-            sets=places,
-            is_model_named=model_name is not None,
-        )
-    run = BatchRun(batch, settings, is_resumable=batch_file is not None, as_json=as_json, yes=yes)
-    with ended_like_ctrl_c():
-        return run.run()
+            places = list_places(base, [output], locate(stems_dir) if stems_dir else None)
+            batch = Batch(
+                inputs=tuple(dict.fromkeys(locate(path) for path in inputs)),
+                variants=tuple(Variant(locate_preset(name, base), changes) for name in dict.fromkeys(names)),
+                outputs=(output,),
+                split=plan_split(
+                    places,
+                    settings.model,
+                    QUALITIES[quality] if quality else recipe.quality if recipe else None,
+                    model=model_name,
+                    overlap=overlap,
+                    shifts=shifts,
+                    seed=seed,
+                    model_dir=locate(model_dir) if model_dir else None,
+                    two_stems=recipe.two_stems if recipe else None,
+                ),
+                sets=places,
+                is_model_named=model_name is not None,
+            )
+        run = BatchRun(batch, settings, is_resumable=batch_file is not None, as_json=as_json, yes=yes)
+        with ended_like_ctrl_c():
+            return run.run()
+    except (StembridgeError, OSError) as error:
+        if not as_json:
+            raise
+        known = name_error(error)
+        print_error(known)
+        return known.exit_code
 
 
 def _refuse_beside_batch(context: click.Context) -> None:
@@ -181,3 +208,13 @@ def _refuse_beside_batch(context: click.Context) -> None:
         is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if is_given and name not in _BESIDE_BATCH:
             raise click.UsageError(f"{name} beside --batch: the file says it")
+
+
+def _refuse_beside_sets(context: click.Context, inputs: Sequence[Path]) -> None:
+    """Refuse what says how to split where nothing is there to be split."""
+    if not all(path.is_dir() for path in inputs):
+        return
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if is_given and parameter.name in _OF_SPLITS:
+            raise click.UsageError(f"{parameter.opts[0]} is for an INPUT to split; a DIR is split already")

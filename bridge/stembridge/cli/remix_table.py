@@ -35,7 +35,9 @@ def print_remix(result: SplitResult, preset: Preset) -> None:
         shown = ", ".join(one_line(entry.file) for entry in manifest.listening)
         print(f"to listen to, without the guarantee: {shown}")
     for warning in result.warnings:
-        print(f"warning: {one_line(warning)}")
+        # Those files have just been told of.
+        if not any(repr(entry.file) in warning for entry in manifest.listening):
+            print(f"warning: {one_line(warning)}")
     report = folder / REPORT_NAME
     for path in ([report] if report.is_file() else []) + [folder]:
         print(one_line(str(path)))

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stembridge.cli.job_line import job_json
-from stembridge.cli.split import announce, present_model, run_splits
+from stembridge.cli.split import announce, glance, present_model, run_splits
 from stembridge.client import Client, new_job_id
 from stembridge.delivery import check_practice
 from stembridge.errors import JobCancelled, OutputError, PresetError, StembridgeError
 from stembridge.file_lock import FileLock
-from stembridge.local_job import run_here
+from stembridge.local_job import ctrl_c_answered, run_here
 from stembridge.manifest import read_manifest
 from stembridge.mixdown.batch import (
     Batch,
@@ -35,7 +35,6 @@ from stembridge.mixdown.batch import (
 from stembridge.presets import Preset, find_preset, read_preset
 from stembridge.progress import progress_shown
 from stembridge.settings import Settings
-from stembridge.source_file import check_source_file
 from stembridge.text import one_line
 from stembridge.types import Job, JobState, SplitRequest
 
@@ -87,7 +86,7 @@ class BatchRun:
 
         Raises
         ------
-        RequestError : a preset or an option that cannot be; nothing has been done then
+        RequestError : a preset, a model or an option that cannot be; nothing has been done then
         OutputError : another batch is filling the same folder
         JobCancelled : Ctrl-C
         """
@@ -98,6 +97,8 @@ class BatchRun:
             for variant in self.batch.variants
             for output in self.batch.outputs
         ]
+        if not all(source.is_dir() for source in self.batch.inputs):
+            list_stems(self.batch.split)
         with ExitStack() as stack:
             if self.is_resumable:
                 self._lock_outputs(stack)
@@ -138,7 +139,8 @@ class BatchRun:
     def _remix_file(self, source: Path, wanted: Sequence[_Wanted], stack: ExitStack) -> None:
         from stembridge.mixdown.finding import Samples
 
-        check_source_file(str(source))
+        # What is no audio is told before anybody is asked for a model.
+        glance(str(source))
         samples = Samples(source)
         request = replace(self.batch.split, source=str(source))
         fitting = self._keep_fitting(source, wanted, list_stems(request))
@@ -170,7 +172,7 @@ class BatchRun:
         missing = []
         for one in wanted:
             request = make_request(source, one.variant, one.output)
-            job_id = derive_job_id(content, describe_preset(one.preset), request)
+            job_id = derive_job_id(content, describe_preset(one.preset, self.settings), request)
             folder = find_remix(one.output.folder, job_id)
             if folder is None:
                 missing.append((one, job_id))
@@ -230,7 +232,7 @@ class BatchRun:
 
         request = make_request(folder, one.variant, one.output)
         job = Job(job_id, None, JobState.QUEUED, created=time.time(), remix=request)
-        with progress_shown(is_on=not self.as_json) as show:
+        with progress_shown(is_on=not self.as_json) as show, ctrl_c_answered():
             done = run_here(render_remix(request, job_id, self.settings), job, show)
         assert done.result is not None
         if self.as_json:
@@ -249,17 +251,10 @@ class BatchRun:
         except JobCancelled:
             raise
         except (StembridgeError, OSError) as error:
-            known = _of_system(error) if isinstance(error, OSError) else error
+            known = name_error(error)
             self._failures.append(known.exit_code)
-            preset = one.variant.preset if one else None
             if self.as_json:
-                _print_json(
-                    source=str(source),
-                    preset=preset,
-                    error=known.code,
-                    message=known.message,
-                    hint=known.hint,
-                )
+                print_error(known, source=str(source), preset=one.variant.preset if one else None)
             else:
                 place = f"{one_line(source.name)}, {one.name}: " if one else ""
                 print(f"stembridge: {place}{one_line(str(known))}", file=sys.stderr)
@@ -293,9 +288,17 @@ def _fits(preset: Preset, stems: Sequence[str]) -> bool:
     return True
 
 
-def _of_system(error: OSError) -> OutputError:
+def name_error(error: StembridgeError | OSError) -> StembridgeError:
+    """Return an error of ours as it is, and one of the system as one of ours."""
+    if isinstance(error, StembridgeError):
+        return error
     named = f"{str(error.filename)!r}: " if error.filename is not None else ""
     return OutputError(f"{named}{error.strerror or error}", "check the disk and its rights")
+
+
+def print_error(error: StembridgeError, *, source: str | None = None, preset: str | None = None) -> None:
+    """Print an error as a line of JSON; without a source it is one of all that was asked for."""
+    _print_json(source=source, preset=preset, error=error.code, message=error.message, hint=error.hint)
 
 
 def _print_json(**fields: str | None) -> None:

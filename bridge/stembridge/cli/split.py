@@ -222,7 +222,7 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     kept_bytes = peak_bytes = 0
     for request in requests:
         try:
-            found = _glance(request.source)
+            found = glance(request.source)
         except StembridgeError:
             continue
         frames = request.region.frames if request.region else found.frames
@@ -256,7 +256,7 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Glance:
+class Glance:
     """What can be known of a source without decoding it; without ``is_exact`` its length may be a bit off."""
 
     sample_rate: int
@@ -268,7 +268,7 @@ class _Glance:
     is_full_float: bool
 
 
-def _glance(path: str) -> _Glance:
+def glance(path: str) -> Glance:
     """Return what the file's header says; of one that ffmpeg decodes, what ffprobe makes of it."""
     from stembridge import transcode
     from stembridge.audio_io import probe
@@ -277,11 +277,11 @@ def _glance(path: str) -> _Glance:
     if transcode.kind_of(path) is None:
         info = probe(path)
         groups, is_float = len(info.groups), info.grid_bits is None
-        return _Glance(info.sample_rate, info.channels, groups, info.frames, True, info.is_lossy, is_float)
+        return Glance(info.sample_rate, info.channels, groups, info.frames, True, info.is_lossy, is_float)
     found = transcode.estimate(path)
     groups = len(find_groups(found.channels, conventional_mask(found.channels)))
     frames = round(found.seconds * found.sample_rate)
-    return _Glance(found.sample_rate, found.channels, groups, frames, False, True, False)
+    return Glance(found.sample_rate, found.channels, groups, frames, False, True, False)
 
 
 def _with_regions(
@@ -307,7 +307,7 @@ def _with_regions(
 def _with_region(request: SplitRequest, start: str | None, length: str | None) -> SplitRequest:
     from stembridge.cli.region import parse_region
 
-    found = _glance(request.source)
+    found = glance(request.source)
     if length is None and not found.is_exact:
         raise RequestError(
             f"--start {start} without --length: {request.source!r} has no exact length before it is decoded",

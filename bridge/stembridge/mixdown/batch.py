@@ -9,16 +9,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from stembridge import __version__, catalog
-from stembridge.effects.chain import Effect
+from stembridge.effects.chain import Effect, PluginEffect
 from stembridge.effects.kinds import KINDS, File
+from stembridge.errors import PluginError, RequestError
 from stembridge.manifest import RESIDUAL, Manifest, source_name
 from stembridge.presets import Preset
-from stembridge.quality import QUALITIES, Quality
-from stembridge.recipes import Recipe, find_recipe
+from stembridge.quality import QUALITIES, Quality, check_ranges
+from stembridge.settings import Settings
 from stembridge.types import AUTO_FORMAT, RemixRequest, SplitRequest
 
 STEMS_FOLDER = "stems"
 """Where `stembridge split` puts its sets if it is not told otherwise."""
+REMIXES_FOLDER = "remixes"
+"""Where `stembridge remix` puts remixes, and the sets of what it has split, if it is not told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +77,6 @@ class Batch:
     is_model_named: bool = False
 
 
-def choose_recipe(use: str, *, has_presets: bool) -> Recipe:
-    """Return the recipe for a use; presets that are named besides stand in place of its own, with all stems.
-
-    Raises
-    ------
-    RequestError : there is none of that name
-    """
-    recipe = find_recipe(use)
-    return replace(recipe, preset="", two_stems=None) if has_presets else recipe
-
-
 def plan_split(
     places: Sequence[Path],
     settings_model: str,
@@ -103,9 +95,13 @@ def plan_split(
     ----------
     places : as `list_places` gives them
     settings_model : `stembridge.settings.Settings.model`
+
+    Raises
+    ------
+    RequestError : overlap or shifts out of range
     """
     chosen = quality or QUALITIES["good"]
-    return SplitRequest(
+    request = SplitRequest(
         source="",
         out=str(places[0]),
         model=model or (settings_model if quality is None else chosen.model),
@@ -115,6 +111,8 @@ def plan_split(
         seed=seed,
         model_dir=str(model_dir) if model_dir is not None else None,
     )
+    check_ranges(request.overlap, request.shifts)
+    return request
 
 
 def list_places(base: Path, outputs: Sequence[Output], stems_dir: Path | None) -> tuple[Path, ...]:
@@ -127,7 +125,8 @@ def list_places(base: Path, outputs: Sequence[Output], stems_dir: Path | None) -
     """
     if stems_dir is not None:
         return (stems_dir,)
-    return tuple(dict.fromkeys([*(output.folder for output in outputs), base / STEMS_FOLDER]))
+    usual = (base / STEMS_FOLDER, base / REMIXES_FOLDER)
+    return tuple(dict.fromkeys([*(output.folder for output in outputs), *usual]))
 
 
 def list_stems(request: SplitRequest) -> tuple[str, ...]:
@@ -144,7 +143,20 @@ def list_stems(request: SplitRequest) -> tuple[str, ...]:
 def locate_preset(text: str, base: Path) -> str:
     """Return a preset's name as it is, and its file's path made absolute from the folder ``base``."""
     is_path = text.endswith(".toml") or Path(text).name != text
-    return str(base / Path(text).expanduser()) if is_path else text
+    return str(base / expand_home(text)) if is_path else text
+
+
+def expand_home(text: str) -> Path:
+    """Return a path with the folder that a '~' at its beginning stands for.
+
+    Raises
+    ------
+    RequestError : it is of somebody who has none here
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise RequestError(f"{text!r} is in no folder of this machine", "~ alone is your own") from None
 
 
 def make_request(folder: Path, variant: Variant, output: Output) -> RemixRequest:
@@ -175,19 +187,27 @@ def describe_split(request: SplitRequest, sha256_pcm: str) -> str:
     return json.dumps([sha256_pcm, asdict(asked)])
 
 
-def describe_preset(preset: Preset) -> str:
-    """Return what tells a preset from every other: its text, and what is in the files that it names."""
+def describe_preset(preset: Preset, settings: Settings) -> str:
+    """Return what tells a preset from every other: its text, and what is in the files that it names.
+
+    Of a plugin that is when its files were changed and how large they are: another version is another plugin.
+
+    Parameters
+    ----------
+    settings : says where plugins are
+    """
     chains = [change.chain for change in preset.stems.values()]
     chains += [send.chain for send in preset.sends] + [preset.master.chain]
+    effects = [effect for chain in chains for effect in chain.effects]
     files = [
         _hash_bytes(Path(str(effect.values[parameter.name])))
-        for chain in chains
-        for effect in chain.effects
+        for effect in effects
         if isinstance(effect, Effect)
         for parameter in KINDS[effect.kind].parameters
         if isinstance(parameter, File) and parameter.name in effect.values
     ]
-    return json.dumps([preset.text, files])
+    plugins = [_stamp(effect, settings) for effect in effects if isinstance(effect, PluginEffect)]
+    return json.dumps([preset.text, files, plugins])
 
 
 def derive_job_id(content: str, preset: str, request: RemixRequest) -> str:
@@ -201,6 +221,17 @@ def derive_job_id(content: str, preset: str, request: RemixRequest) -> str:
     options = asdict(replace(request, source="", out="", preset=Path(request.preset).stem, changes=()))
     text = json.dumps([__version__, content, preset, options], sort_keys=True)
     return f"remix-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def _stamp(effect: PluginEffect, settings: Settings) -> str:
+    """Return the stamp of a plugin's bundle; '' where it cannot be opened, which rendering tells better."""
+    from stembridge.plugins.folders import resolve
+    from stembridge.plugins.scan import stamp_bundle
+
+    try:
+        return stamp_bundle(resolve(effect.path, settings))
+    except (PluginError, OSError):
+        return ""
 
 
 def _hash_bytes(path: Path) -> str:

@@ -28,16 +28,20 @@ from stembridge.mixdown.batch import (
     Batch,
     Output,
     Variant,
-    choose_recipe,
+    expand_home,
     list_places,
     locate_preset,
     plan_split,
 )
 from stembridge.presets import MATCHES, TAILS
 from stembridge.quality import QUALITIES
-from stembridge.recipes import USES, Recipe
+from stembridge.recipes import USES, Recipe, find_recipe
+from stembridge.small_file import read_small_file
 from stembridge.toml_text import read_toml
 from stembridge.types import AUTO_FORMAT, FILE_FORMATS, SplitRequest
+
+MAX_BATCH_BYTES = 16 << 20
+"""What nobody writes by hand is not read."""
 
 
 def read_batch(path: Path, model: str) -> Batch:
@@ -53,10 +57,10 @@ def read_batch(path: Path, model: str) -> Batch:
         It cannot be read, or a key or value is not one of ours; the key and the value are named.
     """
     try:
-        table = read_toml(path.read_text("utf-8"))
+        table = read_toml(read_small_file(path, MAX_BATCH_BYTES).decode())
     except OSError as error:
         raise RequestError(
-            f"batch {str(path)!r} cannot be read: {error.strerror}", "check the path"
+            f"batch {str(path)!r} cannot be read: {error.strerror or error}", "check the path"
         ) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RequestError(f"batch {str(path)!r}: {error}", "mend that line") from None
@@ -73,10 +77,10 @@ class _Reader:
     def read(self, table: Mapping[str, Any], model: str) -> Batch:
         self._check_keys(table, ("inputs", "presets", "use", "outputs", "stems_dir", "split"), "")
         inputs = self._read_list(table, "inputs")
-        recipe = None
-        if "use" in table:
-            use = self._read_choice(table, "use", USES, "")
-            recipe = choose_recipe(use, has_presets="presets" in table)
+        recipe = find_recipe(self._read_choice(table, "use", USES, "")) if "use" in table else None
+        if recipe and recipe.preset and "presets" in table:
+            hint = f'it brings the preset {recipe.preset}: leave out one of them, or say "remix" or "preview"'
+            raise self._error("use", recipe.use, f"beside presets; {hint}")
         presets = [recipe.preset] if recipe and recipe.preset else self._read_list(table, "presets")
         outputs = tuple(
             self._read_output(entry, f"outputs.{at}.")
@@ -160,17 +164,24 @@ class _Reader:
         if "quality" in entry:
             quality = QUALITIES[self._read_choice(entry, "quality", tuple(QUALITIES), place)]
         model_dir = self._read_folder(entry, "model_dir", place) if "model_dir" in entry else None
-        request = plan_split(
-            places,
-            model,
-            quality,
-            model=self._read_text(entry, "model", place) if "model" in entry else None,
-            overlap=self._read_number(entry, "overlap", place) if "overlap" in entry else None,
-            shifts=self._read_whole(entry, "shifts", place) if "shifts" in entry else None,
-            seed=self._read_whole(entry, "seed", place) if "seed" in entry else 0,
-            model_dir=model_dir,
-            two_stems=recipe.two_stems if recipe else None,
-        )
+        named = self._read_text(entry, "model", place) if "model" in entry else None
+        overlap = self._read_number(entry, "overlap", place) if "overlap" in entry else None
+        shifts = self._read_whole(entry, "shifts", place) if "shifts" in entry else None
+        seed = self._read_whole(entry, "seed", place) if "seed" in entry else 0
+        try:
+            request = plan_split(
+                places,
+                model,
+                quality,
+                model=named,
+                overlap=overlap,
+                shifts=shifts,
+                seed=seed,
+                model_dir=model_dir,
+                two_stems=recipe.two_stems if recipe else None,
+            )
+        except RequestError as error:
+            raise RequestError(f"batch {str(self._path)!r}: split: {error.message}", error.hint) from None
         return request, "model" in entry
 
     def _read_list(self, table: Mapping[str, Any], key: str) -> list[Any]:
@@ -195,9 +206,9 @@ class _Reader:
 
     def _expand(self, text: str, key: str) -> Path:
         try:
-            return Path(text).expanduser()
-        except RuntimeError:
-            raise self._error(key, text, "~ is your own home; that user has none here") from None
+            return expand_home(text)
+        except RequestError as error:
+            raise self._error(key, text, error.hint) from None
 
     def _read_number(self, table: Mapping[str, Any], key: str, place: str) -> float:
         value = table[key]

@@ -57,7 +57,7 @@ def read_findings(settings: Settings) -> tuple[Finding, ...]:
         findings = [Finding(**entry) for entry in kept["findings"]] if kept["version"] == VERSION else []
     except (OSError, ValueError, TypeError, KeyError):
         return ()
-    stamps = {str(path): _stamp(path) for path in find_bundles(settings)}
+    stamps = {str(path): stamp_bundle(path) for path in find_bundles(settings)}
     return tuple(found for found in findings if stamps.get(found.path) == found.stamp)
 
 
@@ -138,7 +138,7 @@ def inspect_plugin(
 
 def _scan(path: Path, deadlines: Deadlines) -> list[Finding]:
     """Return one finding per plugin of a bundle."""
-    stamp = _stamp(path)
+    stamp = stamp_bundle(path)
     try:
         with closing(PluginProcess(path, deadlines)) as process:
             names = process.list_names()
@@ -171,7 +171,8 @@ def _scan_one(path: Path, stamp: str, plugin: str, deadlines: Deadlines) -> Find
     )
 
 
-def _stamp(path: Path) -> str:
+def stamp_bundle(path: Path) -> str:
+    """Return what changes with every change of a bundle's files: the newest change, and the size of all."""
     parts = [path, *path.rglob("*")] if path.is_dir() else [path]
     stats = [part.stat() for part in parts]
     return f"{max(stat.st_mtime_ns for stat in stats)}-{sum(stat.st_size for stat in stats)}"
