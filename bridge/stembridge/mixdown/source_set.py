@@ -164,11 +164,12 @@ def open_set(folder: Path) -> SourceSet:
             f"{FILE_NAME!r} in {str(folder)!r} is not what was written: its seal is broken",
             f"split the original again; `stembridge null {folder}` tells all that changed",
         )
-    source = SourceSet(folder, document, audio_io.probe(str(folder / document.stems[0].file)).channel_mask)
+    source = SourceSet(folder, document, channel_mask=0)
     for entry in document.stems:
         with source.open_file(entry):
             pass
-    return source
+    # Only now: a file that is not there has been told of as one of a damaged set.
+    return replace(source, channel_mask=audio_io.probe(str(folder / document.stems[0].file)).channel_mask)
 
 
 def check_unread(source: SourceSet) -> Generator[float, None, None]:
