@@ -275,6 +275,13 @@ def own_folder(settings: Settings) -> Path:
     return settings.config_file.parent / "presets"
 
 
+def name_owner(path: Path, settings: Settings) -> str:
+    """Return ' (yours)' for behind the name of a user's own preset, and '' for every other."""
+    if path.parent != own_folder(settings):
+        return ""
+    return " (yours, in place of ours)" if (shipped_folder() / path.name).is_file() else " (yours)"
+
+
 def shipped_folder() -> Path:
     """Return the folder in a wheel, or the source tree's of an editable install."""
     package = Path(str(resources.files("stembridge")))

@@ -35,8 +35,8 @@ def test_list_tells_of_each_what_it_is_for_and_what_it_changes(settings: Setting
     assert main(["presets", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     told = dict(zip(lines[::2], lines[1::2], strict=True))
-    assert [line.split(":")[0].removesuffix(" (yours)") for line in told] == list(find_presets(settings))
-    assert told["karaoke (yours): x"] == "    vocals -6.5 dB"
+    assert [line.split(":")[0].split(" (yours")[0] for line in told] == list(find_presets(settings))
+    assert told["karaoke (yours, in place of ours): x"] == "    vocals -6.5 dB"
     assert "line 5: stems.vocals.gain_db = 99 is out of range (dB" in told["broken (yours): cannot be used"]
     assert told["acapella: the vocals alone, without what the model could not place"] == "    only vocals"
     (punch,) = (words for name, words in told.items() if name.startswith("drum-punch:"))
@@ -140,7 +140,7 @@ def test_new_begins_a_preset_that_can_be_used_at_once(settings: Settings, capsys
     path = own_folder(settings) / "my-voice.toml"
     assert capsys.readouterr().out.splitlines()[0] == str(path)
     assert main(["presets", "check", "my-voice"]) == 0
-    assert capsys.readouterr().out == "my-voice: ok: vocals high_shelf, +1.5 dB; true peak at most -1 dBTP\n"
+    assert capsys.readouterr().out == "my-voice: ok: vocals high_shelf, +1.5 dB\n"
     assert read_preset(path).name == "My voice"
 
 
@@ -169,6 +169,37 @@ def test_new_can_begin_with_another(settings: Settings) -> None:
         shipped.sends,
         shipped.master,
     )
+
+
+def test_new_takes_a_shipped_name_only_for_a_copy_of_it(settings: Settings, capsys: Capture) -> None:
+    for origin in ([], ["--from", "drumless"]):
+        assert main(["presets", "new", "Karaoke", *origin]) == 1
+        hint = "'karaoke' is a preset that is shipped (take another name, or begin with it: --from karaoke)"
+        assert hint in capsys.readouterr().err
+    assert not own_folder(settings).exists()
+    assert main(["presets", "new", "karaoke", "--from", "karaoke"]) == 0
+    assert "takes the place of the karaoke that is shipped" in capsys.readouterr().out
+    assert main(["presets", "show", "karaoke"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"# {own_folder(settings) / 'karaoke.toml'} (yours, in place of ours)"
+    assert shown[1] == "# vocals muted"
+    assert main(["presets", "new", "karaoke", "--from", "karaoke"]) == 73
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 9000, "0x" + "f" * 5000])
+def test_one_file_that_nobody_can_read_does_not_hide_the_others(
+    settings: Settings, value: str, capsys: Capture
+) -> None:
+    write_own(settings, "broken", f"{HEAD}[stems.vocals]\ngain_db = {value}\n")
+    assert main(["presets", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 * len(find_presets(settings))
+    place = lines.index("broken (yours): cannot be used")
+    assert "broken.toml" in lines[place + 1] and len(lines[place + 1]) < 400
+    assert main(["presets", "check", "karaoke", "--set", f"drums.gain_db={value}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("karaoke: --set drums.gain_db=") and len(line) < 600
 
 
 def test_new_never_overwrites(settings: Settings, capsys: Capture) -> None:

@@ -13,7 +13,15 @@ from stembridge.effects.chain import PluginEffect
 from stembridge.errors import OutputError, PluginError, PresetError
 from stembridge.manifest import RESIDUAL, STEM_ORDER
 from stembridge.preset_words import describe_changes, describe_effects
-from stembridge.presets import Preset, find_preset, find_presets, own_folder, read_preset
+from stembridge.presets import (
+    Preset,
+    find_preset,
+    find_presets,
+    name_owner,
+    own_folder,
+    read_preset,
+    shipped_folder,
+)
 from stembridge.settings import Settings, load_settings
 from stembridge.text import one_line
 from stembridge.toml_text import write_toml
@@ -58,9 +66,9 @@ gain_db = 3.0
 # kind = "low_cut"
 # cutoff_hz = 30.0
 
-[master]
+# [master]                # touches every stem
 # match = "lufs"          # as loud as the original; or "rms"
-ceiling_dbtp = -1.0       # true peak that one gain curve for all stems keeps the remix below
+# ceiling_dbtp = -1.0     # true peak that one gain curve for all stems keeps the remix below
 """
 
 
@@ -84,7 +92,7 @@ def list_presets() -> None:
     """Show every preset by the name it is called by, what it is for, and what it changes."""
     settings = load_settings()
     for name, path in find_presets(settings).items():
-        owner = " (yours)" if path.parent == own_folder(settings) else ""
+        owner = name_owner(path, settings)
         try:
             preset = read_preset(path)
         except PresetError as error:
@@ -100,10 +108,12 @@ def list_presets() -> None:
 @_changes_option
 def show_preset(name: str, changes: tuple[str, ...]) -> None:
     """Show the preset NAME, or that in a file, as TOML, and what each effect does as comments."""
-    path = find_preset(name, load_settings())
+    settings = load_settings()
+    path = find_preset(name, settings)
     preset = read_preset(path, changes)
     text = preset.text if changes else path.read_text("utf-8")
-    click.echo(f"# {one_line(str(path))}{''.join(f' --set {change}' for change in changes)}")
+    place = f"{one_line(str(path))}{name_owner(path, settings)}"
+    click.echo(f"# {place}{''.join(f' --set {change}' for change in changes)}")
     for line in (*describe_changes(preset), *describe_effects(preset)):
         click.echo(f"# {one_line(line)}")
     click.echo(f"\n{text.strip()}")
@@ -171,6 +181,12 @@ def new_preset(name: str, origin: str | None) -> None:
     plain = "-".join(name.lower().split())
     if not _NAME.fullmatch(plain):
         raise PresetError(f"a preset cannot be called {name!r}", "letters a to z, digits, - and _")
+    shipped = shipped_folder() / f"{plain}.toml"
+    is_copy = origin is not None and find_preset(origin, settings).name == shipped.name
+    if shipped.is_file() and not is_copy:
+        raise PresetError(
+            f"{plain!r} is a preset that is shipped", f"take another name, or begin with it: --from {plain}"
+        )
     title = plain.replace("-", " ").replace("_", " ").capitalize()
     if origin is None:
         text = _TEMPLATE.format(name=plain, title=title)
@@ -186,4 +202,6 @@ def new_preset(name: str, origin: str | None) -> None:
     except FileExistsError:
         raise OutputError(f"{path} is there already", "edit it, or take another name") from None
     read_preset(path)
+    if is_copy:
+        click.echo(f"this takes the place of the {plain} that is shipped")
     click.echo(f"{path}\nread by `stembridge presets check {plain}`, rendered by `stembridge remix`")
