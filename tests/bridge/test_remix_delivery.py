@@ -66,6 +66,11 @@ def start(
     return render_remix(asked, job_id, make_settings(tmp))
 
 
+def find_hints(result: SplitResult) -> list[str]:
+    """Return the lines that say what keeps a remix below full scale."""
+    return [line for line in result.warnings if line.endswith("; a ceiling (--ceiling -1) keeps it below")]
+
+
 def list_left(tmp: Path) -> list[str]:
     folder = tmp / "remixes"
     return sorted(str(path) for path in folder.rglob("*")) if folder.exists() else []
@@ -82,11 +87,10 @@ def test_a_remix_comes_in_any_format_that_holds_it_with_the_same_samples(
     bits = {"PCM_16": 15, "PCM_24": 23, "FLOAT": 23}[file_format.subtype]
     is_word = made.manifest.stems[0].subtype == "PCM_16"
     if bits < made.manifest.grid.stem_bits:
-        file_format = FILE_FORMATS["wav32f"]
-        assert any(
-            line == f"{asked} is coarser than the source: written as 32-bit float WAV"
-            for line in found.result.warnings
-        )
+        finer = asked.replace("16", "24")
+        file_format = FILE_FORMATS[finer]
+        said = f"{asked} is coarser than the set, whose samples have 24 bits: written as {finer}"
+        assert f"{said}; for {asked} split with --format {asked} first" in found.result.warnings
     grid_bits = bits if is_word else made.manifest.grid.stem_bits
     assert np.array_equal(found.stems["vocals"], round_to(factor(-6.0) * made.stems["vocals"], grid_bits))
     for entry in (*found.manifest.stems, found.manifest.mixture):
@@ -120,9 +124,69 @@ def test_what_does_not_fit_is_never_clipped_but_becomes_a_float(tmp_path: Path, 
     peak_db = 20 * np.log10(np.abs(vocals).max())
     said = f"{own} does not hold vocals, which peaks at {peak_db:+.1f} dBFS: written as 32-bit float WAV"
     assert said in found.result.warnings
-    hot = [line for line in found.result.warnings if "a ceiling (--ceiling -1) keeps it below" in line]
-    assert len(hot) == 1 and hot[0].startswith(f"{own} does not hold {found.folder.name.split('__')[1]}, which")
+    hot = find_hints(found.result)
+    assert len(hot) == 1 and hot[0].startswith(f"{own} does not hold mine, which peaks at +")
     assert len(list(found.folder.iterdir())) == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "gain_db", "asked"),
+    [("float", 20.0, "auto"), ("ogg", 20.0, "auto"), ("pcm16", 20.0, "wav16"), ("pcm16", 20.0, "wav32f")],
+)
+@pytest.mark.parametrize("stems_out", [False, True])
+def test_a_remix_above_full_scale_says_so_once(
+    tmp_path: Path, kind: str, gain_db: float, asked: str, stems_out: bool
+) -> None:
+    made = make_set(tmp_path, kind=kind)
+    text = f"[stems.vocals]\ngain_db = {gain_db}\n"
+    found = remix(tmp_path, made, text, format=asked, stems_out=stems_out)
+    peak_db = 20 * np.log10(np.abs(found.samples).max())
+    assert peak_db > 1
+    (hint,) = find_hints(found.result)
+    assert f" peaks at {peak_db:+.1f} dBFS" in hint
+    if kind != "pcm16" or asked == "wav32f":
+        width = "64-bit" if kind == "float" else "32-bit"
+        assert hint.startswith("'song - mine.wav' peaks at +") and f", kept in {width} float; " in hint
+    ceiling = f"{text}[master]\nceiling_dbtp = -1.0\n"
+    below = remix(tmp_path, made, ceiling, job_id="below", format=asked, stems_out=stems_out)
+    assert find_hints(below.result) == []
+    quiet = remix(tmp_path, made, QUIETER, job_id="quiet", format=asked, stems_out=stems_out)
+    assert find_hints(quiet.result) == []
+
+
+def test_a_remix_barely_above_full_scale_is_not_said_to_be_at_it(tmp_path: Path) -> None:
+    level = 10 ** (0.003 / 20)
+    signal = np.zeros((1, FRAMES))
+    signal[0, 100] = -level
+    made = make_set(tmp_path, kind="float", channels=1, level=1.0, signal=signal)
+    found = remix(tmp_path, made, "[stems.vocals]\ngain_db = 0.0\n")
+    (hint,) = find_hints(found.result)
+    assert "peaks at +0.003 dBFS, kept in 32-bit float" in hint
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "says"),
+    [
+        (
+            "float",
+            "wav24",
+            "wav24 is coarser than the set, whose samples are floats: written as 32-bit float WAV",
+        ),
+        ("pcm24", "flac16", "flac16 is coarser than the set, whose samples have 24 bits: written as flac24"),
+        (
+            "pcm32",
+            "aiff24",
+            "aiff24 is coarser than the set, whose samples have 32 bits: written as 32-bit float WAV",
+        ),
+    ],
+)
+def test_a_format_too_coarse_for_the_original_has_no_remedy(
+    tmp_path: Path, kind: str, asked: str, says: str
+) -> None:
+    made = make_set(tmp_path, kind=kind)
+    found = remix(tmp_path, made, QUIETER, format=asked)
+    assert says in found.result.warnings
+    assert not any("split with" in line for line in found.result.warnings)
 
 
 def test_what_no_32_bit_float_holds_becomes_a_64_bit_one(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from stembridge.types import AUTO_FORMAT, DOUBLE_FORMAT, FILE_FORMATS, FileForma
 Signal = NDArray[np.float64]
 
 _CONTAINERS = {".wav": "WAV", ".aiff": "AIFF", ".flac": "FLAC"}
+_CEILING_HINT = "; a ceiling (--ceiling -1) keeps it below"
 _MAX_LABEL_BYTES = 26
 """So that ' remix' still fits behind it into the 32 bytes of a stem's name."""
 
@@ -93,20 +94,34 @@ class RemixPlan:
                 return own, ""
             own = usual
         chosen = FILE_FORMATS[self.format] if self._is_asked else own
-        obstacle = find_obstacle(
-            chosen,
-            bits,
-            sample_rate=self.source.sample_rate,
-            channels=self.source.channels,
-            frames=frames,
+        # What is too coarse becomes finer in its own container, and a float only where that will not do.
+        finer = replace(chosen, subtype="PCM_24")
+        kept = next(
+            (one for one in (chosen, finer) if not self._find_obstacle(one, bits, frames)), FLOAT_FORMAT
         )
-        if not obstacle:
-            return chosen, ""
-        return FLOAT_FORMAT, f"{obstacle}: written as 32-bit float WAV" if self._is_asked else ""
+        if kept == chosen or not self._is_asked:
+            return kept, ""
+        written = "written as 32-bit float WAV" if kept == FLOAT_FORMAT else f"written as {name_format(kept)}"
+        room = BITS_OF_SUBTYPE[chosen.subtype]
+        if bits is not None and bits <= room:
+            return kept, f"{self._find_obstacle(chosen, bits, frames)}: {written}"
+        samples = "samples are floats" if bits is None else f"samples have {bits + 1} bits"
+        source = self.source.document.source
+        # Split into that format, the stems of a source that fits it fit as well.
+        has_remedy = source.subtype in BITS_OF_SUBTYPE and BITS_OF_SUBTYPE[source.subtype] <= room
+        remedy = f"; for {self.format} split with --format {self.format} first" if has_remedy else ""
+        return kept, f"{self.format} is coarser than the set, whose {samples}: {written}{remedy}"
+
+    def _find_obstacle(self, chosen: FileFormat, bits: int | None, frames: int) -> str:
+        source = self.source
+        return find_obstacle(
+            chosen, bits, sample_rate=source.sample_rate, channels=source.channels, frames=frames
+        )
 
     def name_remix(self, voices: Sequence[Voice]) -> str:
-        """Return the remix' own name, which no stem beside it has."""
+        """Return the remix' own name, which no stem beside it has, and which says nothing else."""
         taken = {manifest.sanitise_name(voice.name, 32).casefold() for voice in voices}
+        taken |= {manifest.RESIDUAL, manifest.MIXTURE}
         candidates = [self.label, f"{self.label} remix", *(f"{self.label} {n}" for n in range(2, 1000))]
         return next(one for one in candidates if manifest.sanitise_name(one, 32).casefold() not in taken)
 
@@ -163,6 +178,11 @@ def write_remix(plan: RemixPlan, mix: Mix, work: Path) -> Generator[float, None,
     return found
 
 
+def _tell_peak(peak: float) -> str:
+    peak_db = null_test.decibels(peak)
+    return f"{peak_db:+.1f} dBFS" if peak_db >= 0.05 or peak == 1.0 else f"{peak_db:+.1g} dBFS"
+
+
 class _Output:
     """One file while it is written; what does not fit its format is noted, and the file given up."""
 
@@ -204,12 +224,15 @@ class _Output:
             return self.format, ""
         if not self._is_narrow:
             return DOUBLE_FORMAT, f"{self.path.name!r} holds what no 32-bit float does: a 64-bit float WAV"
-        peak_db = null_test.decibels(max(-self._lowest, self._highest))
         return (
             FLOAT_FORMAT,
-            f"{name_format(self.format)} does not hold {self.name}, which peaks at {peak_db:+.1f} dBFS: "
+            f"{name_format(self.format)} does not hold {self.name}, which peaks at {_tell_peak(self.peak)}: "
             "written as 32-bit float WAV",
         )
+
+    @property
+    def peak(self) -> float:
+        return max(-self._lowest, self._highest)
 
     @property
     def entry(self) -> manifest.StemEntry:
@@ -303,10 +326,12 @@ class _Writing:
                 chosen, remark = output.widened()
                 if chosen == output.format:
                     entries[output.name] = output.entry
+                    if output.name == self._remix_name:
+                        self._tell_overs(output)
                     continue
                 pending[output.name] = chosen
                 if output.name == self._remix_name and chosen == FLOAT_FORMAT:
-                    remark += "; a ceiling (--ceiling -1) keeps it below"
+                    remark += _CEILING_HINT
                 self._remarks.append(remark)
                 with disk.writing(self._plan.out):
                     output.path.unlink()
@@ -317,6 +342,15 @@ class _Writing:
         if tally is None:
             raise AssertionError("a remix has a file of its own")
         return self._conclude(entries, tally)
+
+    def _tell_overs(self, output: _Output) -> None:
+        """Say of a finished file that it goes above full scale, where that has not been said yet."""
+        if output.peak <= 1.0 or any(_CEILING_HINT in remark for remark in self._remarks):
+            return
+        width = "64-bit" if output.format == DOUBLE_FORMAT else "32-bit"
+        self._remarks.append(
+            f"{output.path.name!r} peaks at {_tell_peak(output.peak)}, kept in {width} float{_CEILING_HINT}"
+        )
 
     def _choose_formats(self) -> dict[str, FileFormat]:
         mix, plan = self._mix, self._plan
