@@ -33,7 +33,7 @@ class SourceSet:
     channel_mask : speakers of its files, as WAVE_FORMAT_EXTENSIBLE numbers them
     original : what the files sum to, where it is to be had and that can differ from their float64 sum
     is_short : the files do not sum to the original exactly and it is not there to tell by how much
-    verified : names of the stems that have been read to their end and are what was written
+    verified : names of the files that have been read to their end and are what was written
     """
 
     folder: Path
@@ -46,6 +46,12 @@ class SourceSet:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(entry.name for entry in self.document.stems)
+
+    @property
+    def files(self) -> tuple[StemEntry, ...]:
+        """Its stems, and what they sum to where that is a file beside them."""
+        document = self.document
+        return (*document.stems, document.mixture) if document.mixture else document.stems
 
     @property
     def closing(self) -> StemEntry:
@@ -165,7 +171,7 @@ def open_set(folder: Path) -> SourceSet:
             f"split the original again; `stembridge null {folder}` tells all that changed",
         )
     source = SourceSet(folder, document, channel_mask=0)
-    for entry in document.stems:
+    for entry in source.files:
         with source.open_file(entry):
             pass
     # Only now: a file that is not there has been told of as one of a damaged set.
@@ -179,7 +185,7 @@ def check_unread(source: SourceSet) -> Generator[float, None, None]:
     ------
     SourceError : one of them is not what was written
     """
-    left = [entry for entry in source.document.stems if entry.name not in source.verified]
+    left = [entry for entry in source.files if entry.name not in source.verified]
     for number, entry in enumerate(left):
         with source.open_file(entry) as file:
             for start in range(0, source.frames, audio_io.BLOCK_FRAMES):
@@ -197,10 +203,7 @@ def find_original(source: SourceSet) -> Generator[float, None, SourceSet]:
     if document.grid.residual_bits is not None:
         return source
     if document.mixture is not None:
-        mixture = audio_io.probe(str(source.folder / document.mixture.file))
-        if not (yield from _holds_original(source, mixture, Region(0, source.frames))):
-            raise source.error_of(document.mixture, "it is not what was split")
-        return replace(source, original=mixture)
+        return replace(source, original=audio_io.probe(str(source.folder / document.mixture.file)))
     if document.remix is not None:
         # A remix without stems is its own only file.
         return source
