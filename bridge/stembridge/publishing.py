@@ -6,13 +6,13 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stembridge import audio_io, disk, manifest, null_test
+from stembridge import audio_io, disk, manifest, null_test, work_folders
 from stembridge.carried import tags_of
 from stembridge.errors import ExactnessError, OutputError, SourceError
 from stembridge.stages import Stages
@@ -26,24 +26,35 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def work_folder(out: Path, job_id: str) -> Iterator[Path]:
-    """Make the hidden work folder; on the way out remove it, and the folders above it that were made here."""
+    """Make the hidden work folder; on the way out remove it, and the folders above it that were made here.
+
+    What crashes have left in ``out`` is removed too.
+
+    Raises
+    ------
+    OutputError : another process is at the same job, or nothing can be written there
+    """
     work = manifest.work_folder(out, job_id)
-    with disk.writing(out):
-        made = [folder for folder in (out, *out.parents) if not folder.exists()]
-        if work.exists():
-            _log.warning("removing what a crash left: %s", work)
-            shutil.rmtree(work)
-    try:
+    with ExitStack() as stack:
         with disk.writing(out):
-            work.mkdir(parents=True)
+            made = [folder for folder in (out, *out.parents) if not folder.exists()]
+            stack.callback(_remove_empty, made)
+            stack.enter_context(work_folders.hold_folder(work))
+            stack.callback(shutil.rmtree, work, ignore_errors=True)
+            work_folders.sweep(out)
+            if work.exists():
+                _log.warning("removing what a crash left: %s", work)
+                shutil.rmtree(work)
+            work.mkdir()
         yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        for folder in made:
-            try:
-                folder.rmdir()
-            except OSError:
-                break
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            break
 
 
 def verify_files(work: Path, document: manifest.Manifest) -> Generator[float, None, None]:

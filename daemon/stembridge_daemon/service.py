@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
@@ -34,6 +33,7 @@ from stembridge.manifest import work_folder
 from stembridge.protocol import DaemonStatus, Reply, ServiceCall
 from stembridge.settings import Settings
 from stembridge.types import ErrorInfo, Job, JobState, RemixRequest, SplitRequest, SplitResult
+from stembridge.work_folders import remove_folder
 from stembridge_daemon import admission, scheduler
 from stembridge_daemon.failpoints import failpoint
 from stembridge_daemon.jobstore import JobStore
@@ -327,7 +327,7 @@ class Service:
                 case Instruction.TELL_WORKER:
                     self._lanes[after.kind].supervisor.send(CancelJob(after.id))
                 case Instruction.CLEAN:
-                    shutil.rmtree(work_folder(after.request.out, after.id), ignore_errors=True)
+                    remove_folder(work_folder(after.request.out, after.id))
         if transition.story:
             self._unsaved.stories.append((after.id, transition.story))
             logger.info("job %s: %s", after.id, transition.story)
