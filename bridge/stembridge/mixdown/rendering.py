@@ -17,7 +17,7 @@ from stembridge.effects.chain import Chain
 from stembridge.effects.kinds import chain_is_linear
 from stembridge.effects.stream import OpenPlugin, run_chain
 from stembridge.mixdown.mixing import Mix
-from stembridge.mixdown.side_by_side import run_side_by_side
+from stembridge.mixdown.side_by_side import read_ahead, run_side_by_side
 from stembridge.mixdown.source_set import SourceSet
 from stembridge.mixdown.tracks import Track, Voice
 from stembridge.plane_file import PlaneFile
@@ -111,12 +111,14 @@ class Renderer:
         name = _find_free_name(MASTER_DELTA, {*self.source.names, *(voice.name for voice in mix.voices)})
         longer = replace(mix, frames=wet.frames)
         position = 0
-        for block in longer.read():
-            count = block.remix.shape[1]
-            after = grid.quantise(wet.read(position, count).astype(np.float64), self.stem_bits)
-            with disk.writing(self.out):
-                delta.append(after.astype(np.float64) * 2.0**-self.stem_bits - block.remix)
-            position += count
+        with closing(read_ahead(longer.read())) as blocks:
+            for block in blocks:
+                count = block.remix.shape[1]
+                after = grid.quantise(wet.read(position, count).astype(np.float64), self.stem_bits)
+                with disk.writing(self.out):
+                    delta.append(after.astype(np.float64) * 2.0**-self.stem_bits - block.remix)
+                position += count
+                yield 1.0
         voice = Voice(name, None, delta, delta.frames)
         return replace(longer, voices=(*mix.voices[:-1], voice, mix.voices[-1]))
 
