@@ -110,6 +110,32 @@ def test_a_set_is_remixed_without_a_daemon_and_only_where_it_was_asked_for(
     assert f"1 file of {FRAMES} frames in 2 channels, against the remix's hash" in capsys.readouterr().out
 
 
+def test_a_preset_of_ones_own_is_told_from_the_shipped_one(
+    home: Path, stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_preset(home / "presets" / "karaoke.toml", "[stems.vocals]\ngain_db = -6\n")
+    assert main(["remix", str(stems), "--preset", "karaoke"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "song.wav, karaoke (yours, in place of ours)"
+
+
+def test_what_nobody_would_hear_is_refused_before_anything_is_rendered(
+    stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["remix", str(stems), "--preset", "karaoke", "--set", "vocals.gain_db=-12"]) == 1
+    assert "vocals is muted by this preset (add --set vocals.mute=false)" in capsys.readouterr().err
+    assert not Path("remixes").exists()
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 9000, "0x" + "f" * 5000])
+def test_a_batch_that_nobody_can_read_is_one_line(
+    here: Path, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "remix.toml").write_text(f"inputs = {value}\n")
+    assert main(["remix", "--batch", "remix.toml"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "remix.toml" in line and len(line) < 300
+
+
 def test_one_split_serves_several_presets_and_those_that_come_later(
     daemon: DaemonHarness, song: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

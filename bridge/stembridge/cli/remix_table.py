@@ -17,15 +17,20 @@ from stembridge.text import one_line
 from stembridge.types import SplitResult
 
 
-def print_remix(result: SplitResult, preset: Preset) -> None:
-    """Print what was changed and what was not, the files with peak and loudness, and where they lie."""
+def print_remix(result: SplitResult, preset: Preset, owner: str) -> None:
+    """Print what was changed and what was not, the files with peak and loudness, and where they lie.
+
+    Parameters
+    ----------
+    owner : as `stembridge.presets.name_owner` gives it
+    """
     folder = Path(result.folder)
     manifest, rows = measure_stems(folder)
     assert manifest.remix is not None
     if manifest.mixture is not None:
         rows = (*rows, measure_file(folder, manifest.mixture.name, manifest.mixture.file))
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(f"{one_line(Path(manifest.source.path).name)}, {one_line(manifest.remix.preset)}")
+    print(f"{one_line(Path(manifest.source.path).name)}, {one_line(manifest.remix.preset)}{owner}")
     for line in list_changes(preset, manifest.remix):
         print(one_line(line))
     for line in format_rows(manifest, rows, width):

@@ -32,7 +32,7 @@ from stembridge.mixdown.batch import (
     list_stems,
     make_request,
 )
-from stembridge.presets import Preset, find_preset, read_preset
+from stembridge.presets import Preset, find_preset, name_owner, read_preset
 from stembridge.progress import progress_shown
 from stembridge.settings import Settings
 from stembridge.text import one_line
@@ -51,6 +51,7 @@ class _Wanted:
     variant: Variant
     output: Output
     preset: Preset
+    owner: str
 
     @property
     def name(self) -> str:
@@ -122,7 +123,8 @@ class BatchRun:
 
     def _read_wanted(self, variant: Variant, output: Output) -> _Wanted:
         path = find_preset(variant.preset, self.settings)
-        return _Wanted(variant, output, read_preset(path, (*variant.changes, *output.changes)))
+        preset = read_preset(path, (*variant.changes, *output.changes))
+        return _Wanted(variant, output, preset, name_owner(path, self.settings))
 
     def _remix(self, source: Path, wanted: Sequence[_Wanted], stack: ExitStack) -> None:
         if source.is_dir():
@@ -239,7 +241,7 @@ class BatchRun:
             print(job_json(done), flush=True)
         else:
             print("\n" * self._has_printed, end="")
-            print_remix(done.result, one.preset)
+            print_remix(done.result, one.preset, one.owner)
             self._has_printed = True
         self._rendered += 1
 

@@ -196,17 +196,14 @@ def describe_preset(preset: Preset, settings: Settings) -> str:
     ----------
     settings : says where plugins are
     """
-    chains = [change.chain for change in preset.stems.values()]
-    chains += [send.chain for send in preset.sends] + [preset.master.chain]
-    effects = [effect for chain in chains for effect in chain.effects]
     files = [
         _hash_bytes(Path(str(effect.values[parameter.name])))
-        for effect in effects
+        for effect in preset.effects
         if isinstance(effect, Effect)
         for parameter in KINDS[effect.kind].parameters
         if isinstance(parameter, File) and parameter.name in effect.values
     ]
-    plugins = [_stamp(effect, settings) for effect in effects if isinstance(effect, PluginEffect)]
+    plugins = [_stamp(effect, settings) for effect in preset.effects if isinstance(effect, PluginEffect)]
     return json.dumps([preset.text, files, plugins])
 
 
