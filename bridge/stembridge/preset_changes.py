@@ -51,8 +51,9 @@ def apply_changes(
         parts = [part.strip() for part in name.split(".")]
         if not is_change or not all(parts) or not value.strip() or not text.isprintable():
             raise PresetError(f"--set {shorten_text(repr(text))} is no change", _FORM)
-        place = _Target(changed, text).find(parts)
-        _put(changed, place, _read_value(value.strip()))
+        target = _Target(changed, text)
+        place = target.find(parts)
+        target.put(place, _read_value(value.strip()))
         places[place] = text
     _drop_silenced(changed, places)
     return changed, places
@@ -122,6 +123,9 @@ class _Target:
         if len(parts) == 1:
             return (*place, parts[0])
         effects = entry.get("effects", [])
+        is_chain = isinstance(effects, list) and all(map(_is_effect, effects))
+        if not is_chain:
+            raise self._error(f"{name}.effects are none any more", "another --set has taken them away")
         if parts[0] == "effects":
             index, rest = self._read_index(name, effects, parts[1]), parts[2:]
         else:
@@ -154,13 +158,18 @@ class _Target:
             raise self._error(f"{name} has {len(found)} effects of kind {kind}", f"say {forms}")
         return found[0]
 
+    def put(self, place: Place, value: Any) -> None:
+        """Put a value at a place that was found; tables on the way are made."""
+        inside: Any = self._table
+        for part in place[:-1]:
+            inside = inside[part] if isinstance(part, int) else inside.setdefault(part, {})
+        if not isinstance(inside, dict):
+            raise self._error(f"there is no {place[-2]} any more", "another --set has taken it away")
+        inside[place[-1]] = value
+
     def _error(self, message: str, hint: str) -> PresetError:
         return PresetError(f"--set {shorten_text(self._text)}: {message}", hint)
 
 
-def _put(table: dict[str, Any], place: Place, value: Any) -> None:
-    """Put a value at a place that `_Target` has found; tables on the way are made."""
-    inside: Any = table
-    for part in place[:-1]:
-        inside = inside[part] if isinstance(part, int) else inside.setdefault(part, {})
-    inside[place[-1]] = value
+def _is_effect(entry: Any) -> bool:
+    return isinstance(entry, dict) and isinstance(entry.get("kind"), str)

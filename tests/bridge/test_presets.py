@@ -452,6 +452,24 @@ def test_a_change_that_is_wrong_is_named_by_its_own_words(tmp_path: Path, change
     assert len(told) < 600 and "\n" not in told
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("vocals.effects=x", "vocals.effects.0.q=1"),
+        ("vocals.effects=true", "vocals.peak.q=1"),
+        ("vocals.effects={a = 1}", "vocals.effects.0.q=1"),
+        ("vocals.effects=[{}]", "vocals.peak.q=1"),
+        ("vocals.effects=[{kind = 3}]", "vocals.peak.q=1"),
+        ("sends.hall.levels_db=3", "sends.hall.levels_db.vocals=-3"),
+        ("bass.plugin.parameters=3", "bass.plugin.parameters.knee=1"),
+    ],
+)
+def test_a_change_of_what_another_has_taken_away_is_refused(tmp_path: Path, first: str, second: str) -> None:
+    with pytest.raises(PresetError, match=r"any more .another --set has taken") as caught:
+        read(tmp_path, WHOLE, first, second)
+    assert str(caught.value).startswith(f"--set {second}: ")
+
+
 def test_a_table_that_is_changed_stays_as_it_is() -> None:
     table = tomllib.loads(WHOLE)
     changed, _ = apply_changes(table, ["vocals.gain_db=9", "sends.hall.reverb.mix=0.5", "other.mute=true"])
