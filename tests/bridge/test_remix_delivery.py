@@ -32,6 +32,7 @@ from remixes import (
 )
 from signals import make_music, read_wav, to_ints, write_float, write_pcm
 from splits import assert_exact, make_request, read_set, split_to_end
+from stembridge import disk
 from stembridge.effects.stream import BLOCK_FRAMES
 from stembridge.errors import EffectError, OutputError, PresetError, RequestError, SourceError
 from stembridge.manifest import FILE_NAME, seal_text
@@ -557,6 +558,69 @@ def test_a_disk_without_room_is_told_before_anything_is_written(
     with pytest.raises(OutputError, match="MB free, the remix needs"):
         run_to_end(start(tmp_path, made, QUIETER))
     assert list_left(tmp_path) == []
+
+
+HUNGRY = """
+tail = "extend"
+[stems.vocals]
+gain_db = -3.0
+[[stems.vocals.effects]]
+kind = "delay"
+delay_ms = 900.0
+feedback = 0.9
+[[sends]]
+name = "room"
+levels_db = { vocals = -6.0 }
+[[sends.effects]]
+kind = "reverb"
+[master]
+ceiling_dbtp = -9.0
+[[master.effects]]
+kind = "clip"
+threshold_db = -6.0
+"""
+
+
+@pytest.mark.parametrize("kind", ["pcm16", "float"])
+def test_the_room_that_is_asked_for_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    made = make_set(tmp_path, kind=kind)
+    needs: list[disk.DiskNeed] = []
+    monkeypatch.setattr(disk, "check_free", lambda folder, need, work: needs.append(need))
+    taken = 0
+    for _ in start(tmp_path, made, HUNGRY, stems_out=True, mp3=True, speed=4.0):
+        taken = max(taken, measure_taken(tmp_path / "remixes"))
+    (need,) = needs
+    left = measure_taken(tmp_path / "remixes")
+    assert 0.6 * need.peak_bytes < taken < need.peak_bytes + disk.MARGIN_BYTES // 100
+    assert 0.6 * need.result_bytes < left < need.result_bytes + disk.MARGIN_BYTES // 100
+
+
+def measure_taken(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("kind", ["ogg", "pcm32", "float"])
+def test_a_remix_alone_is_told_nothing_of_sums(tmp_path: Path, kind: str) -> None:
+    made = make_set(tmp_path, kind=kind)
+    alone = remix(tmp_path, made, QUIETER, job_id="alone")
+    assert not any("sums" in line or "mixing" in line for line in alone.result.warnings)
+    beside = remix(tmp_path, made, QUIETER, job_id="beside", stems_out=True)
+    assert any("64-bit mixing" in line for line in beside.result.warnings) == (
+        not beside.manifest.claims.exact_f32_any_order
+    )
+
+
+def test_the_time_goes_to_what_takes_it(usual: MadeSet, tmp_path: Path) -> None:
+    """A stage that is not asked for takes no share; a report takes about as much as the rest."""
+    ends: list[dict[str, float]] = []
+    for report in (False, True):
+        running = start(tmp_path, usual, QUIETER, job_id=f"job-{report}", stems_out=True, report=report)
+        ends.append({progress.stage: progress.fraction for progress in running})
+    plain, reported = ends
+    assert 0.4 < plain["close"] < 0.75 and 0.9 < plain["verify"] < 1.0
+    assert 0.35 < reported["verify"] < 0.65 and 0.9 < reported["report"] < 1.0
 
 
 def test_a_remix_needs_neither_torch_nor_the_daemon(usual: MadeSet, tmp_path: Path) -> None:

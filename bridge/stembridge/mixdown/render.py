@@ -17,8 +17,10 @@ from pathlib import Path
 from stembridge import __version__, disk, manifest
 from stembridge.closing import tell_inexact
 from stembridge.delivery import check_format, check_practice
+from stembridge.dsp import grid
 from stembridge.effects.chain import PluginEffect
 from stembridge.effects.kinds import chain_is_linear, drop_neutral
+from stembridge.effects.stream import MAX_TAIL_S
 from stembridge.errors import RequestError
 from stembridge.mixdown.files import RemixPlan, WrittenRemix, label_of, write_remix
 from stembridge.mixdown.levels import hold_ceiling, match_levels
@@ -36,6 +38,9 @@ from stembridge.settings import Settings
 from stembridge.stages import Stages
 from stembridge.stem_file import MP3_CHANNELS
 from stembridge.types import Progress, RemixRequest, SplitResult
+
+_MP3_BYTES_PER_S = 40_000
+"""At the highest rate there is, 320 kbit/s."""
 
 _EFFECTS_COST = 0.25
 """Of one effect on one signal, where writing one file costs 0.17."""
@@ -122,7 +127,7 @@ def _render(
 ) -> Generator[Progress, None, manifest.Manifest]:
     stages = _plan_stages(plan, preset, tracks, request)
     with work_folder(plan.out, plan.job_id) as work:
-        disk.check_free(plan.out, _estimate_disk(plan, preset, tracks), "remix")
+        disk.check_free(plan.out, _estimate_disk(plan, preset, tracks, request), "remix")
         temporary = work / "planes"
         with disk.writing(plan.out):
             temporary.mkdir()
@@ -146,15 +151,26 @@ def _render(
     return document
 
 
-def _estimate_disk(plan: RemixPlan, preset: Preset, tracks: tuple[Track, ...]) -> disk.DiskNeed:
-    samples = plan.source.frames * plan.source.channels
+def _estimate_disk(
+    plan: RemixPlan, preset: Preset, tracks: tuple[Track, ...], request: RemixRequest
+) -> disk.DiskNeed:
+    """Return the room that a remix may need, its longest tail and its widest files included."""
+    source = plan.source
+    frames = source.frames + preset.is_extended * round(MAX_TAIL_S * source.sample_rate)
+    plane = 4 * frames * source.channels
     files = 1 + (len(tracks) + len(preset.sends)) * plan.has_stems
-    result = samples * 4 * files
+    # What a 32-bit float may not hold: the closing file, and with it the remix.
+    bits = source.document.grid.residual_bits
+    files += (1 + plan.has_stems) * (bits is None or bits > grid.STEM_BITS)
+    result = plane * files + request.mp3 * _MP3_BYTES_PER_S * frames // source.sample_rate
+    if (request.speed, request.pitch) != (1.0, 0.0):
+        result += round(plane / request.speed)
     # Every chain leaves its signal on the disk until the files are written, and a master chain leaves more.
     signals = sum(bool(track.chain.effects) for track in tracks) + len(preset.sends)
     if preset.master.chain.effects:
         signals += len(tracks) + len(preset.sends)
-    return disk.DiskNeed(result, result + 4 * samples * signals)
+    curve = 4 * frames * (preset.master.ceiling_dbtp is not None)
+    return disk.DiskNeed(result, result + plane * signals + curve)
 
 
 def _plan_stages(plan: RemixPlan, preset: Preset, tracks: tuple[Track, ...], request: RemixRequest) -> Stages:
@@ -275,7 +291,8 @@ def _has_plugin(preset: Preset) -> bool:
 
 
 def _warn(plan: RemixPlan, written: WrittenRemix) -> tuple[str, ...]:
-    warnings = tell_inexact(written.claims)
+    # A remix alone is no sum.
+    warnings = tell_inexact(written.claims) if written.stems else ()
     if plan.source.is_short:
         error_db = decibels(plan.source.document.claims.max_error)
         warnings = (
