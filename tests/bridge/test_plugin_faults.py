@@ -6,18 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from daemon_harness import is_alive, wait_until
+from daemon_harness import wait_until
 from plugins.fixture import FAULTS, build_plugin, needs_fixture
 from stembridge.effects.chain import PluginEffect
 from stembridge.errors import PluginError
+from stembridge.mixdown.side_by_side import run_side_by_side
 from stembridge.plugins.hosted import make_opener
-from stembridge.plugins.process import Deadlines
+from stembridge.plugins.process import Deadlines, RunningPlugins
 from stembridge.settings import Settings, load_settings
 
 pytestmark = needs_fixture
@@ -144,30 +146,94 @@ from stembridge.plugins.hosted import HostedPlugin
 from stembridge.plugins.process import Deadlines
 
 effect = PluginEffect("", parameters={"fault": 0.6, "trigger": 1.0})
-hosted = HostedPlugin(effect, Path(sys.argv[1]), 48000, 2, Deadlines(60.0, float(sys.argv[2])))
+hosted = HostedPlugin(effect, Path(sys.argv[1]), 48000, 2, Deadlines(600.0, 600.0))
 print("open", flush=True)
-if sys.argv[3] == "hang":
+if sys.argv[2] == "hang":
     hosted.process(np.full((2, 16384), 2.0, np.float32))
 sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("doing", ["idle", "hang"])
-def test_a_plugin_does_not_outlive_a_host_that_was_killed(doing: str, folder: Path) -> None:
-    # Its own watch ends a plugin that hangs, some seconds after the limit that the dead host gave it.
-    limit_s = "1" if doing == "hang" else "600"
+@pytest.mark.parametrize("doing", ["idle", "hang", "hang with a helper"])
+def test_a_plugin_does_not_outlive_a_host_that_was_killed(doing: str, folder: Path, tmp_path: Path) -> None:
+    hangs = tmp_path / "hangs"
+    name = "At load hang" if doing == "hang with a helper" else "Fixture"
     host = subprocess.Popen(
-        [sys.executable, "-c", HOST, str(folder / "Fixture.vst3"), limit_s, doing],
+        [sys.executable, "-c", HOST, str(folder / f"{name}.vst3"), doing],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        env={**os.environ, "STEMBRIDGE_TEST_MARK": str(tmp_path), "STEMBRIDGE_TEST_HANGS": str(hangs)},
     )
     assert host.stdout is not None and host.stdin is not None
     try:
-        assert host.stdout.readline() == b"open\n"
-        (child,) = children_of(host.pid)
+        if doing == "hang with a helper":
+            # Host, plugin, its helper, and the watch.
+            wait_until(lambda: len(marked_with(str(tmp_path))) == 4, "the plugin to start its helper", 60.0)
+        else:
+            assert host.stdout.readline() == b"open\n"
+        if doing == "hang":
+            wait_until(hangs.exists, "the plugin to hang", 60.0)
     finally:
         host.send_signal(signal.SIGKILL)
         host.wait()
         host.stdout.close()
         host.stdin.close()
-    wait_until(lambda: not is_alive(child), "the plugin's process to end", 30.0)
+    # Long before the limits that the dead host gave, and with all that was started.
+    wait_until(lambda: not marked_with(str(tmp_path)), "every process of the plugin to end", 30.0)
+
+
+@pytest.fixture
+def hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is there once a plugin hangs."""
+    monkeypatch.setenv("STEMBRIDGE_TEST_HANGS", str(tmp_path / "hangs"))
+    return tmp_path / "hangs"
+
+
+def test_a_hang_is_ended_from_outside_when_another_stem_has_failed(settings: Settings, hangs: Path) -> None:
+    plugins = RunningPlugins()
+    opener = make_opener(settings, [], Deadlines(60.0, 30.0), plugins)
+
+    def run(fault: str) -> Generator[float, None, None]:
+        effect = PluginEffect("Fixture.vst3", parameters={"fault": FAULTS[fault], "trigger": 1.0})
+        with closing(opener(effect, RATE, 2)) as hosted:
+            yield 0.1
+            if fault == "crash":
+                wait_until(hangs.exists, "the other plugin to hang", 60.0)
+            try:
+                hosted.process(TRIGGER)
+            except PluginError as error:
+                said[fault] = error.message
+                raise
+        yield 0.9
+
+    said: dict[str, str] = {}
+    before = children_of(os.getpid())
+    with pytest.raises(PluginError, match=r"crashed \(SIGSEGV\)"):
+        list(run_side_by_side([run("hang"), run("crash")], plugins.end))
+    assert children_of(os.getpid()) == before
+    assert "SIGKILL" in said["hang"]
+    with pytest.raises(PluginError, match="while it was opened"):
+        opener(PluginEffect("Fixture.vst3"), RATE, 2)
+    assert children_of(os.getpid()) == before
+
+
+def test_a_hang_is_ended_from_outside_when_nobody_wants_it_any_more(settings: Settings, hangs: Path) -> None:
+    plugins = RunningPlugins()
+    opener = make_opener(settings, [], Deadlines(60.0, 30.0), plugins)
+
+    def run() -> Generator[float, None, None]:
+        effect = PluginEffect("Fixture.vst3", parameters={"fault": FAULTS["hang"], "trigger": 1.0})
+        with closing(opener(effect, RATE, 2)) as hosted:
+            with pytest.raises(PluginError, match="SIGKILL"):
+                hosted.process(TRIGGER)
+            said.append("ended from outside")
+        yield 0.9
+
+    said: list[str] = []
+    before = children_of(os.getpid())
+    running = run_side_by_side([run()], plugins.end)
+    next(running)
+    wait_until(hangs.exists, "the plugin to hang", 60.0)
+    running.close()
+    assert said == ["ended from outside"]
+    assert children_of(os.getpid()) == before

@@ -35,6 +35,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_plugin(folder, "Late", delay_frames=500, reported_frames=480)
     build_plugin(folder, "Early", delay_frames=380, reported_frames=480)
     build_plugin(folder, "Silent about it", delay_frames=77)
+    build_plugin(folder, "Boaster", reported_frames=40_000)
+    build_plugin(folder, "Bragger", delay_frames=100, reported_frames=200_000)
+    build_plugin(folder, "Liar", reported_frames=500_000)
+    build_plugin(folder, "Sleeper", delay_frames=40_000)
+    build_plugin(folder, "Sleeping", delay_frames=90_000, reported_frames=10)
     build_plugin(folder, "Mono", channels=1)
     build_plugin(folder, "Stereo", channels=2)
     build_plugin(folder, "Pair", classes=2)
@@ -119,6 +124,40 @@ def test_a_misreport_is_told_to_the_sample_and_moved_if_asked(
     assert said in notes[0] and notes[0].endswith("moved back into place")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Boaster", "Boaster reports 40000 frames of latency and has 0: its output is 40000 frames early"),
+        ("Bragger", "reports 200000 frames of latency and has 100: its output is 199900 frames early"),
+        ("Sleeper", "Sleeper reports 0 frames of latency and has 40000: its output is 40000 frames late"),
+        (
+            "Sleeping",
+            "Sleeping gave silence for noise at -30 dBFS: whether the 10 frames of latency that it reports "
+            "are right cannot be told",
+        ),
+    ],
+)
+def test_a_large_misreport_does_not_pass_in_silence(name: str, said: str, settings: Settings) -> None:
+    notes: list[str] = []
+    make_opener(settings, notes, PATIENT)(PluginEffect(f"{name}.vst3"), RATE, 2).close()
+    (note,) = notes
+    assert said in note
+
+
+def test_a_large_misreport_is_moved_if_asked(settings: Settings) -> None:
+    signal = noise(frames=50_000)
+    effect = PluginEffect("Boaster.vst3", latency="auto")
+    padded = np.pad(signal, ((0, 0), (0, FLUSH_FRAMES)))
+    with closing(make_opener(settings, [], PATIENT)(effect, RATE, 2)) as hosted:
+        made = hosted.process(padded)
+    assert np.array_equal(made[:, : signal.shape[1]], signal)
+
+
+def test_more_latency_than_can_be_checked_is_refused(settings: Settings) -> None:
+    with pytest.raises(PluginError, match='"Liar" reports 500000 frames of latency, more than 10 s'):
+        make_opener(settings, [], PATIENT)(PluginEffect("Liar.vst3"), RATE, 2)
+
+
 def run_plugin_as_it_is(
     settings: Settings, effect: PluginEffect, signal: NDArray[np.float32], notes: list[str]
 ) -> NDArray[np.float32]:
@@ -192,9 +231,6 @@ def test_a_state_that_is_not_taken_is_refused(state: bytes, settings: Settings) 
         (PluginEffect("Fixture.vst3", parameters={"gain": 1.01}), "gain = 1.01 is no raw value"),
         (PluginEffect("Fixture.vst3", parameters={"gain": -0.01}), "from 0 to 1"),
         (PluginEffect("Fixture.vst3", parameters={"gain": float("nan")}), "gain = nan is no raw value"),
-        (PluginEffect("Fixture.vst3", block_frames=8), "block_frames = 8 (from 32 to 8192"),
-        (PluginEffect("Fixture.vst3", block_frames=10_000), "block_frames = 10000"),
-        (PluginEffect("Fixture.vst3", latency="maybe"), "latency = 'maybe'"),
         (PluginEffect("Pair.vst3"), '"Pair.vst3" holds 2 plugins'),
         (PluginEffect("Pair.vst3", plugin="Three"), "plugin = one of Pair, Pair Two"),
         (PluginEffect("Fixtur.vst3"), "did you mean Fixture.vst3?"),

@@ -47,6 +47,14 @@ def test_a_move_is_found_to_the_sample(frames: int, rate: int) -> None:
     assert find_lateness(noise, -0.3 * moved(noise, frames)) == frames
 
 
+@pytest.mark.parametrize("frames", [-40_000, 0, 40_000, 60_000])
+def test_a_large_move_is_found_where_enough_comes_out(frames: int) -> None:
+    noise = probe_noise(RATE, 1, 40_000)
+    made = moved(noise, frames)[:, : noise.shape[1] - 40_000]
+    assert find_lateness(noise, made) == frames
+    assert find_lateness(noise, made[:, :500]) == 0
+
+
 @pytest.mark.parametrize("effect", KEPT, ids=lambda effect: type(effect).__name__)
 def test_what_an_effect_is_meant_to_do_is_no_lateness(effect: pedalboard.Plugin) -> None:
     noise = probe_noise(RATE, 2)

@@ -12,7 +12,7 @@
      Gain      the factor
      Fault     0: none; 0.2: crash; 0.4: abort; 0.6: hang; 0.8: NaN; 1: silence
      Trigger   0: at once; 1: when a sample beyond 1.5 comes in
-   Its state is those three. It chatters on stdout, aborts where it finds a display to draw on,
+   Its state is those three. Where it hangs it makes the file STEMBRIDGE_TEST_HANGS, if that is set. It chatters on stdout, aborts where it finds a display to draw on,
    and is silent for a block of another length than it was set up for. */
 
 #include <stdint.h>
@@ -228,6 +228,17 @@ static int is_triggered(const Plugin *plugin, const Block *block)
     return 0;
 }
 
+static void hang(void)
+{
+    const char *path = getenv("STEMBRIDGE_TEST_HANGS");
+    FILE *file = path == NULL ? NULL : fopen(path, "w");
+
+    if (file != NULL)
+        fclose(file);
+    for (;;)
+        sleep(1);
+}
+
 static int32_t process(void *face, Block *block)
 {
     Plugin *plugin = of_processor(face);
@@ -244,8 +255,8 @@ static int32_t process(void *face, Block *block)
         *(volatile int *)8 = 1;
     if (fault == 2)
         abort();
-    while (fault == 3)
-        sleep(1);
+    if (fault == 3)
+        hang();
     for (int32_t channel = 0; channel < block->out->channels && channel < MOST_CHANNELS; channel++) {
         const float *in = block->in->samples[channel];
         float *out = block->out->samples[channel], *line = plugin->line[channel];
@@ -383,8 +394,8 @@ const void *GetPluginFactory(void)
     /* As a plugin does that has a helper: it holds the same pipes. */
     if (AT_LOAD == 2)
         fork();
-    while (AT_LOAD == 2)
-        sleep(1);
+    if (AT_LOAD == 2)
+        hang();
     if (AT_LOAD == 3)
         *(volatile int *)8 = 1;
     return &THE_FACTORY;

@@ -22,6 +22,7 @@ from stembridge.mixdown.source_set import SourceSet
 from stembridge.mixdown.tracks import Track, Voice
 from stembridge.plane_file import PlaneFile
 from stembridge.plugins.hosted import make_opener
+from stembridge.plugins.process import RunningPlugins
 from stembridge.presets import MASTER_DELTA, Send
 from stembridge.settings import Settings
 
@@ -157,8 +158,12 @@ class Renderer:
         if not tasks:
             return
         notes: list[list[str]] = [[] for _ in tasks]
-        running = [task(make_opener(self.settings, said)) for task, said in zip(tasks, notes, strict=True)]
-        yield from run_side_by_side(running)
+        plugins = RunningPlugins()
+        running = [
+            task(make_opener(self.settings, said, running=plugins))
+            for task, said in zip(tasks, notes, strict=True)
+        ]
+        yield from run_side_by_side(running, plugins.end)
         for note in (note for said in notes for note in said):
             if note not in self.notes:
                 self.notes.append(note)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing
 from threading import Event
@@ -14,7 +14,9 @@ THREADS = 2
 _TOLD_EVERY_S = 0.1
 
 
-def run_side_by_side(tasks: Sequence[Generator[float, None, None]]) -> Generator[float, None, None]:
+def run_side_by_side(
+    tasks: Sequence[Generator[float, None, None]], interrupt: Callable[[], None] = lambda: None
+) -> Generator[float, None, None]:
     """Run every task to its end, two at a time, and yield the fraction that is done of all of them.
 
     The first error of a task ends the others and is raised. Closing this generator closes the tasks; it
@@ -23,6 +25,7 @@ def run_side_by_side(tasks: Sequence[Generator[float, None, None]]) -> Generator
     Parameters
     ----------
     tasks : each yields the fraction of it that is done
+    interrupt : called once no more is wanted, before the tasks are waited for: it ends what they wait for
     """
     stop = Event()
     done = [0.0] * len(tasks)
@@ -47,6 +50,7 @@ def run_side_by_side(tasks: Sequence[Generator[float, None, None]]) -> Generator
                 yield sum(done) / len(done)
         finally:
             stop.set()
+            interrupt()
             pool.shutdown(cancel_futures=True)
 
 

@@ -2,8 +2,9 @@
 
 Requests come on stdin, replies go to what was stdout: a line of JSON, then as many bytes as its ``bytes``.
 The plugin's own chatter on stdout and stderr goes nowhere. Everything runs in the main thread, which some
-plugins insist on. Each request brings its time limit: a watch outside of Python ends the process soon after,
-so that a plugin that hangs does not outlive a host that was killed.
+plugins insist on. A second process waits for the host's end alone, and then ends the plugin with all that it
+has started, so that none outlives a host that was killed. Where there is no fork, a watch outside of Python
+ends a plugin soon after the time limit that each request brings.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,8 @@ from numpy.typing import NDArray
 
 GRACE_S = 5.0
 """What the watch adds to a limit: the host, which can say what happened, is to be first."""
+MOST_OPEN = 256
+"""More files than are open before the first request."""
 SETTLING_FRAMES = 512
 HOSTS_OWN = ("buffer_size_frames", "sample_rate_frames", "latency_frames", "current_program")
 """What plugins made with DPF show as parameters and the host sets; a program replaces all other values."""
@@ -192,19 +196,44 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
     while line := requests.readline():
         request = json.loads(line)
         payload = requests.read(request["bytes"])
-        faulthandler.dump_traceback_later(request["limit_s"] + GRACE_S, exit=True)
+        if sys.platform == "win32":
+            faulthandler.dump_traceback_later(request["limit_s"] + GRACE_S, exit=True)
         try:
             reply, data = session.answer(request, payload)
         except _REFUSALS as error:
             reply, data = {"error": f"{error}" or type(error).__name__}, b""
-        faulthandler.cancel_dump_traceback_later()
+        if sys.platform == "win32":
+            faulthandler.cancel_dump_traceback_later()
         replies.write(json.dumps({**reply, "bytes": len(data)}).encode() + b"\n" + data)
         replies.flush()
+
+
+def _leave_watch() -> None:
+    """Start the process that ends this one's group as soon as the host's end of stdin is closed.
+
+    It is no child of this process: a plugin that waits for children of its own does not meet it.
+    """
+    if sys.platform == "win32":
+        return
+    first = os.fork()
+    if first:
+        os.waitpid(first, 0)
+        return
+    if os.fork():
+        os._exit(0)
+    # An end that it held open would keep the host from seeing this process crash.
+    os.closerange(1, MOST_OPEN)
+    poll = select.poll()
+    poll.register(0, select.POLLHUP)
+    while not poll.poll():
+        pass
+    os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
     # The host ends this process; a Ctrl-C in its terminal is its own to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_watch()
     replies = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)

@@ -6,6 +6,7 @@ import difflib
 import math
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +16,12 @@ from numpy.typing import NDArray
 from stembridge.effects.chain import PluginEffect
 from stembridge.errors import PluginError
 from stembridge.plugins.folders import resolve
-from stembridge.plugins.probe import find_lateness, probe_noise
-from stembridge.plugins.process import USUAL, Deadlines, PluginProcess
+from stembridge.plugins.probe import LEVEL_DB, MOST_REPORTED_S, count_probe_frames, find_lateness, probe_noise
+from stembridge.plugins.process import REMEDY, USUAL, Deadlines, PluginProcess, RunningPlugins
 from stembridge.settings import Settings
 
 EXCHANGE_FRAMES = 8192
 """What is gathered before the child is asked: each exchange has a price, whatever its length."""
-BLOCK_FRAMES = (32, 8192)
 
 
 class HostedPlugin:
@@ -34,6 +34,7 @@ class HostedPlugin:
     sample_rate, channels : of the audio; one or two channels
     deadlines : what the plugin may take
     shift_frames : how late the output is beyond what the plugin reports; negative when it is early
+    running : gets its process, until that is closed
 
     Raises
     ------
@@ -49,6 +50,7 @@ class HostedPlugin:
         channels: int,
         deadlines: Deadlines = USUAL,
         shift_frames: int = 0,
+        running: RunningPlugins | None = None,
     ) -> None:
         self._sample_rate = sample_rate
         self._channels = channels
@@ -59,7 +61,7 @@ class HostedPlugin:
         self._given = 0
         self.layout = "plain"
         self.reported_frames = 0
-        self._process = PluginProcess(path, deadlines)
+        self._process = PluginProcess(path, deadlines, running)
         try:
             self._set_up(effect)
         except BaseException:
@@ -103,7 +105,7 @@ class HostedPlugin:
             frame = self._given + int(is_sound.argmin())
             raise PluginError(
                 f'plugin "{self.name}" gave NaN or infinity at frame {frame}',
-                "take it out of the preset, or change its parameters",
+                "change its parameters, or do without it",
             )
         self._given += answer.samples.shape[1]
         return answer.samples
@@ -111,16 +113,17 @@ class HostedPlugin:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What a plugin really does, apart from what it says."""
+    """What a plugin really does, apart from what it says; of a silent one nobody knows how late it is."""
 
     name: str
     layout: str
     reported_frames: int
     late_frames: int
+    is_silent: bool
 
 
 def make_opener(
-    settings: Settings, notes: list[str], deadlines: Deadlines = USUAL
+    settings: Settings, notes: list[str], deadlines: Deadlines = USUAL, running: RunningPlugins | None = None
 ) -> Callable[[PluginEffect, int, int], HostedPlugin]:
     """Return the function that opens plugins for a chain: effect, sample rate, channels -> processor.
 
@@ -132,6 +135,7 @@ def make_opener(
     settings : says which folders are allowed
     notes : gets the sentences
     deadlines : what a plugin may take
+    running : gets every process, so that all of them can be ended from another thread
 
     Raises
     ------
@@ -145,34 +149,50 @@ def make_opener(
 
     def open_plugin(effect: PluginEffect, sample_rate: int, channels: int) -> HostedPlugin:
         path = resolve(effect.path, settings)
-        _check_effect(effect)
         parameters = tuple(sorted(effect.parameters.items()))
         key = (path, effect.plugin, parameters, effect.state, effect.block_frames, sample_rate, channels)
         is_moved = effect.latency == "auto"
         with probing:
             if key not in probed:
-                probed[key] = probe_plugin(effect, path, sample_rate, channels, deadlines)
+                probed[key] = probe_plugin(effect, path, sample_rate, channels, deadlines, running)
             found = probed[key]
             notes.extend(note for note in describe_probe(found, is_moved) if note not in notes)
         shift_frames = found.late_frames if is_moved else 0
-        return HostedPlugin(effect, path, sample_rate, channels, deadlines, shift_frames)
+        return HostedPlugin(effect, path, sample_rate, channels, deadlines, shift_frames, running)
 
     return open_plugin
 
 
 def probe_plugin(
-    effect: PluginEffect, path: Path, sample_rate: int, channels: int, deadlines: Deadlines
+    effect: PluginEffect,
+    path: Path,
+    sample_rate: int,
+    channels: int,
+    deadlines: Deadlines,
+    running: RunningPlugins | None = None,
 ) -> Probed:
-    """Return what an instance of its own makes of noise at -30 dBFS."""
-    noise = probe_noise(sample_rate, channels)
-    hosted = HostedPlugin(effect, path, sample_rate, channels, deadlines)
-    try:
-        made = hosted.process(noise)
-        return Probed(
-            hosted.name, hosted.layout, hosted.reported_frames, find_lateness(noise[:, : made.shape[1]], made)
-        )
-    finally:
-        hosted.close()
+    """Return what an instance of its own makes of noise at -30 dBFS, long enough for what it reports.
+
+    Raises
+    ------
+    PluginError
+        It cannot be used, or reports more latency than can be checked.
+    """
+    reported_frames = 0
+    while True:
+        noise = probe_noise(sample_rate, channels, reported_frames)
+        with closing(HostedPlugin(effect, path, sample_rate, channels, deadlines, running=running)) as hosted:
+            made = hosted.process(noise)
+        reported_frames = hosted.reported_frames
+        if reported_frames > MOST_REPORTED_S * sample_rate:
+            raise PluginError(
+                f'plugin "{hosted.name}" reports {reported_frames} frames of latency, more than '
+                f"{MOST_REPORTED_S:g} s",
+                REMEDY,
+            )
+        if count_probe_frames(sample_rate, reported_frames) <= noise.shape[1]:
+            late_frames = find_lateness(noise, made)
+            return Probed(hosted.name, hosted.layout, reported_frames, late_frames, not made.any())
 
 
 def describe_probe(found: Probed, is_moved: bool) -> list[str]:
@@ -182,6 +202,11 @@ def describe_probe(found: Probed, is_moved: bool) -> list[str]:
         said.append(f"{found.name} takes one channel: left and right go through an instance each, unlinked")
     if found.layout == "mono on both sides":
         said.append(f"{found.name} takes stereo alone: a mono signal goes to both sides, their mean is kept")
+    if found.is_silent:
+        said.append(
+            f"{found.name} gave silence for noise at {LEVEL_DB:g} dBFS: whether the {found.reported_frames} "
+            "frames of latency that it reports are right cannot be told"
+        )
     if found.late_frames:
         actual = found.reported_frames + found.late_frames
         how_far = f"{abs(found.late_frames)} frames {'late' if found.late_frames > 0 else 'early'}"
@@ -191,17 +216,6 @@ def describe_probe(found: Probed, is_moved: bool) -> list[str]:
             f"{how_far}; {remedy}"
         )
     return said
-
-
-def _check_effect(effect: PluginEffect) -> None:
-    low, high = BLOCK_FRAMES
-    if not low <= effect.block_frames <= high:
-        raise PluginError(
-            f'plugin "{effect.path}": block_frames = {effect.block_frames}',
-            f"from {low} to {high}; 512 is usual",
-        )
-    if effect.latency not in ("reported", "auto"):
-        raise PluginError(f'plugin "{effect.path}": latency = {effect.latency!r}', '"reported" or "auto"')
 
 
 def _check_parameters(plugin: str, wanted: Mapping[str, float], known: list[str]) -> None:

@@ -81,6 +81,34 @@ class Answer:
     reported_frames: int
 
 
+class RunningPlugins:
+    """The plugin processes of one piece of work, which any thread may end: what waits for one goes on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._processes: set[PluginProcess] = set()
+        self._has_ended = False
+
+    def add(self, process: PluginProcess) -> None:
+        """Take a process in; it is killed at once where all have been ended already."""
+        with self._lock:
+            self._processes.add(process)
+            if self._has_ended:
+                process.kill()
+
+    def remove(self, process: PluginProcess) -> None:
+        """Forget a process that was closed."""
+        with self._lock:
+            self._processes.discard(process)
+
+    def end(self) -> None:
+        """Kill every process, and every one that comes later."""
+        with self._lock:
+            self._has_ended = True
+            for process in self._processes:
+                process.kill()
+
+
 class PluginProcess:
     """A child process for one plugin, which ends with `close`.
 
@@ -88,6 +116,7 @@ class PluginProcess:
     ----------
     path : the bundle, as `stembridge.plugins.folders.resolve` gives it
     deadlines : what it may take
+    running : gets this process, until it is closed
 
     Raises
     ------
@@ -95,11 +124,15 @@ class PluginProcess:
         From every method: the plugin crashed, hung or refused; the child is gone then.
     """
 
-    def __init__(self, path: Path, deadlines: Deadlines = USUAL) -> None:
+    def __init__(
+        self, path: Path, deadlines: Deadlines = USUAL, running: RunningPlugins | None = None
+    ) -> None:
         self.name = path.stem
         self._path = path
         self._deadlines = deadlines
         self._is_late = False
+        self._running = running
+        self._ending = threading.Lock()
         # Without a display a plugin behaves the same everywhere, and opens no window over somebody's work.
         environ = {key: value for key, value in os.environ.items() if key not in _DISPLAYS}
         self._child = subprocess.Popen(
@@ -111,6 +144,8 @@ class PluginProcess:
             # A group of its own, so that processes which a plugin starts end with it.
             start_new_session=True,
         )
+        if running is not None:
+            running.add(self)
 
     def list_names(self) -> tuple[str, ...]:
         """Return the names of the plugins in the bundle; () for an Audio Unit, which is alone in its own."""
@@ -173,17 +208,25 @@ class PluginProcess:
         if channels != len(block) or frames > block.shape[1]:
             self.close()
             shapes = f"{channels} x {frames} samples for {len(block)} x {block.shape[1]}"
-            raise PluginError(f'plugin "{self.name}" gave {shapes}', _REMEDY)
+            raise PluginError(f'plugin "{self.name}" gave {shapes}', REMEDY)
         samples = np.frombuffer(made, np.float32).reshape(channels, frames)
         return Answer(samples, reply["layout"], reply["latency_frames"])
 
     def close(self) -> None:
         """End the child, whatever it is doing; again does nothing."""
-        self._kill()
-        self._child.wait()
+        if self._running is not None:
+            self._running.remove(self)
+        with self._ending:
+            self._signal()
+            self._child.wait()
         for pipe in filter(None, (self._child.stdin, self._child.stdout)):
             with suppress(OSError):
                 pipe.close()
+
+    def kill(self) -> None:
+        """Kill the child, from any thread: what it was asked meanwhile raises `PluginError` there."""
+        with self._ending:
+            self._signal()
 
     def _ask(
         self, request: Mapping[str, object], doing: str, limit_s: float | None = None, data: bytes = b""
@@ -204,7 +247,7 @@ class PluginProcess:
         if "error" in reply:
             self.close()
             cause = shorten(one_line(reply["error"]), LONGEST_CAUSE)
-            raise PluginError(f'plugin "{self.name}" failed while {doing}: {cause}', _REMEDY)
+            raise PluginError(f'plugin "{self.name}" failed while {doing}: {cause}', REMEDY)
         return reply, made
 
     def _exchange(self, message: bytes) -> tuple[dict[str, Any] | None, bytes]:
@@ -226,9 +269,9 @@ class PluginProcess:
 
     def _give_up(self) -> None:
         self._is_late = True
-        self._kill()
+        self.kill()
 
-    def _kill(self) -> None:
+    def _signal(self) -> None:
         if sys.platform == "win32":
             self._child.kill()
         elif self._child.returncode is None:
@@ -239,15 +282,15 @@ class PluginProcess:
     def _death(self, doing: str, limit_s: float) -> PluginError:
         if self._is_late:
             return PluginError(
-                f'plugin "{self.name}" did not answer within {limit_s:g} s while {doing}', _REMEDY
+                f'plugin "{self.name}" did not answer within {limit_s:g} s while {doing}', REMEDY
             )
         return PluginError(
-            f'plugin "{self.name}" crashed ({_name_end(self._child.returncode)}) while {doing}', _REMEDY
+            f'plugin "{self.name}" crashed ({_name_end(self._child.returncode)}) while {doing}', REMEDY
         )
 
 
 _DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
-_REMEDY = "take it out of the preset, or try another version of it; nothing else was affected"
+REMEDY = "try another version of it, or do without it; nothing else was affected"
 
 
 def _name_end(code: int) -> str:
