@@ -128,7 +128,7 @@ def test_check_doubts_what_can_hardly_be_meant(tmp_path: Path, capsys: Capture) 
     assert main(["presets", "check", str(path)]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
         "    bass is not heard, so it sends nothing",
-        "    no model knows a stem 'vocal': did you mean vocals?",
+        "    no model has a stem 'vocal': did you mean vocals? only sets of your own may have it",
     ]
     path.write_text(HEAD + "[stems.bass]\nsolo = true\n[stems.drums]\ngain_db = 1\n", "utf-8")
     assert main(["presets", "check", str(path)]) == 0

@@ -27,7 +27,7 @@ from stembridge.text import one_line
 from stembridge.toml_text import write_toml
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_KNOWN_STEMS = (*STEM_ORDER, RESIDUAL)
+_KNOWN_STEMS = (*STEM_ORDER, RESIDUAL, *(f"no_{stem}" for stem in STEM_ORDER))
 _TEMPLATE = """\
 # `stembridge presets check {name}` reads this; what may stand here: docs/effects.md, docs/plugins.md.
 
@@ -165,9 +165,10 @@ def _list_doubts(preset: Preset) -> Iterator[str]:
             yield f"{stem} is not heard, so its effects and its gain do nothing"
         if is_silent and stem in sent:
             yield f"{stem} is not heard, so it sends nothing"
-        if stem not in _KNOWN_STEMS and not stem.startswith("no_"):
+        if stem not in _KNOWN_STEMS:
             near = difflib.get_close_matches(stem, _KNOWN_STEMS, n=1)
-            yield f"no model knows a stem {stem!r}" + (f": did you mean {near[0]}?" if near else "")
+            meant = f"did you mean {near[0]}? " if near else ""
+            yield f"no model has a stem {stem!r}: {meant}only sets of your own may have it"
 
 
 @presets_group.command("new")

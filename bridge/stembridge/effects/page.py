@@ -8,7 +8,8 @@ from textwrap import fill
 from stembridge.effects.kinds import KINDS, REFUSED, AnyParameter, EffectKind, Value
 
 _HEAD = """# Effects
-What may stand in a preset as `[[stems.NAME.effects]]`, `[[sends.effects]]` and `[[master.effects]]`:
+What may stand in a preset as `[[stems.NAME.effects]]`, `[[sends.effects]]` and `[[master.effects]]`, below
+its `[preset]` with `name` and `use` ([presets](../presets/README.md)). An effect's parameters follow its kind:
 
 ```toml
 [[stems.vocals.effects]]
