@@ -69,6 +69,38 @@ def test_a_link_out_of_the_folder_is_refused_wherever_it_stands(settings: Settin
     assert [path.name for path in find_bundles(settings)] == ["Echo.vst3", "Deep.vst3"]
 
 
+def test_a_way_out_over_two_links_is_refused(settings: Settings, tmp_path: Path) -> None:
+    outside = make_bundle(tmp_path / "downloads" / "Evil.vst3")
+    other = tmp_path / "allowed" / "resources"
+    other.mkdir()
+    (other / "module.so").symlink_to(outside / "Contents" / "module.so")
+    (tmp_path / "allowed" / "Twice.vst3").mkdir()
+    (tmp_path / "allowed" / "Twice.vst3" / "Contents").symlink_to(other)
+    with pytest.raises(PluginError, match="is not in an allowed folder"):
+        resolve("Twice.vst3", settings)
+    assert [path.name for path in find_bundles(settings)] == ["Echo.vst3", "Deep.vst3"]
+
+
+def test_links_inside_of_a_bundle_are_allowed_even_in_circles(settings: Settings, tmp_path: Path) -> None:
+    echo = tmp_path / "allowed" / "Echo.vst3"
+    (echo / "Current").symlink_to(echo / "Contents")
+    (echo / "Contents" / "up").symlink_to(echo)
+    (echo / "Contents" / "nowhere").symlink_to("nothing.so")
+    (echo / "Contents" / "itself").symlink_to("itself")
+    assert resolve("Echo.vst3", settings) == echo
+    assert echo in find_bundles(settings)
+
+
+def test_links_that_lead_nowhere_are_no_plugins_and_hide_none(settings: Settings, tmp_path: Path) -> None:
+    allowed = tmp_path / "allowed"
+    (allowed / "Gone.vst3").symlink_to(allowed / "Nothing.vst3")
+    (allowed / "Loop.vst3").symlink_to(allowed / "Loop.vst3")
+    assert [path.name for path in find_bundles(settings)] == ["Echo.vst3", "Deep.vst3"]
+    for name in ("Gone.vst3", "Loop.vst3"):
+        with pytest.raises(PluginError, match="is not on this machine"):
+            resolve(name, settings)
+
+
 def test_an_allowed_folder_may_be_reached_by_a_link(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "way").symlink_to(tmp_path / "allowed")
     assert resolve(str(tmp_path / "way" / "Echo.vst3"), settings) == tmp_path / "allowed" / "Echo.vst3"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import tomllib
 from pathlib import Path
@@ -16,7 +17,7 @@ from stembridge.errors import PluginError, RequestError
 from stembridge.plugins import folders
 from stembridge.plugins.hosted import make_opener
 from stembridge.plugins.process import Deadlines
-from stembridge.plugins.scan import Finding, find_plugin, read_findings, scan_plugins
+from stembridge.plugins.scan import Finding, find_plugin, read_findings, scan_plugins, stamp_bundle
 from stembridge.settings import Settings, load_settings
 
 pytestmark = needs_fixture
@@ -81,6 +82,29 @@ def test_a_plugin_is_scanned_again_when_its_file_changed_or_when_asked(
         settings, lambda done, count, path: opened.append(path.name), is_fresh=True, deadlines=PATIENT
     )
     assert opened == ["Late.vst3"]
+
+
+def test_a_broken_link_in_a_bundle_or_in_place_of_one_breaks_no_scan(
+    settings: Settings, tmp_path: Path
+) -> None:
+    folder = tmp_path / "vst3"
+    (folder / "Gone.vst3").symlink_to(folder / "Nothing.vst3")
+    (folder / "Loop.vst3").symlink_to(folder / "Loop.vst3")
+    (folder / "Late.vst3" / "nowhere").symlink_to("nothing")
+    (folder / "Late.vst3" / "itself").symlink_to("itself")
+    assert sorted(scan(settings)) == ["Late"]
+
+
+def test_another_size_is_another_plugin_at_the_same_time_of_change(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (module,) = (tmp_path / "vst3").glob("Late.vst3/Contents/*/Late.so")
+    before = stamp_bundle(tmp_path / "vst3" / "Late.vst3")
+    times = module.stat().st_atime_ns, module.stat().st_mtime_ns
+    with module.open("ab") as file:
+        file.write(b"more")
+    os.utime(module, ns=times)
+    assert stamp_bundle(tmp_path / "vst3" / "Late.vst3") != before
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 0, "findings": []}', '{"version": 1}'])

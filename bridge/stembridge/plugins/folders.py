@@ -10,6 +10,7 @@ import difflib
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from stembridge.errors import PluginError
@@ -29,8 +30,8 @@ def find_bundles(settings: Settings) -> tuple[Path, ...]:
     folders = allowed_folders(settings)
     for folder in folders:
         for path in sorted(_bundles_in(folder)):
-            if not _escapees(path, folders):
-                found.setdefault(path.resolve(), path)
+            if _is_there(path) and _find_escape(path, folders) is None:
+                found.setdefault(_follow(path), path)
     return tuple(found.values())
 
 
@@ -60,14 +61,29 @@ def resolve(name: str, settings: Settings) -> Path:
     present = next((candidate for candidate in candidates if _is_there(candidate)), None)
     if present is None:
         raise PluginError(f'plugin "{name}" is not on this machine', _remedy(name, folders))
-    outside = _escapees(present, folders)
-    if outside:
+    outside = _find_escape(present, folders)
+    if outside is not None:
         searched = ", ".join(map(str, folders))
         raise PluginError(
-            f'plugin "{name}" is not in an allowed folder: {outside[0]} is in none of {searched}',
+            f'plugin "{name}" is not in an allowed folder: {outside} is in none of {searched}',
             "put its folder into plugin_dirs in settings.toml, if you trust it",
         )
-    return present.resolve()
+    return _follow(present)
+
+
+def walk_bundle(path: Path) -> Iterator[Path]:
+    """Yield a bundle and all that is in it, every link followed, each once; links may lead nowhere."""
+    seen: set[Path] = set()
+    waiting = [path]
+    while waiting:
+        target = _follow(waiting.pop())
+        if target in seen:
+            continue
+        seen.add(target)
+        yield target
+        if target.is_dir():
+            with suppress(OSError):
+                waiting.extend(target.iterdir())
 
 
 def _standard_folders() -> tuple[Path, ...]:
@@ -99,12 +115,18 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _escapees(bundle: Path, folders: tuple[Path, ...]) -> list[Path]:
-    """Return the files of a bundle, every link followed, that lie outside of every allowed folder."""
-    roots = [folder.resolve() for folder in folders]
-    parts = (bundle, *(bundle.rglob("*") if bundle.is_dir() else ()))
-    targets = [part.resolve() for part in parts]
-    return [target for target in targets if not any(target.is_relative_to(root) for root in roots)]
+def _find_escape(bundle: Path, folders: tuple[Path, ...]) -> Path | None:
+    """Return a file of a bundle, every link followed, that lies outside of every allowed folder."""
+    roots = [_follow(folder) for folder in folders]
+    outside = (
+        target for target in walk_bundle(bundle) if not any(target.is_relative_to(root) for root in roots)
+    )
+    return next(outside, None)
+
+
+def _follow(path: Path) -> Path:
+    """Return where ``path`` leads; links that go in a circle are left as they are."""
+    return Path(os.path.realpath(path))
 
 
 def _remedy(name: str, folders: tuple[Path, ...]) -> str:

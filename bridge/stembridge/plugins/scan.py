@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stembridge.effects.chain import PluginEffect
 from stembridge.errors import PluginError, RequestError
-from stembridge.plugins.folders import find_bundles, resolve
+from stembridge.plugins.folders import find_bundles, resolve, walk_bundle
 from stembridge.plugins.hosted import probe_plugin
 from stembridge.plugins.process import USUAL, Deadlines, Description, Parameter, PluginProcess
 from stembridge.settings import Settings
@@ -173,8 +173,7 @@ def _scan_one(path: Path, stamp: str, plugin: str, deadlines: Deadlines) -> Find
 
 def stamp_bundle(path: Path) -> str:
     """Return what changes with every change of a bundle's files: the newest change, and the size of all."""
-    parts = [path, *path.rglob("*")] if path.is_dir() else [path]
-    stats = [part.stat() for part in parts]
+    stats = [part.stat() for part in walk_bundle(path) if part.exists()]
     return f"{max(stat.st_mtime_ns for stat in stats)}-{sum(stat.st_size for stat in stats)}"
 
 
