@@ -107,7 +107,7 @@ class _Target:
 
     def _find_in_send(self, parts: list[str]) -> Place:
         sends = self._table.get("sends", [])
-        names = [send["name"] for send in sends]
+        names = [str(send["name"]) for send in sends]
         if parts[0] not in names:
             known = f"there are {', '.join(names)}" if names else "this preset has none"
             raise self._error(f"there is no send {parts[0]!r}", known)

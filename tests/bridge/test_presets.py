@@ -283,8 +283,10 @@ PLUGIN = HEAD + '[[stems.a.effects]]\nkind = "plugin"\n'
         (
             'path = "x.vst3"\nblock_frames = 0\n',
             7,
-            "block_frames = 0 is out of range .whole frames, 16 to 65536",
+            "block_frames = 0 is out of range .whole frames, 32 to 8192",
         ),
+        ('path = "x.vst3"\nblock_frames = 31\n', 7, "block_frames = 31"),
+        ('path = "x.vst3"\nblock_frames = 8193\n', 7, "block_frames = 8193"),
         ('path = "x.vst3"\nblock_frames = 512.0\n', 7, "block_frames = 512.0 is no whole number"),
     ],
 )
@@ -468,6 +470,11 @@ def test_a_change_of_what_another_has_taken_away_is_refused(tmp_path: Path, firs
     with pytest.raises(PresetError, match=r"any more .another --set has taken") as caught:
         read(tmp_path, WHOLE, first, second)
     assert str(caught.value).startswith(f"--set {second}: ")
+
+
+def test_a_send_that_a_change_has_renamed_is_not_found_again(tmp_path: Path) -> None:
+    with pytest.raises(PresetError, match="no send 'hall' .there are slap, 3"):
+        read(tmp_path, WHOLE, "sends.hall.name=3", "sends.hall.gain_db=1")
 
 
 def test_a_table_that_is_changed_stays_as_it_is() -> None:

@@ -9,7 +9,7 @@ from stembridge.effects.kinds import KINDS, REFUSED, AnyParameter, EffectKind, V
 
 _HEAD = """# Effects
 What may stand in a preset as `[[stems.NAME.effects]]`, `[[sends.effects]]` and `[[master.effects]]`, below
-its `[preset]` with `name` and `use` ([presets](../presets/README.md)). An effect's parameters follow its kind:
+its `[preset]` with `name` and `use` ([presets](../presets/README.md)). Parameters follow their kind:
 
 ```toml
 [[stems.vocals.effects]]
