@@ -55,7 +55,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from stembridge.catalog import CATALOG, FOUR_SOURCES
-from stembridge.effects.chain import Chain, Effect, PluginEffect
+from stembridge.effects.chain import MAX_BLOCK_FRAMES, MIN_BLOCK_FRAMES, Chain, Effect, PluginEffect
 from stembridge.effects.kinds import KINDS, File, check_effect, find_number_fault
 from stembridge.errors import PresetError
 from stembridge.preset_changes import HEARD_KEYS, apply_changes
@@ -69,7 +69,6 @@ MASTER_DELTA = "master_delta"
 
 MIN_GAIN_DB, MAX_GAIN_DB = -60.0, 24.0
 MIN_CEILING_DBTP, MAX_CEILING_DBTP = -30.0, 0.0
-MIN_BLOCK_FRAMES, MAX_BLOCK_FRAMES = 16, 65536
 MAX_PRESET_BYTES, MAX_STATE_BYTES = 16 << 20, 8 << 20
 """What nobody writes by hand is not read: the daemon's front reads presets too."""
 

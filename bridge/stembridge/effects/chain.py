@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+MIN_BLOCK_FRAMES, MAX_BLOCK_FRAMES = 32, 8192
+"""What a plugin may be given at once: there is a price per block, and not all plugins take long ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:
