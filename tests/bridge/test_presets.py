@@ -473,7 +473,7 @@ def test_a_change_of_what_another_has_taken_away_is_refused(tmp_path: Path, firs
 
 
 def test_a_send_that_a_change_has_renamed_is_not_found_again(tmp_path: Path) -> None:
-    with pytest.raises(PresetError, match="no send 'hall' .there are slap, 3"):
+    with pytest.raises(PresetError, match=r"no send 'hall' .there are slap, 3"):
         read(tmp_path, WHOLE, "sends.hall.name=3", "sends.hall.gain_db=1")
 
 
