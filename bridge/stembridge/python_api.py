@@ -285,8 +285,9 @@ def remix(
             ceiling_dbtp=ceiling_dbtp,
             tail=tail,
         )
-        texts = {key: f"{key}={_as_toml(value)}" for key, value in (changes or {}).items()}
-        variant = Variant(locate_preset(str(preset), Path.cwd()), tuple(texts.values()))
+        told = {f"{key}={_as_toml(value)}": f"changes[{key!r}]" for key, value in (changes or {}).items()}
+        variant = Variant(locate_preset(str(preset), Path.cwd()), tuple(told))
+        told |= {text: text.partition("=")[0].removeprefix("master.") for text in output.changes}
         request = SplitRequest(
             source="",
             out=str(output.folder),
@@ -299,7 +300,7 @@ def remix(
         try:
             wanted = read_preset(find_preset(variant.preset, settings), (*variant.changes, *output.changes))
         except PresetError as error:
-            raise _name_change(error, texts) from None
+            raise _name_change(error, told) from None
         folder = _find_or_split(source, request, wanted, output.folder, settings, progress=progress)
         asked = make_request(folder, variant, output)
         job = Job(new_job_id(), None, JobState.QUEUED, created=0.0, remix=asked)
@@ -344,18 +345,18 @@ def _find_or_split(
     return Path(job.result.folder)
 
 
-def _name_change(error: PresetError, texts: Mapping[str, str]) -> PresetError:
+def _name_change(error: PresetError, told: Mapping[str, str]) -> PresetError:
     """Return an error of a change with its name in Python in place of the command line's.
 
     Parameters
     ----------
-    texts : changes by their names, as the command line writes them
+    told : names in Python by the changes as the command line writes them
     """
-    for key, text in texts.items():
-        for told in (shorten_text(text), shorten_text(repr(text))):
-            mark = f"--set {told}"
+    for text, name in told.items():
+        for written in (shorten_text(text), shorten_text(repr(text))):
+            mark = f"--set {written}"
             if error.message.startswith((f"{mark}:", f"{mark} ")):
-                return PresetError(f"changes[{key!r}]{error.message.removeprefix(mark)}", error.hint)
+                return PresetError(f"{name}{error.message.removeprefix(mark)}", error.hint)
     return error
 
 

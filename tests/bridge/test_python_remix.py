@@ -125,6 +125,8 @@ def test_what_cannot_be_is_said_and_leaves_nothing(
     ):
         with pytest.raises(PresetError, match=words):
             remix(stems, preset="karaoke", changes=changes)
+    with pytest.raises(PresetError, match=r"^match: .*loud"):
+        remix(stems, preset="karaoke", match="loud")
     # Told before a split, and so without a daemon.
     with pytest.raises(PresetError, match="piano"):
         remix(song, preset="practice-minus-piano", model="preview")
