@@ -566,6 +566,16 @@ def test_an_error_before_anything_is_done_is_a_line_of_json_too(
     assert line["message"] and line["hint"] and shown.err == ""
 
 
+def test_the_end_of_all_by_ctrl_c_is_a_line_of_json(
+    song: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stembridge.cli.remixing.run_splits", Splits(JobCancelled("cancelled")))
+    assert main(["remix", str(song), "--preset", "karaoke", "--json"]) == 130
+    shown = capsys.readouterr()
+    (line,) = map(json.loads, shown.out.splitlines())
+    assert (line["error"], line["message"]) == ("cancelled", "cancelled") and shown.err == ""
+
+
 # --- batches --------------------------------------------------------------------------------------------
 
 
