@@ -8,14 +8,17 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from daemon_harness import DaemonHarness
 from model_place import Place, serve_models
 from script_modules import forget_scripts
+from stembridge import daemon_process
+from stembridge.settings import Settings
 
 # diffq is no dependency. Left out rather than skipped: a skipped test is a failure in .ci/run, which installs
 # diffq for this one file.
@@ -89,12 +92,21 @@ def no_temp_leaks(
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A STEMBRIDGE_HOME of its own, for this process and those that it starts."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Path:
+    """A STEMBRIDGE_HOME of its own, for this process and those that it starts.
+
+    Without the fixture `daemon` nobody would end a daemon, so a test that starts one by mistake fails.
+    """
+    if "daemon" not in request.fixturenames:
+        monkeypatch.setattr(daemon_process, "_spawn", _refuse_daemon)
     home = tmp_path / "home"
     monkeypatch.setenv("STEMBRIDGE_HOME", str(home))
     monkeypatch.setenv("HOME", str(tmp_path))
     return home
+
+
+def _refuse_daemon(settings: Settings, flags: Sequence[str]) -> NoReturn:
+    raise AssertionError(f"a daemon is started under {settings.home}, and this test has not asked for one")
 
 
 @pytest.fixture

@@ -15,6 +15,19 @@ from stembridge.client import Client
 from stembridge.settings import Settings, load_settings
 
 LIMIT_S = 60.0
+_PROGRAM = """
+import os, sys, threading, time
+from stembridge_daemon.app import main
+
+def follow():
+    while os.getppid() == {parent}:
+        time.sleep(1.0)
+    os._exit(1)
+
+threading.Thread(target=follow, daemon=True).start()
+sys.exit(main(*{arguments!r}))
+"""
+"""A daemon that does not outlive a test run which is killed."""
 
 
 def wait_until(is_true: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
@@ -55,10 +68,7 @@ class DaemonHarness:
         if failpoint:
             environment["STEMBRIDGE_FAILPOINT"] = f"{failpoint}@{once}"
         arguments = ["--home", str(self.home), *flags]
-        program = (
-            "import sys; from stembridge_daemon.app import main; "
-            f"sys.exit(main({arguments!r}, {worker!r}, {renderer!r}))"
-        )
+        program = _PROGRAM.format(parent=os.getpid(), arguments=(arguments, worker, renderer))
         process = subprocess.Popen([sys.executable, "-c", program], env=environment)
         self.processes.append(process)
         wait_until(
