@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
 from stembridge.dsp.ceiling import LOOK_AHEAD_S, RELEASE_DB_PER_S, limit_gains
-from stembridge.dsp.true_peak import TruePeakMeter
+from stembridge.dsp.true_peak import REACH_FRAMES, TruePeakMeter, find_peaks
 from stembridge.errors import SourceError
 from stembridge.synthesis import make_song
 
@@ -143,6 +143,27 @@ def test_the_curve_makes_no_click() -> None:
     spectrum = np.abs(np.fft.rfft((1 - curve) * np.hanning(curve.size)))
     high = round(2000 / RATE * curve.size)
     assert spectrum[high:].max() < 10 ** (-100 / 20) * spectrum.max()
+
+
+def test_the_curve_has_no_corner() -> None:
+    """Its slope turns as a Hann window's integral does; a ramp's would turn within one frame."""
+    song = np.zeros((1, RATE))
+    song[0, RATE // 2] = 4.0
+    reduction_db = -20 * np.log10(find_gains(song))
+    look_ahead = round(LOOK_AHEAD_S * RATE)
+    assert np.abs(np.diff(reduction_db, 2)).max() < 2 * reduction_db.max() / look_ahead**2
+
+
+@pytest.mark.parametrize("sample_rate", [400, 8000, RATE])
+def test_no_frame_is_turned_down_by_less_than_the_waveform_beside_it_asks_for(sample_rate: int) -> None:
+    noise = np.random.default_rng(5).normal(size=(2, 5000)) * np.random.default_rng(6).choice([0, 2], 5000)
+    padded = np.pad(noise, ((0, 0), (REACH_FRAMES, REACH_FRAMES)))
+    peaks = find_peaks(padded, 0.0, 16).astype(np.float64)
+    gains = find_gains(noise, sample_rate=sample_rate)
+    most = 10 ** (-1.0 / 20)
+    assert peaks.size == gains.size + 1
+    assert (gains * peaks[1:] <= most).all()
+    assert (gains * peaks[:-1] <= most).all()
 
 
 @pytest.mark.parametrize("block_frames", [64, 1000, 16_384, 200_000])

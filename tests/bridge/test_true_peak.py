@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from stembridge.dsp.true_peak import FACTORS, TruePeakMeter, Windows
+from stembridge.dsp.true_peak import FACTORS, REACH_FRAMES, TruePeakMeter, Windows
 from stembridge.errors import SourceError
 from stembridge.synthesis import make_song
 
@@ -139,11 +139,24 @@ def test_passing_over_quiet_stretches_changes_no_reading(
     draw = np.random.default_rng(seed)
     signal = draw.normal(size=(2, frames)) * loud * draw.choice([0.01, 0.4, 1.0], frames)
     alone = read_peak(signal, factor)
-    click = np.zeros((2, 600))
+    # A louder start is known before the next stretch of windows is looked at, and only then.
+    click = np.zeros((2, 20_000))
     for share, expected in ((0.999, alone), (1.001, 1.001 * alone)):
         click[:, 100] = share * alone
         both = read_peak(np.concatenate([click, signal], axis=1), factor)
         assert both == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_no_waveform_rises_out_of_what_is_passed_over(factor: int) -> None:
+    """Samples of one size, their signs those of a sinc, reach highest between them, many times their size."""
+    places = np.arange(-REACH_FRAMES, REACH_FRAMES) + 0.5
+    rising = np.sign(np.sinc(places))[None]
+    alone = read_peak(rising, factor)
+    assert alone > 2.5
+    click = np.zeros((1, 20_000))
+    click[0, 100] = 0.999 * alone
+    assert read_peak(np.concatenate([click, rising], axis=1), factor) == pytest.approx(alone, rel=1e-6)
 
 
 def test_silence_has_no_peak() -> None:
