@@ -18,7 +18,7 @@ from daemon_harness import wait_until
 from fakes import FakeSeparator
 from splits import make_request, split_to_end
 from stembridge import protocol
-from stembridge.errors import JobNotFound, Leaving, StorageFailed
+from stembridge.errors import JobNotFound, Leaving, ModelError, PresetError, StorageFailed
 from stembridge.reaper.desk import Desk
 from stembridge.settings import load_settings
 from stembridge.transport import Listener, connect
@@ -222,6 +222,21 @@ def test_a_daemon_that_leaves_takes_no_more_jobs(bench: Bench) -> None:
         bench.split("late")
     assert isinstance(bench.split("job"), protocol.Accepted)
     assert bench.service.is_over
+
+
+def test_what_only_this_machine_may_ask_is_no_others_by_a_known_id_either(bench: Bench) -> None:
+    call = bench.remix_call("mine")
+    preset = bench.folder / "mine.toml"
+    preset.write_text('[preset]\nname = "Mine"\nuse = "a test"\n[stems.vocals]\nmute = true\n')
+    call = protocol.Remix(id="mine", request=replace(call.request, preset=str(preset)))
+    with pytest.raises(PresetError, match="from another machine"):
+        bench.service.answer(call, "lan")
+    assert isinstance(bench.service.answer(call, "local"), protocol.Accepted)
+    with pytest.raises(PresetError, match="from another machine"):
+        bench.service.answer(call, "lan")
+    elsewhere = protocol.Split(id="split", request=replace(bench.request, model_dir=str(bench.folder)))
+    with pytest.raises(ModelError, match="from another machine"):
+        bench.service.answer(elsewhere, "lan")
 
 
 class Clerk(Desk):
