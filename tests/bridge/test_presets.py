@@ -472,6 +472,17 @@ def test_a_change_of_what_another_has_taken_away_is_refused(tmp_path: Path, firs
     assert str(caught.value).startswith(f"--set {second}: ")
 
 
+def test_a_plugins_value_in_the_wrong_place_is_refused_with_the_right_one(tmp_path: Path) -> None:
+    text = HEAD + '[[stems.vocals.effects]]\nkind = "plugin"\npath = "x.vst3"\n'
+    form = "as in --set vocals.plugin.parameters.threshold_db=0.5"
+    with pytest.raises(PresetError, match=form):
+        read(tmp_path, text, "vocals.plugin.threshold_db=0.4")
+    (effect,) = (
+        read(tmp_path, text, "vocals.plugin.parameters.threshold_db=0.4").stems["vocals"].chain.effects
+    )
+    assert isinstance(effect, PluginEffect) and effect.parameters == {"threshold_db": 0.4}
+
+
 def test_a_send_that_a_change_has_renamed_is_not_found_again(tmp_path: Path) -> None:
     with pytest.raises(PresetError, match=r"no send 'hall' .there are slap, 3"):
         read(tmp_path, WHOLE, "sends.hall.name=3", "sends.hall.gain_db=1")
@@ -515,6 +526,8 @@ def test_a_change_that_nobody_would_hear_is_refused_with_the_remedy(tmp_path: Pa
 def test_an_effect_that_a_change_mutes_cannot_be_changed_as_well(tmp_path: Path) -> None:
     with pytest.raises(PresetError, match=r"--set vocals\.compressor\.ratio=3: vocals is muted"):
         read(tmp_path, WHOLE, "vocals.compressor.ratio=3", "vocals.mute=true")
+    with pytest.raises(PresetError, match=r"--set vocals\.gain_db=-3: vocals is muted"):
+        read(tmp_path, WHOLE, "vocals.mute=true", "vocals.gain_db=-3")
 
 
 def test_a_change_can_mute_a_stem_that_the_preset_does_something_to(tmp_path: Path) -> None:
@@ -590,6 +603,8 @@ def test_a_stem_that_only_a_change_names_is_laid_on_the_change(
 ) -> None:
     with pytest.raises(PresetError, match=f"^--set {change}: these stems {reason}"):
         read(tmp_path, WHOLE, "vocals.gain_db=2", change).levels(ALL)
+    with pytest.raises(PresetError, match="preset 'Whole' is for vocals, which these stems do not have"):
+        read(tmp_path, WHOLE, "vocals.gain_db=2").levels(("drums", "bass", "other"))
 
 
 def test_a_users_own_takes_the_place_of_a_shipped_one(settings: Settings) -> None:
