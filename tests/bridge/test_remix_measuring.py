@@ -109,6 +109,18 @@ def test_a_report_measures_what_was_and_what_became_of_it(
     assert stems["room"].before is None and stems["room"].after is not None
 
 
+def test_surround_channels_weigh_in_a_reports_loudness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_set(tmp_path, kind="pcm24", channels=6, frames=RATE_HZ // 2)
+    _, figures = render_measured(
+        tmp_path, made, "[stems.vocals]\ngain_db = -3.0\n", monkeypatch, stems_out=False
+    )
+    loudness = LoudnessMeter(6, RATE_HZ, (1.0, 1.0, 1.0, 0.0, 1.41, 1.41))
+    loudness.add(made.original)
+    assert figures.original.loudness_lufs == pytest.approx(loudness.read())
+
+
 def test_the_page_stands_beside_the_files_and_only_where_it_was_asked_for(tmp_path: Path) -> None:
     made = make_set(tmp_path)
     found = remix(tmp_path, made, "[stems.vocals]\nmute = true\n", report=True)

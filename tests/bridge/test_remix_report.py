@@ -22,7 +22,7 @@ from remix_pages import PRESET, RATE, describe, measure, measure_remix, vocals_u
 from stembridge.dsp.loudness import LoudnessMeter
 from stembridge.dsp.true_peak import TruePeakMeter
 from stembridge.errors import SourceError
-from stembridge.mixdown.drawing import find_ticks, find_zeros, shrink
+from stembridge.mixdown.drawing import draw_levels, draw_outlines, find_ticks, find_zeros, shrink
 from stembridge.mixdown.meters import MAX_COLUMNS, SignalMeter
 from stembridge.mixdown.report import render_report
 from stembridge.synthesis import make_song
@@ -145,6 +145,62 @@ def test_a_time_axis_has_a_few_round_times_that_fit(seconds: float) -> None:
     assert 1 <= len(ticks) <= 9
     assert ticks[-1] < seconds
     assert len(ticks) > 2 or seconds < 0.01
+
+
+def read_paths(drawn: str) -> dict[str, str]:
+    """Return what each class of a drawing traces."""
+    return dict(re.findall(r'<path class="([^"]+)" d="([^"]*)"/>', drawn))
+
+
+def test_an_outline_runs_along_the_highest_samples_and_back_along_the_lowest() -> None:
+    drawn = draw_outlines([("remix", [(-0.5, 1.0), (0.0, 0.25)])], 1.0, "an <outline>")
+    assert read_paths(drawn) == {"zero": "M0,50H2", "remix": "M0,0 2,37.5 2,50 0,75z"}
+    assert 'viewBox="0 0 2 100"' in drawn and 'aria-label="an &lt;outline&gt;"' in drawn
+    alone = read_paths(draw_outlines([("remix", [(-1.0, 0.5)])], 1.0, ""))
+    assert alone["remix"] == "M0,25 1,25 1,100 0,100z"
+    louder = read_paths(draw_outlines([("remix", [(-2.0, 1.0), (0.0, 0.0)])], 2.0, ""))
+    assert louder["remix"].startswith("M0,25 ") and louder["remix"].endswith(" 0,100z")
+    assert louder["edge"] == "M0,25H2M0,75H2"
+    assert read_paths(draw_outlines([("remix", [])], 1.0, "")) == {"zero": "M0,50H0"}
+
+
+def test_levels_are_drawn_from_the_floor_up_and_nothing_as_a_band() -> None:
+    half = 10 ** (-48 / 20)
+    drawn = draw_levels([(-half, 0.0), (0.0, 0.0), (0.0, 0.0), (-1.0, 2.0), (0.0, 1e-9)], "")
+    paths = read_paths(drawn)
+    assert paths["levels"] == "M0,100V50.0h1V100zM3,100V0.0h1V100zM4,100V100.0h1V100z"
+    assert paths["rule"] == "M0,25H5M0,50H5M0,75H5"
+    assert paths["nothing"] == "M1,93H3V100H1z"
+    assert list(paths) == ["levels", "rule", "nothing"]
+
+
+@pytest.mark.parametrize("gain", [0.25, 4.0])
+def test_of_two_outlines_the_quieter_lies_on_top(gain: float) -> None:
+    tone = 0.5 * np.sin(0.3 * np.arange(RATE))[None]
+    page = render_report(describe(channels=1), measure_remix({"bass": tone}, {"bass": gain * tone}))
+    row = re.search(r"<tr><td>bass</td>.*?</tr>", page)
+    assert row is not None
+    drawn = [name for name in read_paths(row[0]) if name in ("before", "after")]
+    assert drawn == (["before", "after"] if gain < 1 else ["after", "before"])
+
+
+@pytest.mark.parametrize(("gain", "is_above"), [(0.5, False), (4.0, True)])
+def test_what_goes_above_full_scale_is_drawn_whole(gain: float, is_above: bool) -> None:
+    tone = 0.5 * np.sin(0.3 * np.arange(RATE))[None]
+    page = render_report(describe(channels=1), measure_remix({"bass": tone}, {"bass": gain * tone}))
+    assert ("the dashed lines are 0 dBFS" in page) == is_above
+    assert ("full height is 0 dBFS" in page) != is_above
+    heard = page[page.index("What is heard") : page.index("Level of the difference</b>")]
+    assert heard.count('class="edge"') == 3 * is_above
+    places = [float(place) for place in re.findall(r"\d,([-\d.e]+)[ z]", heard)]
+    assert min(places) >= 0 and max(places) <= 100
+    assert min(places) < 1 if is_above else min(places) == pytest.approx(25, abs=0.5)
+
+
+def test_hashes_stand_whole_and_break_in_their_middle() -> None:
+    page = render_report(describe(), vocals_up())
+    assert f"<code>{'7e' * 16}<wbr>{'7e' * 16}</code>" in page
+    assert f"<code>{'3f' * 16}<wbr>{'3f' * 16}</code>" in page
 
 
 # What is said.
