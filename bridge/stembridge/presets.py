@@ -83,6 +83,7 @@ _STEM_KEYS = ("gain_db", "mute", "solo", "wet", "effects")
 _SEND_KEYS = ("name", "gain_db", "wet", "levels_db", "effects")
 _MASTER_KEYS = ("match", "ceiling_dbtp", "wet", "effects")
 _PLUGIN_KEYS = ("kind", "path", "plugin", "parameters", "state", "state_file", "latency", "block_frames")
+_PLUGIN_HINT = "; its own values are parameters, as in --set vocals.plugin.parameters.threshold_db=0.5"
 _TABLES = ("preset", "stems", "sends", "master")
 _SEND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,39}(?<! )")
 _HEAD_FORM = 'begin with [preset], name = "..." and use = "what it is for"'
@@ -450,7 +451,7 @@ class _Reader:
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     def _read_plugin(self, entry: Mapping[str, Any], place: Place) -> PluginEffect:
-        self._check_keys(entry, place, _PLUGIN_KEYS)
+        self._check_keys(entry, place, _PLUGIN_KEYS, _PLUGIN_HINT)
         parameters = entry.get("parameters", {})
         if not isinstance(parameters, Mapping):
             raise self._error((*place, "parameters"), f"{_spell(place)}.parameters is no table")
@@ -510,13 +511,17 @@ class _Reader:
             settled = {key: self._read_value(value["kind"], key, settled[key]) for key in settled}
         return settled
 
-    def _check_keys(self, entry: Mapping[str, Any], place: Place, known: Sequence[str]) -> None:
+    def _check_keys(
+        self, entry: Mapping[str, Any], place: Place, known: Sequence[str], more: str = ""
+    ) -> None:
         for key in entry:
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
                 meant = f"did you mean {near[0]}? " if near else ""
                 raise self._error(
-                    (*place, key), f"{_spell((*place, key))} is no key", f"{meant}there are {_list(known)}"
+                    (*place, key),
+                    f"{_spell((*place, key))} is no key",
+                    f"{meant}there are {_list(known)}{more}",
                 )
 
     def _read_table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from plugins.fixture import build_plugin, needs_fixture
 from stembridge.effects.chain import PluginEffect
 from stembridge.errors import PluginError
 from stembridge.plugins.hosted import make_opener
-from stembridge.plugins.process import Deadlines, PluginProcess
+from stembridge.plugins.process import Deadlines, Description, PluginProcess
 from stembridge.settings import Settings, load_settings
 
 pytestmark = needs_fixture
@@ -174,6 +175,26 @@ def test_a_plugin_is_probed_once_and_a_note_said_once(settings: Settings) -> Non
     assert len(notes) == 1
 
 
+def test_a_plugin_in_another_state_is_probed_again(settings: Settings, folder: Path) -> None:
+    notes: list[str] = []
+    opener = make_opener(settings, notes, PATIENT)
+    opener(PluginEffect("Fixture.vst3", state=state_with(folder, gain=1.0)), RATE, 2).close()
+    assert notes == []
+    opener(PluginEffect("Fixture.vst3", state=state_with(folder, gain=0.0)), RATE, 2).close()
+    assert len(notes) == 1 and "gave silence" in notes[0]
+
+
+def test_an_instrument_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_effect = PluginProcess.open
+
+    def open_instrument(process: PluginProcess, plugin: str = "") -> Description:
+        return replace(open_effect(process, plugin), is_effect=False)
+
+    monkeypatch.setattr(PluginProcess, "open", open_instrument)
+    with pytest.raises(PluginError, match='plugin "Fixture" is an instrument'):
+        make_opener(settings, [], PATIENT)(PluginEffect("Fixture.vst3"), RATE, 2)
+
+
 def test_a_mono_plugin_gets_an_instance_per_side(settings: Settings) -> None:
     notes: list[str] = []
     signal = noise()
@@ -263,9 +284,10 @@ def test_a_file_that_is_no_plugin_is_refused(settings: Settings, folder: Path) -
         run_plugin(settings, PluginEffect("Text.vst3"), noise())
 
 
-def test_a_plugin_sees_no_display(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("display", ["DISPLAY", "WAYLAND_DISPLAY"])
+def test_a_plugin_sees_no_display(display: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     # The fixture aborts where it finds one.
-    monkeypatch.setenv("DISPLAY", ":99")
+    monkeypatch.setenv(display, ":99")
     assert np.array_equal(run_plugin(settings, PluginEffect("Fixture.vst3"), noise()), noise())
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import struct
 import tomllib
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from plugins.fixture import build_plugin, needs_fixture
@@ -107,6 +109,25 @@ def test_another_size_is_another_plugin_at_the_same_time_of_change(
     assert stamp_bundle(tmp_path / "vst3" / "Late.vst3") != before
 
 
+def test_a_preset_is_not_called_ok_whose_plugin_failed_when_it_was_scanned(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_plugin(tmp_path / "vst3", "Bad", at_load="abort")
+    presets = [tmp_path / "Late.toml", tmp_path / "Bad.toml"]
+    for preset in presets:
+        preset.write_text(
+            '[preset]\nname = "Mine"\nuse = "a test"\n[[stems.vocals.effects]]\nkind = "plugin"\n'
+            f'path = "{preset.stem}.vst3"\n'
+        )
+    assert [main(["presets", "check", str(preset)]) for preset in presets] == [0, 0]
+    scan(settings)
+    capsys.readouterr()
+    assert [main(["presets", "check", str(preset)]) for preset in presets] == [0, 1]
+    said = capsys.readouterr().err
+    assert 'plugin "Bad" crashed (SIGABRT) while it was opened, when it was scanned' in said
+    assert "`stembridge plugins scan --again` opens it again" in said
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 0, "findings": []}', '{"version": 1}'])
 def test_a_broken_list_of_findings_is_made_anew(text: str, settings: Settings) -> None:
     settings.state_dir.mkdir(parents=True)
@@ -157,11 +178,40 @@ def test_what_show_prints_can_be_pasted_into_a_preset(
 ) -> None:
     assert main(["plugins", "show", "Late"]) == 0
     shown = capsys.readouterr().out
-    assert "gain     1.000000  1.000" in shown
+    assert "gain     1.000000  1.000  (0.000 to 1.000)" in shown
     (effect,) = tomllib.loads(shown[shown.index("[[stems") :])["stems"]["vocals"]["effects"]
     values = {"gain": 1.0, "fault": 0.0, "trigger": 0.0}
     assert effect == {"kind": "plugin", "path": "Late.vst3", "parameters": values}
     make_opener(settings, [])(PluginEffect(effect["path"], parameters=values), 48_000, 2).close()
+
+
+def test_show_translates_what_a_plugin_shows_into_raw_values(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "late.state"
+    assert main(["plugins", "show", "Late", "--set", "gain=0.1254"]) == 0
+    assert "gain = 0.125" in capsys.readouterr().out
+    assert main(["plugins", "show", "Late", "--set", "gain=0.25", "--state", str(state)]) == 0
+    with closing(
+        make_opener(settings, [])(PluginEffect("Late.vst3", state=state.read_bytes()), 48_000, 1)
+    ) as late:
+        assert late.process(np.ones((1, 16_384), np.float32)).max() == 0.25
+    for text, said in (
+        ("gain=2", 'plugin "Late" shows gain = 2 for no value (it goes from 0.000 to 1.000)'),
+        ("gian=1", "has no parameter gian (did you mean gain?)"),
+        ("gain", "--set 'gain' is no value (as in threshold_db=-20)"),
+    ):
+        assert main(["plugins", "show", "Late", "--set", text]) != 0
+        assert said in capsys.readouterr().err
+
+
+def test_a_plugin_that_fails_is_shown_without_advice_on_a_preset(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_plugin(tmp_path / "vst3", "Bad", at_load="abort")
+    assert main(["plugins", "show", "Bad"]) == 1
+    said = capsys.readouterr().err
+    assert "crashed (SIGABRT)" in said and "or do without it" in said and "preset" not in said
 
 
 def test_show_saves_a_state_that_a_preset_restores(

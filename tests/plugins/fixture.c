@@ -389,7 +389,7 @@ const void *GetPluginFactory(void)
 {
     puts("chatter on stdout that must reach nobody");
     fflush(stdout);
-    if (AT_LOAD == 1 || getenv("DISPLAY") != NULL)
+    if (AT_LOAD == 1 || getenv("DISPLAY") != NULL || getenv("WAYLAND_DISPLAY") != NULL)
         abort();
     /* As a plugin does that has a helper: it holds the same pipes. */
     if (AT_LOAD == 2)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stembridge.errors import OutputError
+from stembridge.errors import OutputError, RequestError
 from stembridge.settings import Settings, load_settings
 from stembridge.text import one_line
 
@@ -72,7 +72,14 @@ def list_command(as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Save the whole state into this file, for state_file.",
 )
-def show_command(name: str, vstpreset: Path | None, state: Path | None) -> None:
+@click.option(
+    "--set",
+    "texts",
+    metavar="PARAMETER=TEXT",
+    multiple=True,
+    help="With a value as the plugin shows it, as threshold_db=-20; its raw one is looked for.",
+)
+def show_command(name: str, vstpreset: Path | None, state: Path | None, texts: tuple[str, ...]) -> None:
     """Show a plugin's parameters, and an effect for a preset that sets them.
 
     NAME is a plugin's name, the name of its file, or a path in an allowed folder.
@@ -82,7 +89,8 @@ def show_command(name: str, vstpreset: Path | None, state: Path | None) -> None:
 
     settings = load_settings()
     path, plugin = find_plugin(name, settings)
-    found = inspect_plugin(path, plugin, vstpreset.absolute() if vstpreset else None)
+    wanted = dict(map(_split, texts))
+    found = inspect_plugin(path, plugin, vstpreset.absolute() if vstpreset else None, wanted)
     if state is not None:
         _save(state, found.state)
     _print_inspection(path, found)
@@ -102,6 +110,13 @@ def snippet(path: str, plugin: str, found: Inspection, state: Path | None = None
     settable = [one for one in found.parameters if one.is_automatable]
     lines += [f"{one.name} = {one.raw_value!r}  # {one_line(one.text)}".rstrip(" #") for one in settable]
     return "\n".join(lines)
+
+
+def _split(text: str) -> tuple[str, str]:
+    name, is_value, value = text.partition("=")
+    if not is_value or not name.strip() or not value.strip():
+        raise RequestError(f"--set {one_line(text)!r} is no value", "as in threshold_db=-20")
+    return name.strip(), value.strip()
 
 
 def _report(done: int, count: int, path: Path) -> None:
@@ -143,7 +158,9 @@ def _print_inspection(path: Path, found: Inspection) -> None:
     print(f"    {one_line(str(path))}")
     width = max((len(one.name) for one in found.parameters), default=0)
     for one in found.parameters:
-        meaning = one_line(one.text) if one.is_automatable else f"{one_line(one.text)}  (shown by the plugin)"
+        meaning = one_line(f"{one.text}  ({one.low_text} to {one.high_text})")
+        if not one.is_automatable:
+            meaning = f"{one_line(one.text)}  (shown by the plugin)"
         print(f"{one.name:<{width}}  {one.raw_value:.6f}  {meaning}".rstrip())
 
 

@@ -144,12 +144,19 @@ def check_presets(names: tuple[str, ...], changes: tuple[str, ...]) -> int:
 
 
 def _check_plugins(preset: Preset, settings: Settings) -> None:
-    """Raise where a plugin is not here or may not be opened; it is not opened here."""
+    """Raise where a plugin is not here, may not be opened, or failed when it was scanned; none is opened."""
+    plugins = [effect for effect in preset.effects if isinstance(effect, PluginEffect)]
+    if not plugins:
+        return
     from stembridge.plugins.folders import resolve
+    from stembridge.plugins.scan import find_reason
 
-    for effect in preset.effects:
-        if isinstance(effect, PluginEffect):
-            resolve(effect.path, settings)
+    for effect in plugins:
+        reason = find_reason(resolve(effect.path, settings), effect.plugin, settings)
+        if reason:
+            raise PluginError(
+                f"{reason}, when it was scanned", "`stembridge plugins scan --again` opens it again"
+            )
 
 
 def _list_doubts(preset: Preset) -> Iterator[str]:

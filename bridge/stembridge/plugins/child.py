@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from stembridge.plugins.values import find_raw_value
+
 GRACE_S = 5.0
 """What the watch adds to a limit: the host, which can say what happened, is to be first."""
 MOST_OPEN = 256
@@ -117,7 +119,9 @@ def _list_parameters(plugin: Any) -> list[dict[str, object]]:
         {
             "name": name,
             "raw_value": found.raw_value,
-            "text": _text(found),
+            "text": _text(found, f"{found.string_value}"),
+            "low_text": _text(found, found.get_text_for_raw_value(0.0)),
+            "high_text": _text(found, found.get_text_for_raw_value(1.0)),
             "is_automatable": bool(found.is_automatable),
         }
         for name, found in plugin.parameters.items()
@@ -125,8 +129,8 @@ def _list_parameters(plugin: Any) -> list[dict[str, object]]:
     ]
 
 
-def _text(parameter: Any) -> str:
-    text = f"{parameter.string_value}".strip()
+def _text(parameter: Any, shown: str) -> str:
+    text = shown.strip()
     unit = f"{parameter.label or ''}".strip()
     return text if not unit or text.endswith(unit) else f"{text} {unit}"
 
@@ -159,6 +163,9 @@ class Session:
                 return self._measured(held, made), np.ascontiguousarray(made, np.float32).tobytes()
             case "parameters":
                 return {"parameters": _list_parameters(held.plugins[0])}, b""
+            case "find":
+                parameter = held.plugins[0].parameters[request["name"]]
+                return {"raw_value": find_raw_value(parameter.get_text_for_raw_value, request["text"])}, b""
             case "state":
                 # Values that were set reach the part that keeps the state with the next block only.
                 held.process(np.zeros((2, SETTLING_FRAMES), np.float32), 48_000, SETTLING_FRAMES)

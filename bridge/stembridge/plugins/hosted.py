@@ -218,14 +218,19 @@ def describe_probe(found: Probed, is_moved: bool) -> list[str]:
     return said
 
 
+def check_name(plugin: str, name: str, known: list[str]) -> None:
+    """Raise `PluginError` where a plugin has no parameter of that name, with those that it has."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        raise PluginError(
+            f'plugin "{plugin}" has no parameter {name}',
+            f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}",
+        )
+
+
 def _check_parameters(plugin: str, wanted: Mapping[str, float], known: list[str]) -> None:
     for name, value in wanted.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            raise PluginError(
-                f'plugin "{plugin}" has no parameter {name}',
-                f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}",
-            )
+        check_name(plugin, name, known)
         if not 0.0 <= value <= 1.0:
             raise PluginError(
                 f'plugin "{plugin}": {name} = {value} is no raw value',

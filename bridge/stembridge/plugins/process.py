@@ -54,7 +54,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One value of a plugin: its name in presets, raw 0..1, what that means, whether a DAW could move it.
+    """One value of a plugin: its name in presets, raw 0..1, what that, 0 and 1 mean, if a DAW could move it.
 
     What no DAW could move is a meter, or belongs to the host.
     """
@@ -62,6 +62,8 @@ class Parameter:
     name: str
     raw_value: float
     text: str
+    low_text: str
+    high_text: str
     is_automatable: bool
 
 
@@ -189,6 +191,12 @@ class PluginProcess:
         """Return the parameters that a preset may set, with the values they have now."""
         reply, _ = self._ask({"do": "parameters"}, "its parameters were read")
         return tuple(Parameter(**parameter) for parameter in reply["parameters"])
+
+    def find_raw_value(self, name: str, text: str) -> float | None:
+        """Return the raw value of a known parameter that shows as ``text``, or as the number next to it."""
+        reply, _ = self._ask({"do": "find", "name": name, "text": text}, "a value was looked for")
+        found: float | None = reply["raw_value"]
+        return found
 
     def read_state(self) -> bytes:
         """Return the raw state: everything the plugin wants to find again."""

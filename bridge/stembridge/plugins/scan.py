@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from stembridge.effects.chain import PluginEffect
 from stembridge.errors import PluginError, RequestError
 from stembridge.plugins.folders import find_bundles, resolve, walk_bundle
-from stembridge.plugins.hosted import probe_plugin
+from stembridge.plugins.hosted import check_name, probe_plugin
 from stembridge.plugins.process import USUAL, Deadlines, Description, Parameter, PluginProcess
 from stembridge.settings import Settings
 
@@ -115,6 +115,22 @@ def find_plugin(name: str, settings: Settings) -> tuple[Path, str]:
         return resolve(f"{name}.vst3", settings), ""
 
 
+def find_reason(path: Path, plugin: str, settings: Settings) -> str:
+    """Return why a plugin could not be used when it was scanned; '' where it could, or was not scanned.
+
+    Parameters
+    ----------
+    path : the bundle, as `stembridge.plugins.folders.resolve` gives it
+    plugin : which of several in it; '' where it is alone
+    """
+    reasons = (
+        found.reason
+        for found in read_findings(settings)
+        if Path(found.path).resolve() == path and found.name in (plugin or found.name, path.stem)
+    )
+    return next(filter(None, reasons), "")
+
+
 @dataclass(frozen=True, slots=True)
 class Inspection:
     """One plugin, looked at: what it says, its parameters, and its state."""
@@ -125,15 +141,48 @@ class Inspection:
 
 
 def inspect_plugin(
-    path: Path, plugin: str = "", preset: Path | None = None, deadlines: Deadlines = USUAL
+    path: Path,
+    plugin: str = "",
+    preset: Path | None = None,
+    texts: Mapping[str, str] | None = None,
+    deadlines: Deadlines = USUAL,
 ) -> Inspection:
-    """Return what a plugin can be set to, with the values that ``preset``, a .vstpreset, gives it."""
+    """Return what a plugin can be set to, and its values.
+
+    Parameters
+    ----------
+    path, plugin : the bundle, and which of several in it
+    preset : a .vstpreset that gives it values
+    texts : what parameters are to show, by name, over that
+
+    Raises
+    ------
+    PluginError
+        A fault of the plugin, an unknown parameter, or a text that it shows for no value.
+    """
     with closing(PluginProcess(path, deadlines)) as process:
         description = process.open(plugin)
         process.apply(b"", {})
         if preset is not None:
             process.load_preset(preset)
+        if texts:
+            process.apply(b"", _find_raw_values(process, texts))
         return Inspection(description, process.list_parameters(), process.read_state())
+
+
+def _find_raw_values(process: PluginProcess, texts: Mapping[str, str]) -> dict[str, float]:
+    known = {one.name: one for one in process.list_parameters()}
+    found = {}
+    for name, text in texts.items():
+        check_name(process.name, name, list(known))
+        raw = process.find_raw_value(name, text)
+        if raw is None:
+            raise PluginError(
+                f'plugin "{process.name}" shows {name} = {text} for no value',
+                f"it goes from {known[name].low_text} to {known[name].high_text}",
+            )
+        found[name] = raw
+    return found
 
 
 def _scan(path: Path, deadlines: Deadlines) -> list[Finding]:
