@@ -184,6 +184,17 @@ class Preset:
         """Whether faders and mutes say all of it; a ceiling is left to the master of whoever mixes."""
         return not (self.sends or self.master.match or self.effects)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Whole paths of what its effects read, as impulse responses; plugins and their states are none."""
+        return tuple(
+            str(value)
+            for effect in self.effects
+            if isinstance(effect, Effect)
+            for key, value in effect.values.items()
+            if isinstance(KINDS[effect.kind].parameter(key), File)
+        )
+
     def levels(self, stems: Collection[str]) -> dict[str, Level]:
         """Return the level of each of ``stems``, which are those of one set.
 

@@ -12,7 +12,6 @@ import msgspec
 
 from stembridge import catalog, manifest, model_store, presets
 from stembridge.delivery import check_delivery, check_format, check_practice
-from stembridge.effects.chain import Effect
 from stembridge.effects.kinds import KINDS, File
 from stembridge.errors import ModelError, OutputError, PresetError, RequestError, SourceError
 from stembridge.model_store import ModelFiles
@@ -171,19 +170,7 @@ def check_unchanged(request: RemixRequest, signature: str, settings: Settings) -
 
 def _preset_signature(preset: Preset) -> str:
     """Return the sha256 of what a preset says, and of size and time of the files that it names."""
-    chains = [
-        preset.master.chain,
-        *(change.chain for change in preset.stems.values()),
-        *(send.chain for send in preset.sends),
-    ]
-    effects = [effect for chain in chains for effect in chain.effects if isinstance(effect, Effect)]
-    files = [
-        str(value)
-        for effect in effects
-        for key, value in effect.values.items()
-        if isinstance(KINDS[effect.kind].parameter(key), File)
-    ]
-    said = "\n".join([preset.text, *map(source_signature, files)])
+    said = "\n".join([preset.text, *map(source_signature, preset.files)])
     return hashlib.sha256(said.encode()).hexdigest()
 
 
