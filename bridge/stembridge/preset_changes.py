@@ -60,13 +60,11 @@ def apply_changes(
 
 
 def _drop_silenced(table: Mapping[str, Any], places: Mapping[Place, str]) -> None:
-    """Take out what the preset itself does to a stem that a change mutes; what changes do to it stays."""
+    """Take out what is said of a stem that a change mutes, so that the preset still reads."""
     for stem, entry in table.get("stems", {}).items():
-        if ("stems", stem, "mute") not in places or entry["mute"] is not True:
-            continue
-        for key in HEARD_KEYS:
-            if key in entry and not any(place[:3] == ("stems", stem, key) for place in places):
-                del entry[key]
+        if ("stems", stem, "mute") in places and entry["mute"] is True:
+            for key in HEARD_KEYS:
+                entry.pop(key, None)
 
 
 def _read_value(text: str) -> Any:
