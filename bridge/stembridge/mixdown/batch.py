@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from stembridge import __version__, catalog
-from stembridge.effects.chain import Effect, PluginEffect
-from stembridge.effects.kinds import KINDS, File
+from stembridge.effects.chain import PluginEffect
 from stembridge.errors import PluginError, RequestError
 from stembridge.manifest import RESIDUAL, Manifest, source_name
 from stembridge.presets import Preset
@@ -196,13 +195,7 @@ def describe_preset(preset: Preset, settings: Settings) -> str:
     ----------
     settings : says where plugins are
     """
-    files = [
-        _hash_bytes(Path(str(effect.values[parameter.name])))
-        for effect in preset.effects
-        if isinstance(effect, Effect)
-        for parameter in KINDS[effect.kind].parameters
-        if isinstance(parameter, File) and parameter.name in effect.values
-    ]
+    files = [_hash_bytes(Path(file)) for file in preset.files]
     plugins = [_stamp(effect, settings) for effect in preset.effects if isinstance(effect, PluginEffect)]
     return json.dumps([preset.text, files, plugins])
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import msgspec
 
 from stembridge import catalog
-from stembridge.effects.chain import Effect
 from stembridge.estimate import pass_seconds
 from stembridge.manifest import FILE_NAME
-from stembridge.presets import Preset, find_preset, read_preset
+from stembridge.presets import find_preset, read_preset
 from stembridge.quality import QUALITIES
 from stembridge.reaper.house import House
 from stembridge.reaper.playing import find_needed, trim
@@ -161,15 +160,8 @@ def find_job_id(house: House, request: JobRequest) -> str:
 def _describe_remix(house: House, request: RemixRequest) -> str:
     """Return the state of everything that a remix is made of: the set, the preset, files that it names."""
     preset = read_preset(find_preset(request.preset, house.settings), request.changes)
-    read = [str(Path(request.source) / FILE_NAME), *_list_files(preset)]
+    read = [str(Path(request.source) / FILE_NAME), *preset.files]
     return " ".join([*map(house.signature_of, read), preset.text])
-
-
-def _list_files(preset: Preset) -> list[str]:
-    """Return what a preset's effects read, as impulse responses: whole paths, as `read_preset` makes them."""
-    effects = [effect for effect in preset.effects if isinstance(effect, Effect)]
-    values = [value for effect in effects for value in effect.values.values()]
-    return [value for value in values if isinstance(value, str) and Path(value).is_absolute()]
 
 
 def _is_there(folder: str) -> bool:
