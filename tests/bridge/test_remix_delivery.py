@@ -190,6 +190,15 @@ def test_a_format_too_coarse_for_the_original_has_no_remedy(
     assert not any("split with" in line for line in found.result.warnings)
 
 
+def test_a_set_that_is_coarse_because_it_is_loud_stays_on_its_grid(tmp_path: Path) -> None:
+    made = make_set(tmp_path, kind="pcm16", separator=AdversarialSeparator())
+    bits = made.manifest.grid.stem_bits
+    assert bits < 23 and made.manifest.stems[0].subtype == "FLOAT"
+    found = remix(tmp_path, made, QUIETER, format="wav24", stems_out=True)
+    assert found.manifest.grid.stem_bits == bits
+    assert np.array_equal(found.stems["vocals"], round_to(factor(-6.0) * made.stems["vocals"], bits))
+
+
 def test_what_no_32_bit_float_holds_becomes_a_64_bit_one(tmp_path: Path) -> None:
     made = make_set(tmp_path, kind="pcm24", separator=AdversarialSeparator())
     text = "".join(f"[stems.{stem}]\ngain_db = {gain}\n" for stem, gain in (("drums", 7.3), ("bass", -20.0)))

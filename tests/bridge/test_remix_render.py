@@ -38,6 +38,7 @@ SETS: dict[str, dict[str, Any]] = {
     "pcm16": {"kind": "pcm16"},
     "pcm24": {"kind": "pcm24"},
     "pcm32": {"kind": "pcm32"},
+    "quiet-pcm32": {"kind": "pcm32", "level": 0.001},
     "gridfloat": {"kind": "gridfloat"},
     "float": {"kind": "float"},
     "float-exact": {"kind": "float", "exact_float": True},
