@@ -53,24 +53,26 @@ def limit_gains(blocks: Iterable[Signal], *, sample_rate: int, ceiling_dbtp: flo
     # The curve is held and smoothed across the ends, too: the first frame may be the loudest.
     silence = np.zeros(2 * reach)
     asked = _ask_reductions(blocks, 10 ** ((ceiling_dbtp - _MARGIN_DB) / 20))
-    held = _hold_reductions(chain([silence], asked, [silence]), reach, RELEASE_DB_PER_S / sample_rate)
+    # What is asked for begins a frame early, with what rings before the first.
+    asked = chain([silence[1:]], asked, [silence])
+    held = _hold_reductions(asked, reach, RELEASE_DB_PER_S / sample_rate)
     for reduction_db in _smooth_reductions(held, reach):
         yield 10 ** (reduction_db / -20)
 
 
 def _ask_reductions(blocks: Iterable[Signal], ceiling: float) -> Iterator[Curve]:
-    """Yield in dB what each frame asks for: that of the waveform from the last frame to the next."""
+    """Yield in dB what the waveform from each frame to the next asks for, from before the first one on.
+
+    The frame at its end is turned down as well, since what is held falls no faster than the release.
+    """
     blocks = iter(blocks)
     first = next(blocks, None)
     if first is None:
         return
-    last = np.zeros(0)
     silence = np.zeros((first.shape[0], REACH_FRAMES))
     for window in _cut(chain([first], blocks), peak_windows(first.shape[0]), silence):
         excess = np.maximum(find_peaks(window, ceiling, _FACTOR) / ceiling, 1.0)
-        steps = np.concatenate([last, 20 * np.log10(excess.astype(np.float64))])
-        last = steps[-1:]
-        yield np.maximum(steps[:-1], steps[1:])
+        yield 20 * np.log10(excess.astype(np.float64))
 
 
 def _hold_reductions(asked: Iterable[Curve], reach: int, release_db: float) -> Iterator[Curve]:
