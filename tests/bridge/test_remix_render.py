@@ -13,7 +13,7 @@ import pedalboard
 import pytest
 from numpy.typing import NDArray
 
-from fakes import AdversarialSeparator
+from fakes import AdversarialSeparator, IdentitySeparator
 from remixes import FRAMES, RATE_HZ, MadeSet, factor, make_set, remix, round_to, sum_all
 from splits import assert_exact
 from stembridge.types import ResidualPolicy
@@ -38,7 +38,7 @@ SETS: dict[str, dict[str, Any]] = {
     "pcm16": {"kind": "pcm16"},
     "pcm24": {"kind": "pcm24"},
     "pcm32": {"kind": "pcm32"},
-    "quiet-pcm32": {"kind": "pcm32", "level": 0.001},
+    "quiet-pcm32": {"kind": "pcm32", "level": 0.001, "separator": IdentitySeparator()},
     "gridfloat": {"kind": "gridfloat"},
     "float": {"kind": "float"},
     "float-exact": {"kind": "float", "exact_float": True},
