@@ -329,6 +329,14 @@ def read_preset(path: Path, changes: Sequence[str] = ()) -> Preset:
     return preset
 
 
+def _find_home(path: Path) -> Path:
+    """Return a path with its ~ put in full; one that names no user is a file's name."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def _stem_of(place: Place) -> str:
     """Return the stem that a change is of; '' for the master's, the sends' own and the preset's."""
     if place[0] == "stems":
@@ -458,7 +466,7 @@ class _Reader:
     def _read_value(self, kind: str, key: str, value: Any) -> Any:
         """Return a parameter's value: numbers as floats, a file's name from the preset's own folder."""
         if isinstance(value, str) and kind in KINDS and isinstance(KINDS[kind].parameter(key), File):
-            return str(self._path.absolute().parent / Path(value).expanduser())
+            return str(self._path.absolute().parent / _find_home(Path(value)))
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     def _read_plugin(self, entry: Mapping[str, Any], place: Place) -> PluginEffect:
@@ -509,17 +517,23 @@ class _Reader:
                 where, f"{_spell(where)} is no base64", "as `stembridge plugins` gives it"
             ) from None
 
-    def _settle(self, value: Any) -> Any:
-        """Return what has been read so that it can be read anywhere: states inside, paths whole."""
+    def _settle(self, value: Any, name: str = "") -> Any:
+        """Return what has been read so that it can be read anywhere: states inside, paths whole.
+
+        What stands in a list ``effects`` is one; a stem may be called anything.
+        """
         if isinstance(value, list):
-            return [self._settle(entry) for entry in value]
-        if not isinstance(value, Mapping):
-            return value
-        settled = {key: self._settle(entry) for key, entry in value.items() if key != "state_file"}
-        if "state_file" in value:
-            settled["state"] = base64.b64encode(self._read_state(value, ())).decode()
-        if value.get("kind") in KINDS:
-            settled = {key: self._read_value(value["kind"], key, settled[key]) for key in settled}
+            return [self._settle_effect(each) if name == "effects" else self._settle(each) for each in value]
+        if isinstance(value, Mapping):
+            return {key: self._settle(entry, key) for key, entry in value.items()}
+        return value
+
+    def _settle_effect(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        if entry["kind"] != PLUGIN:
+            return {key: self._read_value(entry["kind"], key, value) for key, value in entry.items()}
+        settled = {key: value for key, value in entry.items() if key != "state_file"}
+        if "state_file" in entry:
+            settled["state"] = base64.b64encode(self._read_state(entry, ())).decode()
         return settled
 
     def _check_keys(

@@ -140,12 +140,14 @@ def _from_file(path: Path) -> dict[str, Any]:
         return {}
     import tomllib
 
+    from stembridge.toml_text import read_toml
+
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"settings file {path} cannot be read: {error}") from None
     try:
-        table = tomllib.loads(text)
+        table = read_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise RequestError(f"settings file {path}: {error}", "mend or remove that line") from None
     return {key: _converted(key, value, f"{path}: {key}") for key, value in table.items()}

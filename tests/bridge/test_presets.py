@@ -646,3 +646,26 @@ def test_a_preset_that_is_not_there_is_refused_with_what_comes_near(
 ) -> None:
     with pytest.raises(PresetError, match=reason):
         find_preset(name, settings)
+
+
+def test_a_stem_may_be_called_like_a_key_of_an_effect(tmp_path: Path) -> None:
+    names = ("kind", "state_file", "effects", "levels_db")
+    path = tmp_path / "odd.toml"
+    stems = "".join(f"[stems.{name}]\nmute = true\n" for name in names)
+    path.write_text(f'[preset]\nname = "Odd"\nuse = "odd names"\n{stems}')
+    preset = read_preset(path)
+    assert tuple(preset.stems) == names and all(change.is_muted for change in preset.stems.values())
+    path.write_text(preset.text)
+    assert read_preset(path).stems == preset.stems
+
+
+def test_an_impulse_response_may_begin_with_a_tilde(tmp_path: Path) -> None:
+    path = tmp_path / "tilde.toml"
+    (tmp_path / "~nobody-of-that-name.wav").touch()
+    path.write_text(
+        '[preset]\nname = "T"\nuse = "t"\n[[stems.vocals.effects]]\n'
+        'kind = "convolution"\nimpulse_response = "~nobody-of-that-name.wav"\n'
+    )
+    (effect,) = read_preset(path).stems["vocals"].chain.effects
+    assert isinstance(effect, Effect)
+    assert effect.values["impulse_response"] == str(tmp_path / "~nobody-of-that-name.wav")

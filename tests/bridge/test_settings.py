@@ -68,3 +68,11 @@ def test_what_is_no_setting_is_refused_with_its_place(text: str, words: str, tmp
 def test_a_home_that_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no valid name"):
         load_settings(home=tmp_path / "\udcff", environ={})
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 2000], ids=["long", "deep"])
+def test_what_no_reader_of_toml_survives_is_told_in_one_line(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(f"threads = {value}\n")
+    with pytest.raises(RequestError, match=r"settings\.toml: .* too (long|deep)"):
+        load_settings(environ={"STEMBRIDGE_HOME": str(tmp_path)})

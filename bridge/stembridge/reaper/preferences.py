@@ -12,6 +12,7 @@ from stembridge.errors import OutputError, RequestError
 from stembridge.quality import QUALITIES
 from stembridge.reaper.looks import DEFAULT_LOOKS, Look, Looks
 from stembridge.settings import Settings
+from stembridge.toml_text import read_toml
 
 OUTPUTS = ("tracks", "takes")
 HOLDS = ("recording", "playing", "never")
@@ -65,7 +66,7 @@ def read_preferences(path: Path) -> Preferences:
         It cannot be read, or a key or value is not one of ours.
     """
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = read_toml(path.read_text("utf-8"))
     except FileNotFoundError:
         return Preferences()
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
