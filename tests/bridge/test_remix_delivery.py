@@ -351,6 +351,11 @@ def test_an_mp3_and_a_practice_version_are_of_the_remix_alone_and_outside_of_eve
     slow, rate = read_wav(found.folder / "practice" / "song - mine 0.80x -2st.wav")
     assert (slow.shape, rate) == ((2, round(2 * RATE_HZ / 0.8)), RATE_HZ)
     assert "'practice/song - mine 0.80x -2st.wav' is outside the sum guarantee" in found.result.warnings
+    assert found.manifest.remix is not None
+    assert found.manifest.remix.notes == (
+        "'practice/song - mine 0.80x -2st.wav' is outside the sum guarantee",
+    )
+    assert found.manifest.warnings == ()
     plain = remix(tmp_path, made, QUIETER, job_id="plain")
     assert np.array_equal(plain.samples, found.samples)
     assert not (plain.folder / "practice").exists()
