@@ -135,6 +135,8 @@ def publish(
 def find_published(final: Path, job_id: str, source: str) -> manifest.Manifest | None:
     """Return the manifest of what this very job has published already; None where nothing is there.
 
+    What a crash just behind that left of the job in hiding is removed.
+
     Parameters
     ----------
     source : path of the original, as a manifest has it
@@ -154,6 +156,7 @@ def find_published(final: Path, job_id: str, source: str) -> manifest.Manifest |
     report = null_test.check_result(final)
     if not report.holds:
         raise OutputError(f"{str(final)!r} exists and was changed: {report.failures[0]}", _ELSEWHERE)
+    work_folders.remove_folder(manifest.work_folder(final.parent, job_id))
     return document
 
 
