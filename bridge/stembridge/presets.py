@@ -58,6 +58,7 @@ from stembridge.catalog import CATALOG, FOUR_SOURCES
 from stembridge.effects.chain import MAX_BLOCK_FRAMES, MIN_BLOCK_FRAMES, Chain, Effect, PluginEffect
 from stembridge.effects.kinds import KINDS, File, check_effect, find_number_fault
 from stembridge.errors import PresetError
+from stembridge.home_path import find_home
 from stembridge.preset_changes import HEARD_KEYS, apply_changes
 from stembridge.preset_lines import Place, find_line, list_lines
 from stembridge.settings import Settings
@@ -268,7 +269,7 @@ def find_preset(name: str, settings: Settings) -> Path:
         There is none; with the names that come near.
     """
     if name.endswith(".toml") or Path(name).name != name:
-        path = Path(name).expanduser().absolute()
+        path = find_home(Path(name)).absolute()
         if not path.is_file():
             raise PresetError(f"there is no preset file {path}", "`stembridge presets list` shows names")
         return path
@@ -327,14 +328,6 @@ def read_preset(path: Path, changes: Sequence[str] = ()) -> Preset:
         new = [stem for stem in asked_by if stem in changed.named_stems and stem not in preset.named_stems]
         return replace(changed, asked_by={stem: asked_by[stem] for stem in new})
     return preset
-
-
-def _find_home(path: Path) -> Path:
-    """Return a path with its ~ put in full; one that names no user is a file's name."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
 
 
 def _stem_of(place: Place) -> str:
@@ -466,7 +459,7 @@ class _Reader:
     def _read_value(self, kind: str, key: str, value: Any) -> Any:
         """Return a parameter's value: numbers as floats, a file's name from the preset's own folder."""
         if isinstance(value, str) and kind in KINDS and isinstance(KINDS[kind].parameter(key), File):
-            return str(self._path.absolute().parent / _find_home(Path(value)))
+            return str(self._path.absolute().parent / find_home(Path(value)))
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     def _read_plugin(self, entry: Mapping[str, Any], place: Place) -> PluginEffect:

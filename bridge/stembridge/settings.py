@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stembridge.errors import RequestError
+from stembridge.home_path import find_home
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 TRANSPORTS = ("ipc", "tcp")
@@ -107,7 +108,7 @@ def load_settings(
     environ = os.environ if environ is None else environ
     if home is None and environ.get("STEMBRIDGE_HOME"):
         home = Path(environ["STEMBRIDGE_HOME"])
-    values = _default_places(home.expanduser().absolute() if home else None)
+    values = _default_places(find_home(home).absolute() if home else None)
     values |= _from_file(values["config_file"])
     values |= _from_environment(environ)
     values |= {name: value for name, value in flags.items() if value is not None}
@@ -180,7 +181,7 @@ def _converted(key: str, value: Any, where: str) -> Any:
         if key in ("model_dirs", "plugin_dirs"):
             if isinstance(value, str):
                 raise TypeError
-            return tuple(Path(part).expanduser().absolute() for part in value)
+            return tuple(find_home(Path(part)).absolute() for part in value)
         if kind == "int":
             return int(value)
         if kind == "float":

@@ -122,3 +122,8 @@ def test_a_near_name_is_offered(settings: Settings) -> None:
 def test_what_is_no_plugin_file_is_refused(name: str, settings: Settings) -> None:
     with pytest.raises(PluginError, match="is no plugin file"):
         resolve(name, settings)
+
+
+def test_a_plugin_of_somebody_who_is_not_here_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"~nobody-of-that-name/x\.vst3.* is not on this machine"):
+        resolve("~nobody-of-that-name/x.vst3", load_settings(home=tmp_path, environ={}))

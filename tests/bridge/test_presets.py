@@ -669,3 +669,8 @@ def test_an_impulse_response_may_begin_with_a_tilde(tmp_path: Path) -> None:
     (effect,) = read_preset(path).stems["vocals"].chain.effects
     assert isinstance(effect, Effect)
     assert effect.values["impulse_response"] == str(tmp_path / "~nobody-of-that-name.wav")
+
+
+def test_a_preset_of_somebody_who_is_not_here_is_not_there() -> None:
+    with pytest.raises(PresetError, match=r"there is no preset file .*~nobody-of-that-name/x\.toml"):
+        find_preset("~nobody-of-that-name/x.toml", load_settings(environ={}))

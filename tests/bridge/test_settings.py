@@ -76,3 +76,11 @@ def test_what_no_reader_of_toml_survives_is_told_in_one_line(tmp_path: Path, val
     path.write_text(f"threads = {value}\n")
     with pytest.raises(RequestError, match=r"settings\.toml: .* too (long|deep)"):
         load_settings(environ={"STEMBRIDGE_HOME": str(tmp_path)})
+
+
+def test_a_tilde_that_names_nobody_here_is_a_folder_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('plugin_dirs = ["~/vst", "~nobody-of-that-name/vst"]\n')
+    assert load_settings(home=tmp_path, environ={}).plugin_dirs == (
+        Path.home() / "vst",
+        Path("~nobody-of-that-name/vst").absolute(),
+    )

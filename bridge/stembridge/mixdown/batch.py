@@ -11,6 +11,7 @@ from pathlib import Path
 from stembridge import __version__, catalog
 from stembridge.effects.chain import PluginEffect
 from stembridge.errors import PluginError, RequestError
+from stembridge.home_path import find_home
 from stembridge.manifest import RESIDUAL, Manifest, source_name
 from stembridge.presets import Preset
 from stembridge.quality import QUALITIES, Quality, check_ranges
@@ -152,10 +153,10 @@ def expand_home(text: str) -> Path:
     ------
     RequestError : it is of somebody who has none here
     """
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        raise RequestError(f"{text!r} is in no folder of this machine", "~ alone is your own") from None
+    path = find_home(Path(text))
+    if str(path).startswith("~"):
+        raise RequestError(f"{text!r} is in no folder of this machine", "~ alone is your own")
+    return path
 
 
 def make_request(folder: Path, variant: Variant, output: Output) -> RemixRequest:

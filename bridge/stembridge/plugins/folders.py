@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from stembridge.errors import PluginError
+from stembridge.home_path import find_home
 from stembridge.settings import Settings
 
 SUFFIXES = (".vst3", ".component") if sys.platform == "darwin" else (".vst3",)
@@ -52,7 +53,7 @@ def resolve(name: str, settings: Settings) -> Path:
         raise PluginError(
             f'plugin "{name}" is no plugin file', f"its name must end in {' or '.join(SUFFIXES)}"
         )
-    path = Path(name).expanduser()
+    path = find_home(Path(name))
     if path.is_absolute():
         candidates = [path]
     else:
