@@ -141,10 +141,24 @@ class Remix(Stems):
 
 
 class _Scratch:
-    """Removes a folder once nothing holds this object any more: a set, or a copy of it."""
+    """A temporary folder: gone at the end of its ``with``, or, once a set keeps it, with that set's last copy."""
 
-    def __init__(self, folder: Path) -> None:
-        weakref.finalize(self, shutil.rmtree, folder, True)
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="stembridge-"))
+        self._is_kept = False
+        weakref.finalize(self, shutil.rmtree, self.folder, True)
+
+    def keep_for(self, stems: Stems) -> None:
+        """Let the folder live as long as ``stems``, or a copy of it."""
+        stems._scratch = self
+        self._is_kept = True
+
+    def __enter__(self) -> _Scratch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_kept:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __deepcopy__(self, memo: object) -> _Scratch:
         return self
@@ -191,11 +205,10 @@ def split(
         Of the kind that says what is wrong; see `stembridge.errors`.
     """
     settings = settings or load_settings()
-    scratch = Path(tempfile.mkdtemp(prefix="stembridge-"))
-    try:
+    with _Scratch() as scratch:
         request = SplitRequest(
-            source=str(_as_file(source, sample_rate, scratch)),
-            out=str(Path(out).absolute() if out is not None else scratch),
+            source=str(_as_file(source, sample_rate, scratch.folder)),
+            out=str(Path(out).absolute() if out is not None else scratch.folder),
             model=model or settings.model,
             stems=tuple(stems),
             two_stems=two_stems,
@@ -216,13 +229,8 @@ def split(
         # Checked while the array's file is still there to be compared with, sample for sample.
         if not found.null.holds:
             raise ExactnessError(f"{found.folder}: {found.null.failures[0]}")
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    if out is None:
-        found._scratch = _Scratch(scratch)
-    else:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if out is None:
+            scratch.keep_for(found)
     return found
 
 
@@ -271,10 +279,9 @@ def remix(
     from stembridge.mixdown.render import render_remix
 
     settings = settings or load_settings()
-    scratch = Path(tempfile.mkdtemp(prefix="stembridge-"))
-    try:
+    with _Scratch() as scratch:
         output = Output(
-            folder=Path(out).absolute() if out is not None else scratch,
+            folder=Path(out).absolute() if out is not None else scratch.folder,
             stems_out=stems_out,
             format=format,
             mp3=mp3,
@@ -308,13 +315,8 @@ def remix(
             job = run_here(render_remix(asked, job.id, settings), job, show)
         assert job.result is not None
         found = Remix(Path(job.result.folder))
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-    if out is None:
-        found._scratch = _Scratch(scratch)
-    else:
-        shutil.rmtree(scratch, ignore_errors=True)
+        if out is None:
+            scratch.keep_for(found)
     return found
 
 
