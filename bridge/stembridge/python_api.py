@@ -141,7 +141,7 @@ class Remix(Stems):
 
 
 class _Scratch:
-    """A temporary folder: gone at the end of its ``with``, or, once a set keeps it, with that set's last copy."""
+    """A temporary folder: gone at the end of its ``with``, or with the last copy of the set that keeps it."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="stembridge-"))
