@@ -69,3 +69,10 @@ def test_every_benchmark_stands_in_the_table() -> None:
     for path in (ROOT / "benchmarks").glob("*.py"):
         if path.name not in ("report.py", "readme_table.py"):
             assert f"`python benchmarks/{path.name}" in README, path.name
+
+
+def test_presets_and_effects_are_as_many_as_it_says() -> None:
+    from stembridge.effects.kinds import KINDS
+
+    assert f"- {len(list((ROOT / 'presets').glob('*.toml')))} presets are shipped" in README
+    assert f"[{len(KINDS)} effects](docs/effects.md)" in README
