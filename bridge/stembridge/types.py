@@ -74,6 +74,13 @@ DOUBLE_FORMAT = FileFormat("WAV", "DOUBLE", ".wav")
 """What a file gets whose samples no 32-bit float holds."""
 
 
+FILE_NAMES = "{name} - {stem}"
+"""What stems are called if nothing else is asked for, without the ending."""
+
+SESSIONS = ("rpp", "dawproject", "aaf")
+"""Kinds of session files that open a set in a DAW; see `stembridge.sessions`."""
+
+
 @dataclass(frozen=True, slots=True)
 class SplitRequest:
     """One source to be split into stems.
@@ -98,6 +105,9 @@ class SplitRequest:
     on_source_grid : the segments lie on one grid from the source's first frame, and normalisation is the
         whole source's, so that neighbouring and later regions of one source, and a split of all of it, give
         the same stems sample for sample where they overlap; the region must start on a whole second
+    file_names : what stems are called, without the ending: text with ``{stem}``, and with ``{name}``,
+        ``{model}`` and ``{job8}`` as in the name of the result folder
+    sessions : kinds of `SESSIONS` to be written beside the stems
     """
 
     source: str
@@ -116,6 +126,8 @@ class SplitRequest:
     mono: tuple[str, ...] = ()
     mp3: bool = False
     on_source_grid: bool = False
+    file_names: str = FILE_NAMES
+    sessions: tuple[str, ...] = ()
 
     @property
     def asked(self) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Result folders as sessions that a DAW opens: the stems at their place, the original muted."""
