@@ -22,9 +22,9 @@ from reaper_fake import FakeProject, FakeReaper, Item, Media, render_item
 from reaper_fake.model import Source
 from reaper_fake.playback import Samples, find_play_offset
 from reaper_fake.random_items import EDITS, random_item
+from stembridge.looks import Looks
 from stembridge.manifest import RESIDUAL
 from stembridge.reaper import placing, regions, requests
-from stembridge.reaper.looks import Looks
 from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable
 from stembridge.reaper.playing import Way, judge
 from stembridge.reaper.preferences import Preferences

@@ -15,7 +15,7 @@ from planner_cases import GRID, STEMS, World, as_heard, make_world
 from reaper_fake import Item, Media, Track, render_item, section_of
 from reaper_fake.api import split_item
 from reaper_fake.playback import Samples, render_take
-from stembridge.reaper.looks import Looks
+from stembridge.looks import Looks
 from stembridge.reaper.placing import Lacking, Placed, Ticket, Unplaceable, place
 from stembridge.reaper.snapshot import ITEM_VALUES, TAKE_VALUES
 from stembridge.reaper.stem_set import StemFile, StemSet

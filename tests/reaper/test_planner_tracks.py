@@ -11,8 +11,8 @@ import pytest
 from interpreter import Refused, apply_operations, take_snapshot
 from reaper_fake import FakeReaper, Track
 from reaper_fake.random_items import moved_tracks, parents_of, random_depths
+from stembridge.looks import Looks
 from stembridge.reaper import operations, stem_tracks
-from stembridge.reaper.looks import Looks
 from stembridge.reaper.stem_tracks import plan_stem_tracks
 
 LAYOUTS = 1500

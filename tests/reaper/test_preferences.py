@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stembridge.errors import OutputError, RequestError
+from stembridge.looks import DEFAULT_LOOKS, GREY, WARNING, Look, Looks
 from stembridge.quality import QUALITIES
-from stembridge.reaper.looks import DEFAULT_LOOKS, GREY, WARNING, Look, Looks
 from stembridge.reaper.preferences import (
     EFFECTS,
     HOLDS,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stem_items import delete_item, find_stem, track_of
+from stembridge.looks import Looks
 from stembridge.reaper.families import Stem
 from stembridge.reaper.fitting import Fit
-from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import Operation
 from stembridge.reaper.preferences import locate_preferences
 from stembridge.reaper.snapshot import Host, Project, Snapshot

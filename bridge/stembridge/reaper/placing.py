@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from stembridge.looks import Looks
 from stembridge.manifest import RESIDUAL
 from stembridge.reaper import operations as do
 from stembridge.reaper.fitting import (
@@ -23,7 +24,6 @@ from stembridge.reaper.fitting import (
     fit_take,
     lost_offset,
 )  # fmt: skip
-from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import TAG, Operation
 from stembridge.reaper.playing import Way, find_needed, find_played, judge, trim
 from stembridge.reaper.snapshot import Item, Snapshot, Track

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stembridge.errors import OutputError, RequestError
+from stembridge.looks import DEFAULT_LOOKS, Look, Looks
 from stembridge.quality import QUALITIES
-from stembridge.reaper.looks import DEFAULT_LOOKS, Look, Looks
 from stembridge.settings import Settings
 from stembridge.toml_text import read_toml
 

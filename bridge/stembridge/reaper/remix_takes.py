@@ -11,12 +11,12 @@ import msgspec
 
 from stembridge import stem_tag
 from stembridge.errors import SourceError
+from stembridge.looks import Looks
 from stembridge.manifest import read_manifest
 from stembridge.presets import Level
 from stembridge.reaper import operations as do
 from stembridge.reaper.families import Family, Stem, StemSets, find_job
 from stembridge.reaper.fitting import lost_offset
-from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import TAG, Operation
 from stembridge.reaper.placing import TAKE_VALUES_USED, add_stem, expect_unchanged
 from stembridge.reaper.snapshot import Snapshot, Track

@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stembridge.looks import Looks
 from stembridge.manifest import RESIDUAL
 from stembridge.reaper import operations as do
-from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import TAG, Operation
 from stembridge.reaper.snapshot import Snapshot, Track
 from stembridge.reaper.tags import TrackTag, read_tag, write_tag

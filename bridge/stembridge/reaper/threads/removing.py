@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from stembridge.looks import Color, Looks
 from stembridge.manifest import RESIDUAL
 from stembridge.reaper import operations as do
 from stembridge.reaper.families import (
@@ -22,7 +23,6 @@ from stembridge.reaper.families import (
     choose_families,
     find_differences,
 )
-from stembridge.reaper.looks import Color, Looks
 from stembridge.reaper.operations import TAG, Operation
 from stembridge.reaper.placing import expect_unchanged
 from stembridge.reaper.snapshot import Snapshot, Track, read_snapshot

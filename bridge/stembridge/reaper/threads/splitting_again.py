@@ -11,6 +11,7 @@ import msgspec
 
 from stembridge import catalog
 from stembridge.errors import RequestError, StembridgeError
+from stembridge.looks import Looks
 from stembridge.manifest import RESIDUAL, read_manifest
 from stembridge.reaper import operations as do
 from stembridge.reaper.families import (
@@ -21,7 +22,6 @@ from stembridge.reaper.families import (
     find_families,
 )
 from stembridge.reaper.fitting import Fit, fit_item, fit_section, fit_take
-from stembridge.reaper.looks import Looks
 from stembridge.reaper.operations import TAG, Operation
 from stembridge.reaper.placing import (
     TAKE_VALUES_USED,

@@ -1,0 +1,182 @@
+"""Where everything of a result folder stands in a session, in frames; writers turn that into a DAW's words.
+
+Every track holds one clip that plays its file as it is: at unity gain, without fades, unwarped. The stems then
+sum to the original at its own samples, and the original beside them is muted.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from stembridge.audio_io import probe
+from stembridge.errors import SourceError
+from stembridge.looks import GREY, Color, Look, Looks
+from stembridge.manifest import Manifest, SourceEntry, StemEntry, source_name
+from stembridge.stem_tag import read_tag
+
+ORIGINAL = "Original"
+"""Name of the track of what was split."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTrack:
+    """One track with one clip.
+
+    Parameters
+    ----------
+    color : red, green, blue
+    file : relative to the folder of the session, or absolute where the two have no folder in common
+    position_frames : where in the session the clip begins
+    offset_frames : where in the file the clip begins
+    frames : length of the clip
+    channels, subtype : of the file, the latter by libsndfile's names
+    is_muted : the whole track is
+    """
+
+    name: str
+    color: Color
+    file: PurePath
+    position_frames: int
+    offset_frames: int
+    frames: int
+    channels: int
+    subtype: str
+    is_muted: bool = False
+
+    @property
+    def end_frames(self) -> int:
+        """The first frame of the session behind the clip."""
+        return self.position_frames + self.frames
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """A session: stems in a folder of that name, and beside it, muted, what they sum to.
+
+    Parameters
+    ----------
+    sample_rate : Hz, of the session and of every file in it
+    channels : of every file in it
+    frames : where the session ends
+    tracks : in the order of the result, the closing file last
+    original : the original, as decoded where it is lossy; the remix where ``tracks`` are its stems; None where
+        there is nothing to compare with
+    remarks : what a user should know of it, one line each
+    """
+
+    name: str
+    sample_rate: int
+    channels: int
+    frames: int
+    tracks: tuple[SessionTrack, ...]
+    original: SessionTrack | None
+    remarks: tuple[str, ...] = ()
+
+
+def arrange(folder: Path, document: Manifest, *, name: str = "", home: Path | None = None) -> Arrangement:
+    """Return the session of the result folder that ``document`` describes.
+
+    Clips stand where the region stood in its source, so that the session's time is the source's.
+
+    Parameters
+    ----------
+    folder : where the files of the set lie
+    name : of the session; '' means the source's
+    home : folder that the session will lie in; None means ``folder``
+    """
+    source, remix = document.source, document.remix
+    home = folder if home is None else home
+    start = source.region.start if remix is None else _find_start(folder, document)
+
+    def place(entry: StemEntry, look: Look, *, is_muted: bool = False) -> SessionTrack:
+        return SessionTrack(
+            name=look.name,
+            color=look.color,
+            file=_find_way(home, folder / entry.file),
+            position_frames=start,
+            offset_frames=0,
+            frames=source.region.frames,
+            channels=source.channels,
+            subtype=entry.subtype,
+            is_muted=is_muted,
+        )
+
+    level_db = document.residual.level_db
+    tracks = tuple(place(entry, Looks().of(entry.name, level_db)) for entry in document.stems)
+    original: SessionTrack | None = None
+    remarks: tuple[str, ...] = ()
+    if document.mixture is not None:
+        look = Look(ORIGINAL, GREY) if remix is None else Looks().of(document.mixture.name)
+        original = place(document.mixture, look, is_muted=True)
+    elif remix is None:
+        try:
+            original = _place_source(source, home)
+        except SourceError as error:
+            remarks = (f"sessions hold no original: {error.message}",)
+    return Arrangement(
+        name=name or source_name(source.path),
+        sample_rate=source.sample_rate,
+        channels=source.channels,
+        frames=start + source.region.frames,
+        tracks=tracks,
+        original=original,
+        remarks=remarks,
+    )
+
+
+def _place_source(source: SourceEntry, home: Path) -> SessionTrack:
+    """Return the muted track that plays the region out of the source itself.
+
+    Raises
+    ------
+    SourceError : it cannot be read, is another file by now, or its channels lie in another order
+    """
+    info = probe(source.path)
+    found = (info.sample_rate, info.channels, info.frames, info.subtype)
+    if found != (source.sample_rate, source.channels, source.frames, source.subtype):
+        raise SourceError(f"{source.path!r} is not the original any more")
+    if info.channel_order:
+        raise SourceError(f"the channels of {source.path!r} lie in another order than those of its stems")
+    return SessionTrack(
+        name=ORIGINAL,
+        color=GREY,
+        file=_find_way(home, Path(source.path)),
+        position_frames=source.region.start,
+        offset_frames=source.region.start,
+        frames=source.region.frames,
+        channels=info.channels,
+        subtype=info.subtype,
+        is_muted=True,
+    )
+
+
+def _find_start(folder: Path, document: Manifest) -> int:
+    """Return where a remix begins in the source of its set, as the tag of one of its files says.
+
+    AIFF and FLAC have no tags: 0 stands for what is not known.
+    """
+    for entry in document.stems:
+        try:
+            tag = read_tag(folder / entry.file)
+        except OSError:
+            continue
+        if tag is not None:
+            return tag.start
+    return 0
+
+
+def _find_way(home: Path, file: Path) -> PurePath:
+    """Return how a session in ``home`` finds ``file``, so that both can be moved together.
+
+    Absolute where they have no more than a volume's root in common: then nobody moves both.
+    """
+    # A link that names the file keeps its name; '..' behind a linked folder would lead elsewhere.
+    there = Path(os.path.realpath(file.parent)) / file.name
+    here = Path(os.path.realpath(home))
+    try:
+        shared = os.path.commonpath([here, there])
+    except ValueError:
+        return there
+    return there if shared == here.anchor else PurePath(os.path.relpath(there, here))
