@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Sequence
 from math import isfinite
 
 from stembridge.errors import RequestError
-from stembridge.types import AUTO_FORMAT, CATCH_ALL, FILE_FORMATS, ResidualPolicy
+from stembridge.types import AUTO_FORMAT, CATCH_ALL, FILE_FORMATS, FILE_NAMES, SESSIONS, ResidualPolicy
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_PITCH_SEMITONES = 24.0
+
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+FORBIDDEN_IN_NAMES = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
+"""What no file name may hold, on one system or another."""
+
+MAX_FILE_NAME_BYTES = 240
+"""File systems end at 255; a DAW's own file beside it, 'song.wav.reapeaks', has to fit too."""
+
+NAME_FIELDS = {"name": 40, "stem": 32, "model": 48, "job8": 8}
+"""Fields of a template of file names, and the bytes of UTF-8 that each may need; a name gets what is left."""
+
+_FIELD = re.compile(r"\{(\w*)\}")
+_LONGEST_ENDING = max(len(known.suffix) for known in FILE_FORMATS.values())
 
 
 def find_policy(name: str) -> ResidualPolicy:
@@ -70,6 +85,59 @@ def check_delivery(
         raise RequestError(
             f"residual {residual.value!r} with mono stems",
             "the side of a mono stem needs a residual to go to: leave out one of the two",
+        )
+
+
+def check_file_names(template: str) -> None:
+    """Refuse what cannot name the files of a set.
+
+    Parameters
+    ----------
+    template : as `stembridge.types.SplitRequest.file_names`
+
+    Raises
+    ------
+    RequestError : naming the template, what is wrong with it, and one that works
+    """
+    fields = _FIELD.findall(template)
+    rest = _FIELD.sub("", template)
+    unknown = [field for field in fields if field not in NAME_FIELDS]
+    forbidden = FORBIDDEN_IN_NAMES.search(rest)
+    bytes_needed = len(rest.encode(errors="replace")) + sum(NAME_FIELDS.get(field, 0) for field in fields)
+    fault = ""
+    if unknown:
+        fault = f"{{{unknown[0]}}} is no field"
+    elif "{" in rest or "}" in rest:
+        fault = "a brace stands alone"
+    elif "stem" not in fields:
+        fault = "without {stem} all files would be called the same"
+    elif forbidden:
+        fault = f"{forbidden[0]!r} cannot be in a file name"
+    elif template.startswith((".", " ")):
+        fault = "a name that begins with a dot or a space is hidden or lost"
+    elif bytes_needed + _LONGEST_ENDING > MAX_FILE_NAME_BYTES:
+        fault = f"names could have {bytes_needed + _LONGEST_ENDING} bytes, more than {MAX_FILE_NAME_BYTES}"
+    if fault:
+        known = ", ".join(f"{{{field}}}" for field in NAME_FIELDS)
+        raise RequestError(
+            f"file names {template[:80]!r}: {fault}", f"as in {FILE_NAMES!r}; there are {known}"
+        )
+
+
+def check_sessions(names: Sequence[str]) -> None:
+    """Refuse session files that cannot be written here.
+
+    Raises
+    ------
+    RequestError : naming the kind and the remedy
+    """
+    for name in names:
+        if name not in SESSIONS:
+            raise RequestError(f"session {name[:80]!r}", f"one of {', '.join(SESSIONS)}")
+    if "aaf" in names and importlib.util.find_spec("aaf2") is None:
+        raise RequestError(
+            "session 'aaf' needs a package that is not here",
+            'pip install "stembridge[aaf]", or leave out aaf',
         )
 
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from stembridge.delivery import check_file_names
 from stembridge.errors import RequestError
 from stembridge.home_path import find_home
+from stembridge.types import FILE_NAMES
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 TRANSPORTS = ("ipc", "tcp")
@@ -40,6 +42,8 @@ class Settings:
     threads : threads of a CPU worker; 0 leaves it to torch
     max_queue : jobs that may wait before the daemon answers busy
     plugin_dirs : folders with plugins that presets may use, beside the system's own
+    file_names : what stems are called where nothing else is asked for; see `stembridge.types.SplitRequest`
+    watch_dirs : folders that are watched as long as the daemon runs
     """
 
     home: Path | None
@@ -55,6 +59,8 @@ class Settings:
     threads: int = 0
     max_queue: int = 512
     plugin_dirs: tuple[Path, ...] = ()
+    file_names: str = FILE_NAMES
+    watch_dirs: tuple[Path, ...] = ()
 
     @property
     def log_file(self) -> Path:
@@ -67,6 +73,10 @@ class Settings:
     @property
     def render_log_file(self) -> Path:
         return self.state_dir / "logs" / "render.log"
+
+    @property
+    def watch_log_file(self) -> Path:
+        return self.state_dir / "logs" / "watch.log"
 
     @property
     def job_table(self) -> Path:
@@ -86,6 +96,7 @@ class Settings:
         return self.state_dir / "reaper"
 
 
+_FOLDERS = ("model_dirs", "plugin_dirs", "watch_dirs")
 _PLACES = ("home", "config_file", "state_dir", "runtime_dir")
 
 
@@ -178,7 +189,7 @@ def _converted(key: str, value: Any, where: str) -> Any:
         raise RequestError(f"{where} is no setting", f"the settings are {known}")
     kind = str(_SETTABLE[key])
     try:
-        if key in ("model_dirs", "plugin_dirs"):
+        if key in _FOLDERS:
             if isinstance(value, str):
                 raise TypeError
             return tuple(find_home(Path(part)).absolute() for part in value)
@@ -212,6 +223,10 @@ def _checked(values: dict[str, Any]) -> Settings:
         raise RequestError(
             f"home {str(settings.home)!r} is no valid name", "set STEMBRIDGE_HOME to one that is text"
         ) from None
+    try:
+        check_file_names(settings.file_names)
+    except RequestError as error:
+        raise RequestError(f"file_names = {settings.file_names!r}: {error.message}", error.hint) from None
     if settings.max_queue < 1:
         raise RequestError(f"max_queue = {settings.max_queue}", "at least 1")
     return settings
