@@ -1,7 +1,7 @@
 """Where everything of a result folder stands in a session, in frames; writers turn that into a DAW's words.
 
-Every track holds one clip that plays its file as it is: at unity gain, without fades, unwarped. The stems then
-sum to the original at its own samples, and the original beside them is muted.
+Every track holds one clip that plays its file as it is: at unity gain, without fades, unwarped. The stems
+then sum to the original at its own samples, and the original beside them is muted.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Arrangement:
     channels : of every file in it
     frames : where the session ends
     tracks : in the order of the result, the closing file last
-    original : the original, as decoded where it is lossy; the remix where ``tracks`` are its stems; None where
-        there is nothing to compare with
+    original : the original, as decoded where it is lossy; the remix where ``tracks`` are its stems; None
+        where there is nothing to compare with
     remarks : what a user should know of it, one line each
     """
 
