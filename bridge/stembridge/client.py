@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -54,6 +55,7 @@ class Client:
         self._socket: zmq.Socket[bytes] | None = None
         self._numbers = itertools.count(1)
         self._missed: deque[protocol.Event] = deque()
+        self._heard_at: dict[str, float] = {}
         self._prefix = os.urandom(4).hex()
 
     def __enter__(self) -> Client:
@@ -127,15 +129,55 @@ class Client:
                     waiting.discard(event.job.id)
                 yield event.job
 
+    def next_change(self, job_ids: Collection[str], timeout_s: float) -> Job | None:
+        """Return one of these jobs as it is now, or None where nothing is heard for ``timeout_s`` seconds.
+
+        For whoever follows jobs that come and go, call by call. A job is told of at least every `SILENCE_S`
+        seconds, changed or not: what was missed, in a daemon's restart too, is heard by then.
+
+        Raises
+        ------
+        JobNotFound
+            The daemon knows one of them not, or not any more.
+        DaemonUnavailable
+            No daemon answered within the deadline.
+        """
+        limit = time.monotonic() + timeout_s
+        self._heard_at = {job_id: at for job_id, at in self._heard_at.items() if job_id in job_ids}
+        while True:
+            while self._missed:
+                job = self._missed.popleft().job
+                if job.id in job_ids:
+                    self._heard_at[job.id] = time.monotonic()
+                    return job
+            now = time.monotonic()
+            due = {job_id: self._heard_at.get(job_id, -math.inf) + SILENCE_S for job_id in job_ids}
+            silent = [job_id for job_id in due if due[job_id] <= now]
+            if silent:
+                self._reopen_if_moved()
+                job = self._get_truth(silent[0])
+                self._heard_at[job.id] = time.monotonic()
+                return job
+            reply = self._receive(max(0.0, min((limit, *due.values())) - now))
+            if isinstance(reply, protocol.Event):
+                self._missed.append(reply)
+            elif time.monotonic() >= limit:
+                return None
+
     def _look_again(self, job_ids: Sequence[str], waiting: set[str]) -> Iterator[Job]:
         for job_id in job_ids:
             if job_id in waiting:
-                job = self.get(job_id, watch=True)
-                # What came before this reply is older than it.
-                self._missed = deque(event for event in self._missed if event.job.id != job_id)
+                job = self._get_truth(job_id)
                 if job.state.is_final:
                     waiting.discard(job_id)
                 yield job
+
+    def _get_truth(self, job_id: str) -> Job:
+        """Return a job as it is now, and be told of its changes from now on."""
+        job = self.get(job_id, watch=True)
+        # What came before this reply is older than it.
+        self._missed = deque(event for event in self._missed if event.job.id != job_id)
+        return job
 
     def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """Return the job once it is done.
@@ -207,6 +249,8 @@ class Client:
         return self._socket
 
     def _reopen_if_moved(self) -> None:
+        if self._socket is None:
+            return
         connection = read_connection(self.settings.connection_file)
         if connection is None or (connection.endpoint, connection.pid) != self._endpoint:
             self._drop_socket()
