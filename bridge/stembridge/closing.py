@@ -31,6 +31,7 @@ from stembridge.types import (
     AUTO_FORMAT,
     DOUBLE_FORMAT,
     FILE_FORMATS,
+    FILE_NAMES,
     FileFormat,
     Progress,
     Region,
@@ -83,7 +84,7 @@ class SetPlan:
     closing_name : name of the file that closes the sum; None where the stems take the residual in
     policy : where the residual goes: a value of `ResidualPolicy`, or `COMPLEMENT`
     format : a name of `FILE_FORMATS`, or `AUTO_FORMAT`
-    exact_float, mono, mp3 : as in `stembridge.types.SplitRequest`
+    exact_float, mono, mp3, file_names, sessions : as in `stembridge.types.SplitRequest`
     model_rate : Hz; above half of it the stems hold nothing
     is_full : the stems are all that the model knows, so that a loud residual is worth a warning
     """
@@ -104,10 +105,23 @@ class SetPlan:
     exact_float: bool = False
     mono: tuple[str, ...] = ()
     mp3: bool = False
+    file_names: str = FILE_NAMES
+    sessions: tuple[str, ...] = ()
 
     @property
     def final(self) -> Path:
         return self.out / manifest.folder_name(self.name, self.model.name, self.job_id)
+
+    def name_file(self, stem: str, suffix: str) -> str:
+        """Return the name of a stem's file."""
+        return manifest.file_name(
+            self.name,
+            stem,
+            suffix,
+            template=self.file_names,
+            model=self.model.name,
+            job_id=self.job_id,
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -435,7 +449,7 @@ def _files(plan: SetPlan, work: Path, attempt: _Attempt) -> list[_File]:
     names = (*plan.names, *((manifest.MIXTURE,) if plan.has_mixture else ()))
     formats = [DOUBLE_FORMAT if name in attempt.wide else attempt.file_format for name in names]
     return [
-        _File(name, chosen, work / manifest.file_name(plan.name, name, chosen.suffix))
+        _File(name, chosen, work / plan.name_file(name, chosen.suffix))
         for name, chosen in zip(names, formats, strict=True)
     ]
 

@@ -33,7 +33,7 @@ from stembridge.closing import (
     finish_set,
     write_set,
 )
-from stembridge.delivery import check_delivery
+from stembridge.delivery import check_delivery, check_file_names, check_sessions
 from stembridge.dsp.align import NOT_IN_MIXTURE, REACH_FRAMES, Alignment, Decision, estimate_alignments
 from stembridge.dsp.delay_line import Reader, advance
 from stembridge.dsp.resample import StreamResampler, count_frames
@@ -41,7 +41,7 @@ from stembridge.errors import AlignmentError, RequestError, SourceError
 from stembridge.plane_file import PlaneFile
 from stembridge.publishing import work_folder
 from stembridge.stages import Stages
-from stembridge.types import AUTO_FORMAT, Progress, ResidualPolicy, SplitResult
+from stembridge.types import AUTO_FORMAT, FILE_NAMES, Progress, ResidualPolicy, SplitResult
 
 MODEL_NAME = "conform"
 """What stands in the manifest where the stems were not separated here."""
@@ -66,6 +66,8 @@ class Delivery:
     residual: ResidualPolicy = ResidualPolicy.OWN
     mono: tuple[str, ...] = ()
     mp3: bool = False
+    file_names: str = FILE_NAMES
+    sessions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,8 @@ def _check_request(mixture: Path, stems: Mapping[str, Path], delivery: Delivery)
         stems=tuple(stems),
         is_full=True,
     )
+    check_file_names(delivery.file_names)
+    check_sessions(delivery.sessions)
 
 
 # --- files in -------------------------------------------------------------------------------------------
@@ -313,6 +317,8 @@ def _plan_set(
         exact_float=delivery.exact_float,
         mono=delivery.mono,
         mp3=delivery.mp3,
+        file_names=delivery.file_names,
+        sessions=delivery.sessions,
     )
 
 

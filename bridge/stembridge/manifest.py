@@ -8,14 +8,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from stembridge.delivery import FORBIDDEN_IN_NAMES, MAX_FILE_NAME_BYTES, NAME_FIELDS
 from stembridge.errors import OutputError, SourceError
 from stembridge.small_file import read_small_file
+from stembridge.types import FILE_NAMES
 
 FILE_NAME = "stems.json"
 SCHEMA = "stembridge.stems/1"
@@ -33,12 +36,11 @@ LISTENING_FOLDER = "mp3"
 SUBTYPES = ("PCM_16", "PCM_24", "FLOAT", "DOUBLE")
 """How samples may stand in a file of a set, by libsndfile's names."""
 
-# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*\ud800-\udfff]')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
 # Inside a JSON string the quotes would be escaped, so only the key itself can match.
 _SEAL = re.compile(rb'"seal": "[0-9a-f]*"')
 _NO_SEAL = b'"seal": ""'
+_FIELD = re.compile(rf"\{{({'|'.join(NAME_FIELDS)})\}}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -355,9 +357,41 @@ def folder_name(name: str, model: str, job_id: str) -> str:
     return f"{name}__{sanitise_name(model, 48)}__{job8(job_id)}"
 
 
-def file_name(name: str, stem: str, suffix: str = ".wav") -> str:
-    """Return the name of one stem's file; ``name`` as `source_name` gives it."""
-    return f"{name} - {sanitise_name(stem, 32)}{suffix}"
+def file_name(
+    name: str,
+    stem: str,
+    suffix: str = ".wav",
+    *,
+    template: str = FILE_NAMES,
+    model: str = "",
+    job_id: str = "",
+) -> str:
+    """Return the name of one stem's file: legal everywhere, at most `MAX_FILE_NAME_BYTES` bytes of UTF-8.
+
+    Files of one set get names that differ wherever their stems' names do: a long ``name`` is cut, the same in
+    all of them, a stem's never.
+
+    Parameters
+    ----------
+    name : as `source_name` gives it
+    template : one that `stembridge.delivery.check_file_names` lets through
+    """
+    values = {
+        "stem": sanitise_name(stem, NAME_FIELDS["stem"]),
+        "model": sanitise_name(model, NAME_FIELDS["model"]),
+        "job8": job8(job_id),
+    }
+    most_bytes = MAX_FILE_NAME_BYTES - len(suffix)
+    if uses := template.count("{name}"):
+        longest = _fill(template, {**values, "name": "", "stem": "x" * NAME_FIELDS["stem"]})
+        values["name"] = sanitise_name(
+            name, min(MAX_NAME_BYTES, (most_bytes - len(longest.encode())) // uses)
+        )
+    return sanitise_name(_fill(template, values), most_bytes) + suffix
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    return _FIELD.sub(lambda found: values[found[1]], template)
 
 
 def sanitise_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> str:
@@ -365,7 +399,7 @@ def sanitise_name(text: str, max_bytes: int = MAX_NAME_BYTES) -> str:
 
     What is forbidden anywhere becomes '_'; single quotes, `$`, spaces and all scripts stay.
     """
-    name = _FORBIDDEN.sub("_", text)
+    name = FORBIDDEN_IN_NAMES.sub("_", text)
     if _RESERVED.fullmatch(name) or name.startswith("."):
         name = "_" + name
     name = name.encode()[:max_bytes].decode(errors="ignore").rstrip(" .")

@@ -182,6 +182,8 @@ def split(
     residual: str = ResidualPolicy.OWN,
     mono: Sequence[str] = (),
     mp3: bool = False,
+    file_names: str | None = None,
+    sessions: Sequence[str] = (),
     progress: bool = True,
     settings: Settings | None = None,
 ) -> Stems:
@@ -195,8 +197,9 @@ def split(
     out : folder for the result folder; None keeps the files only as long as the returned object lives
     model : official name; None means the settings' model
     region : first frame and number of frames to split; None means all
-    stems, two_stems, overlap, shifts, seed, model_dir, format, exact_float, residual, mono, mp3 :
+    stems, two_stems, overlap, shifts, seed, model_dir, format, exact_float, residual, mono, mp3, sessions :
         as in `stembridge.types.SplitRequest`
+    file_names : as there; None means the settings' own
     progress : show progress on a terminal or in a notebook; elsewhere a script stays silent
 
     Raises
@@ -222,6 +225,8 @@ def split(
             residual=find_policy(residual),
             mono=tuple(mono),
             mp3=mp3,
+            file_names=settings.file_names if file_names is None else file_names,
+            sessions=tuple(sessions),
         )
         job = _run(request, settings, progress=progress)
         assert job.result is not None

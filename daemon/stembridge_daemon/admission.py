@@ -11,7 +11,13 @@ from pathlib import Path
 import msgspec
 
 from stembridge import catalog, manifest, model_store, presets
-from stembridge.delivery import check_delivery, check_format, check_practice
+from stembridge.delivery import (
+    check_delivery,
+    check_file_names,
+    check_format,
+    check_practice,
+    check_sessions,
+)
 from stembridge.effects.kinds import KINDS, File
 from stembridge.errors import ModelError, OutputError, PresetError, RequestError, SourceError
 from stembridge.model_store import ModelFiles
@@ -90,6 +96,8 @@ def admit_split(request: SplitRequest, settings: Settings) -> SplitRequest:
             f"region of {request.region.frames} frames from frame {request.region.start}",
             "start at 0 or later, with at least 1 frame",
         )
+    check_file_names(request.file_names)
+    check_sessions(request.sessions)
     _check_model(request, settings)
     return replace(request, source=str(source), out=str(out))
 

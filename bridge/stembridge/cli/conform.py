@@ -11,6 +11,7 @@ import click
 from stembridge.cli.delivery_options import delivery_options, list_names, out_option
 from stembridge.errors import RequestError
 from stembridge.local_job import ended_like_ctrl_c, run_here
+from stembridge.settings import load_settings
 from stembridge.text import one_line
 from stembridge.types import Job, JobState, ResidualPolicy, SplitRequest
 
@@ -36,6 +37,8 @@ def conform(
     residual: str,
     mono: str | None,
     mp3: bool,
+    file_names: str | None,
+    sessions: tuple[str, ...],
 ) -> int:
     """Make stems of another program a set that sums back to MIX, sample for sample.
 
@@ -56,7 +59,15 @@ def conform(
         read_names(mixture, stems),
         locate(out),
         as_is=as_is,
-        delivery=Delivery(file_format, exact_float, ResidualPolicy(residual), list_names(mono), mp3),
+        delivery=Delivery(
+            file_format,
+            exact_float,
+            ResidualPolicy(residual),
+            list_names(mono),
+            mp3,
+            file_names=load_settings().file_names if file_names is None else file_names,
+            sessions=tuple(dict.fromkeys(sessions)),
+        ),
     )
     request = SplitRequest(source=str(mixture), out=str(out), model="conform")
     job = Job("conform", request, JobState.QUEUED, created=0.0)

@@ -9,7 +9,8 @@ from typing import TypeVar
 import click
 
 from stembridge.cli.completion import complete_stems
-from stembridge.types import AUTO_FORMAT, FILE_FORMATS, ResidualPolicy
+from stembridge.delivery import NAME_FIELDS
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, FILE_NAMES, SESSIONS, ResidualPolicy
 
 Command = TypeVar("Command", bound=Callable[..., int])
 
@@ -38,11 +39,24 @@ _OPTIONS = (
     click.option(
         "--mono", metavar="STEMS", shell_complete=complete_stems, help="Only the mid of these, by comma."
     ),
+    click.option(
+        "--file-names",
+        metavar="TEMPLATE",
+        help=f"What stems are called, of {', '.join(f'{{{field}}}' for field in NAME_FIELDS)}; "
+        f"default: the settings', {FILE_NAMES!r} at first.",
+    ),
+    click.option(
+        "--session",
+        "sessions",
+        multiple=True,
+        type=click.Choice(SESSIONS),
+        help="Add a session file that opens the set in a DAW; may come several times.",
+    ),
 )
 
 
 def delivery_options(command: Command) -> Command:
-    """Give ``command`` the parameters file_format, exact_float, mp3, residual and mono."""
+    """Give ``command`` the parameters of `_OPTIONS`: file_format, exact_float, mp3, residual, mono, ..."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

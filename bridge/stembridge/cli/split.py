@@ -16,6 +16,7 @@ from stembridge.cli.completion import complete_models, complete_stems
 from stembridge.cli.delivery_options import delivery_options, list_names, out_option
 from stembridge.cli.job_line import job_json
 from stembridge.client import Client, new_job_id, raise_if_not_done
+from stembridge.delivery import check_file_names, check_sessions
 from stembridge.errors import JobCancelled, ModelError, RequestError, SourceError, StembridgeError
 from stembridge.quality import QUALITIES
 from stembridge.settings import Settings, load_settings
@@ -75,6 +76,8 @@ def split(
     mp3: bool,
     residual: str,
     mono: str | None,
+    file_names: str | None,
+    sessions: tuple[str, ...],
     yes: bool,
     as_json: bool,
 ) -> int:
@@ -103,7 +106,11 @@ def split(
         residual=ResidualPolicy(residual),
         mono=list_names(mono),
         mp3=mp3,
+        file_names=settings.file_names if file_names is None else file_names,
+        sessions=tuple(dict.fromkeys(sessions)),
     )
+    check_file_names(request.file_names)
+    check_sessions(request.sessions)
     request = present_model(request, settings, is_named=model_name is not None, yes=yes, quiet=as_json)
     requests = [replace(request, source=str(path.absolute())) for path in files]
     refused: list[SourceError] = []

@@ -245,6 +245,8 @@ def _plan_set(
         exact_float=request.exact_float,
         mono=request.mono,
         mp3=request.mp3,
+        file_names=request.file_names,
+        sessions=request.sessions,
     )
     check_plan(plan)
     return plan
