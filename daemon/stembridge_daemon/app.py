@@ -28,6 +28,7 @@ from stembridge_daemon.scheduler import JobKind
 from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
 from stembridge_daemon.supervisor import Supervisor, tuned_environment
+from stembridge_daemon.watching import WatchChild
 from stembridge_daemon.worker_messages import Role
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def main(
             transport=options.transport,
             keep_alive_s=options.keep_alive,
             model_dirs=tuple(path.absolute() for path in options.model_dir) or None,
+            watch_dirs=tuple(path.absolute() for path in options.watch) or None,
         )
         commands = {
             Role.SEPARATE: worker_command or default_command(settings, Role.SEPARATE),
@@ -103,6 +105,7 @@ def _serve(settings: Settings, commands: Mapping[Role, Sequence[str]], *, preloa
     events = Events()
     service = Service(settings, store, lanes, endpoint=listener.endpoint, on_change=events.note)
     errands = Errands(settings)
+    watcher = WatchChild(settings.watch_dirs, settings)
 
     def open_desk() -> Desk:
         from stembridge.reaper.desk import Desk
@@ -113,13 +116,17 @@ def _serve(settings: Settings, commands: Mapping[Role, Sequence[str]], *, preloa
         signal.signal(number, lambda *_: service.leave(settings.stop_grace_s))
     if preload:
         service.preload(settings.model)
+    if settings.watch_dirs:
+        watcher.start()
     try:
         Server(listener, service, events, open_desk).run()
     finally:
-        errands.close()
-        # Both are told before either is waited for.
+        # All are told before any is waited for.
+        watcher.stop()
         separating.stop()
         rendering.stop()
+        errands.close()
+        watcher.close(timeout_s=5.0)
         separating.close(timeout_s=2.0)
         rendering.close(timeout_s=2.0)
         service.close()
@@ -147,6 +154,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--transport", choices=TRANSPORTS, help="how clients connect (default: per system)")
     parser.add_argument("--keep-alive", type=float, metavar="SECONDS", help="idle time before unloading")
     parser.add_argument("--model-dir", type=Path, action="append", default=[], help="folder with model files")
+    parser.add_argument(
+        "--watch",
+        type=Path,
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="watch this folder (see watch_dirs)",
+    )
     parser.add_argument("--preload", action="store_true", help="load the default model at once")
     parser.add_argument("--version", action="version", version=f"stembridged {__version__}")
     return parser
