@@ -24,6 +24,7 @@ from stembridge.dsp import grid
 from stembridge.dsp.residual import route_residual
 from stembridge.errors import RequestError, SourceError
 from stembridge.publishing import publish, verify_files, write_listening_copies
+from stembridge.sessions.writing import write_sessions
 from stembridge.stages import Stages
 from stembridge.stem_file import MP3_CHANNELS, open_writer
 from stembridge.stem_tag import StemTag
@@ -274,7 +275,7 @@ def finish_set(
     Parameters
     ----------
     document : as `describe_set` gives it
-    stages : has 'verify', 'mp3' and 'publish'
+    stages : has 'verify', 'mp3', 'session' and 'publish'
     before_each : called with 'manifest' and with 'rename' just before that is done
 
     Raises
@@ -286,6 +287,9 @@ def finish_set(
     if plan.mp3:
         copying = write_listening_copies(work, document.stems, plan.region.frames, written.tags)
         document = replace(document, listening=(yield from stages.tell("mp3", copying)))
+    if plan.sessions:
+        remarks = yield from stages.tell("session", write_sessions(plan.sessions, work, document))
+        document = replace(document, warnings=(*document.warnings, *remarks))
     yield from publish(work, plan.final, document, stages, before_each)
     return document
 

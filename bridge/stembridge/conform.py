@@ -51,7 +51,7 @@ RESERVED_NAMES = (manifest.RESIDUAL, manifest.MIXTURE)
 
 # Where each stage begins on the way from 0 to 1. Before everything is decoded, nobody knows how much there is
 # to read: decoding counts for nothing.
-_STAGES = Stages(decode=0.0, read=0.0, align=0.4, close=0.55, verify=0.8, mp3=0.9, publish=0.99)
+_STAGES = Stages(decode=0.0, read=0.0, align=0.4, close=0.55, verify=0.8, mp3=0.9, session=0.98, publish=0.99)
 _SAME, _TWIN_FRAMES = 0.999, 1 << 16
 _SEPARATORS = " -_.,()[]"
 _PARENTHESES = re.compile(r"\(([^()]*)\)")
@@ -194,7 +194,7 @@ def conform(
             warnings=(*remarks, *document.warnings),
             alignment=tuple(_entry(name, one) for name, one in found.items()),
         )
-        yield from finish_set(plan, written, document, work, _STAGES)
+        document = yield from finish_set(plan, written, document, work, _STAGES)
     return SplitResult(
         folder=str(plan.final),
         audio_s=info.frames / info.sample_rate,

@@ -7,6 +7,7 @@ then sum to the original at its own samples, and the original beside them is mut
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -15,6 +16,8 @@ from stembridge.errors import SourceError
 from stembridge.looks import GREY, Color, Look, Looks
 from stembridge.manifest import Manifest, SourceEntry, StemEntry, source_name
 from stembridge.stem_tag import read_tag
+
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 ORIGINAL = "Original"
 """Name of the track of what was split."""
@@ -83,14 +86,20 @@ def arrange(folder: Path, document: Manifest, *, name: str = "", home: Path | No
     Parameters
     ----------
     folder : where the files of the set lie
-    name : of the session; '' means the source's
+    name : of the session; '' means the source's, and behind it a remix's preset
     home : folder that the session will lie in; None means ``folder``
+
+    Raises
+    ------
+    SourceError : a file of the set is missing
     """
     source, remix = document.source, document.remix
     home = folder if home is None else home
     start = source.region.start if remix is None else _find_start(folder, document)
 
     def place(entry: StemEntry, look: Look, *, is_muted: bool = False) -> SessionTrack:
+        if not (folder / entry.file).is_file():
+            raise SourceError(f"{str(folder / entry.file)!r} is missing", "split the source again")
         return SessionTrack(
             name=look.name,
             color=look.color,
@@ -116,7 +125,7 @@ def arrange(folder: Path, document: Manifest, *, name: str = "", home: Path | No
         except SourceError as error:
             remarks = (f"sessions hold no original: {error.message}",)
     return Arrangement(
-        name=name or source_name(source.path),
+        name=name or _name_song(document),
         sample_rate=source.sample_rate,
         channels=source.channels,
         frames=start + source.region.frames,
@@ -126,17 +135,25 @@ def arrange(folder: Path, document: Manifest, *, name: str = "", home: Path | No
     )
 
 
+def _name_song(document: Manifest) -> str:
+    song = source_name(document.source.path)
+    return song if document.remix is None else f"{song} - {document.remix.preset}"
+
+
 def _place_source(source: SourceEntry, home: Path) -> SessionTrack:
     """Return the muted track that plays the region out of the source itself.
 
     Raises
     ------
-    SourceError : it cannot be read, is another file by now, or its channels lie in another order
+    SourceError : it cannot be read, is another file by now, has a name that no session can hold, or
+        channels in another order than its stems
     """
     info = probe(source.path)
     found = (info.sample_rate, info.channels, info.frames, info.subtype)
     if found != (source.sample_rate, source.channels, source.frames, source.subtype):
         raise SourceError(f"{source.path!r} is not the original any more")
+    if _CONTROL.search(source.path):
+        raise SourceError(f"no session can name {source.path!r}: it holds control characters")
     if info.channel_order:
         raise SourceError(f"the channels of {source.path!r} lie in another order than those of its stems")
     return SessionTrack(

@@ -43,7 +43,9 @@ from stembridge_daemon.worker.layout import Layout, lay_out_alone, lay_out_on_so
 from stembridge_daemon.worker.separators.base import SeparationPlan, Separator
 
 # Where each stage begins on the way from 0 to 1. Separating takes nearly all of the time with any real model.
-_STAGES = Stages(decode=0.0, read=0.005, separate=0.02, close=0.95, verify=0.98, mp3=0.995, publish=0.999)
+_STAGES = Stages(
+    decode=0.0, read=0.005, separate=0.02, close=0.95, verify=0.98, mp3=0.995, session=0.998, publish=0.999
+)
 
 _log = logging.getLogger(__name__)
 
@@ -160,7 +162,7 @@ def run_split(
         with disk.writing(out):
             shutil.rmtree(temporary)
         document = describe_set(plan, original, written, manifest.timestamp(now()))
-        yield from finish_set(
+        document = yield from finish_set(
             plan,
             written,
             document,
