@@ -56,7 +56,7 @@ _OPTIONS = (
 
 
 def delivery_options(command: Command) -> Command:
-    """Give ``command`` the parameters of `_OPTIONS`: file_format, exact_float, mp3, residual, mono, ..."""
+    """Give ``command`` one parameter per option of `_OPTIONS`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

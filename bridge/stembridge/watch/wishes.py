@@ -8,16 +8,30 @@
     ROOT/karaoke/stembridge.toml        of that folder and of all below
     ROOT/karaoke/song.stembridge.toml   of song.wav and song.flac; song.wav.stembridge.toml wins over it
 
-Later places win over earlier ones, key by key.
+Later places win over earlier ones, key by key. What a use, a quality, a preset or a choice of stems implies
+is set aside by a later one of its kind: `_set_aside` says what.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from stembridge.catalog import check_stems, find_model
+from stembridge.delivery import check_delivery
+from stembridge.errors import RequestError
+from stembridge.mixdown.batch import Output, describe_preset, list_stems
+from stembridge.presets import Preset, find_preset, find_presets, read_preset
+from stembridge.quality import QUALITIES
+from stembridge.recipes import USES, Recipe, find_recipe
 from stembridge.settings import Settings
-from stembridge.types import RemixRequest, SplitRequest
+from stembridge.types import AUTO_FORMAT, RemixRequest, ResidualPolicy, SplitRequest
+from stembridge.watch.wish_file import Said, located, read_watch_table, read_wish_file
 
 FOLDER_FILE = "stembridge.toml"
 SIDECAR_ENDING = ".stembridge.toml"
@@ -78,6 +92,8 @@ def list_places(root: Path, name: str) -> tuple[Path, ...]:
 def read_wish(root: Path, name: str, settings: Settings) -> Wish:
     """Return what is wished for a file of a watched folder, checked so far as can be without its audio.
 
+    Whether the model's files are on this machine is left open: a file can wait for them.
+
     Parameters
     ----------
     root : the watched folder
@@ -88,7 +104,23 @@ def read_wish(root: Path, name: str, settings: Settings) -> Wish:
     RequestError, PresetError, ModelError
         A key or a value that is not one of ours, or wishes that exclude each other; with file, line and key.
     """
-    raise NotImplementedError
+    said: dict[str, Said] = {}
+    read: list[Path] = []
+    for place in list_places(root, name):
+        is_folder = place.name == FOLDER_FILE
+        if is_folder and place.parent != root:
+            said = _overlay(said, _read_folder_name(place.parent, settings))
+        found = read_wish_file(place, is_root=place == root / FOLDER_FILE)
+        if found is not None:
+            said = _overlay(said, found)
+            read.append(place)
+    wished = _Wished(said, settings)
+    out = str(root.absolute() / read_folder_settings(root).results)
+    split = wished.plan_split(str(root.absolute() / name), out)
+    remixes = wished.plan_remixes(split)
+    presets = [preset for preset, _ in remixes]
+    requests = tuple(request for _, request in remixes)
+    return Wish(split, requests, _digest(split, presets, requests, settings), tuple(read))
 
 
 def read_folder_settings(root: Path) -> FolderSettings:
@@ -99,4 +131,196 @@ def read_folder_settings(root: Path) -> FolderSettings:
     RequestError
         Its ``stembridge.toml`` holds a key or a value that is not one of ours, or cannot be read.
     """
-    raise NotImplementedError
+    said = {key: entry.value for key, entry in read_watch_table(root / FOLDER_FILE).items()}
+    if "network" in said:
+        said["is_network"] = said.pop("network")
+    return FolderSettings(**said)
+
+
+def _read_folder_name(folder: Path, settings: Settings) -> dict[str, Said]:
+    """Return the use or the preset that a folder is called like: 'karaoke', 'Practice vocals'."""
+    where = f"the folder {str(folder)!r}"
+    plain = "-".join(folder.name.lower().split())
+    for use in USES:
+        if use.replace(":", "-") == plain:
+            return {"use": Said(use, where)}
+    if plain in find_presets(settings):
+        return {"preset": Said(plain, where)}
+    return {}
+
+
+def _overlay(below: Mapping[str, Said], place: Mapping[str, Said]) -> dict[str, Said]:
+    """Return what earlier places and a later one say together.
+
+    Raises
+    ------
+    RequestError
+        The later one contradicts itself.
+    """
+    for one, other in (("stems", "two_stems"), ("preset", "presets")):
+        if one in place and other in place:
+            raise RequestError(f"{place[other].where}: {other} beside {one}", "leave out one of the two")
+    chosen = {"preset", "presets"} & place.keys()
+    if chosen and "use" in place and (recipe := find_recipe(place["use"].value)).preset:
+        raise RequestError(
+            f"{place[chosen.pop()].where}: a preset beside use {recipe.use!r}, which brings one",
+            f'leave out one of them; use = "remix" or "preview" bring none, this one {recipe.preset!r}',
+        )
+    kept = dict(below)
+    for key, entry in place.items():
+        for gone in _set_aside(key, entry.value, below):
+            kept.pop(gone, None)
+    kept.update(place)
+    return kept
+
+
+def _set_aside(key: str, value: Any, below: Mapping[str, Said]) -> tuple[str, ...]:
+    """Return the keys of earlier places that a later one takes the meaning from.
+
+    A quality is a model, an overlap and shifts; a use is a quality, stems and often a preset. A residual and
+    mono stems are wished for a set with all stems: where a later place wants some, they are not meant.
+    """
+    all_stems = ("mono", "residual")
+    match key:
+        case "use":
+            recipe = find_recipe(value)
+            preset = ("preset", "presets", "changes") if recipe.preset else ()
+            narrowed = all_stems if recipe.two_stems else ()
+            return ("model", "quality", "overlap", "shifts", "stems", "two_stems", *preset, *narrowed)
+        case "quality":
+            return ("model", "overlap", "shifts")
+        case "stems":
+            return ("two_stems", *(all_stems if value else ()))
+        case "two_stems":
+            return ("stems", *all_stems)
+        case "preset" | "presets":
+            brings_one = "use" in below and bool(find_recipe(below["use"].value).preset)
+            return ("preset", "presets", "changes", *(("use",) if brings_one else ()))
+    return ()
+
+
+class _Wished:
+    """Requests out of what was said; what cannot be together is named with the place of one of them."""
+
+    def __init__(self, said: Mapping[str, Said], settings: Settings) -> None:
+        self._said = said
+        self._settings = settings
+
+    def plan_split(self, source: str, out: str) -> SplitRequest:
+        recipe = self._recipe
+        quality = recipe.quality if recipe else None
+        if "quality" in self._said:
+            quality = QUALITIES[self._get("quality")]
+        usual = quality or QUALITIES["good"]
+        two_stems = recipe.two_stems if recipe and "stems" not in self._said else None
+        request = SplitRequest(
+            source=source,
+            out=out,
+            model=self._get("model", quality.model if quality else self._settings.model),
+            stems=self._get("stems", ()),
+            two_stems=self._get("two_stems", two_stems),
+            overlap=self._get("overlap", usual.overlap),
+            shifts=self._get("shifts", usual.shifts),
+            seed=self._get("seed", 0),
+            format=self._get("format", AUTO_FORMAT),
+            exact_float=self._get("exact_float", False),
+            residual=self._get("residual", ResidualPolicy.OWN),
+            mono=self._get("mono", ()),
+            mp3=self._get("mp3", False),
+            file_names=self._get("file_names", self._settings.file_names),
+            sessions=self._get("sessions", ()),
+        )
+        self._check_split(request)
+        return request
+
+    def _check_split(self, request: SplitRequest) -> None:
+        with self._blaming("model"):
+            model = find_model(request.model)
+        with self._blaming("stems", "two_stems", "use"):
+            stems = check_stems(model, request.asked)
+        is_full = len(stems) == len(model.sources) and request.two_stems is None
+        for key, mono in (("residual", ()), ("mono", request.mono)):
+            with self._blaming(key, "residual"):
+                check_delivery(
+                    file_format=request.format,
+                    residual=request.residual,
+                    mono=mono,
+                    stems=stems,
+                    is_full=is_full,
+                )
+
+    def plan_remixes(self, split: SplitRequest) -> list[tuple[Preset, RemixRequest]]:
+        """Return the presets as they will be rendered, each with its request."""
+        recipe = self._recipe
+        presets = self._get("presets", (recipe.preset,) if recipe and recipe.preset else ())
+        if "preset" in self._said:
+            presets = (self._get("preset"),)
+        if not presets and "changes" in self._said:
+            raise RequestError(
+                f"{self._said['changes'].where}: changes of no preset", "name a preset there too"
+            )
+        output = Output(
+            Path(split.out),
+            match=self._get("match"),
+            ceiling_dbtp=self._get("ceiling_dbtp"),
+            tail=self._get("tail"),
+        )
+        changes = (*self._get("changes", ()), *output.changes)
+        stems = list_stems(split)
+        planned = []
+        for preset in presets:
+            request = RemixRequest(
+                source="",
+                out=split.out,
+                preset=preset,
+                changes=changes,
+                stems_out=self._get("stems_out", False),
+                format=self._get("remix_format", AUTO_FORMAT),
+                mp3=self._get("remix_mp3", False),
+                report=self._get("report", False),
+                speed=self._get("speed", 1.0),
+                pitch=self._get("pitch", 0.0),
+            )
+            planned.append((self._read_preset(preset, changes, stems), request))
+        return planned
+
+    def _read_preset(self, name: str, changes: Sequence[str], stems: Sequence[str]) -> Preset:
+        with self._blaming("preset", "presets", "use"):
+            path = find_preset(name, self._settings)
+            preset = read_preset(path)
+            preset.check_stems(stems)
+        if not changes:
+            return preset
+        with self._blaming("changes", "match", "ceiling_dbtp", "tail"):
+            changed = read_preset(path, changes)
+            changed.check_stems(stems)
+        return changed
+
+    @property
+    def _recipe(self) -> Recipe | None:
+        return find_recipe(self._get("use")) if "use" in self._said else None
+
+    def _get(self, key: str, otherwise: Any = None) -> Any:
+        return self._said[key].value if key in self._said else otherwise
+
+    @contextmanager
+    def _blaming(self, *keys: str) -> Iterator[None]:
+        """Name the place of the first of ``keys`` that was said, in an error of what is done inside."""
+        try:
+            yield
+        except RequestError as error:
+            for key in keys:
+                if key in self._said:
+                    raise located(error, self._said[key].where, key) from None
+            raise located(error, f"settings {str(self._settings.config_file)!r}", keys[0]) from None
+
+
+def _digest(
+    split: SplitRequest, presets: Sequence[Preset], remixes: Sequence[RemixRequest], settings: Settings
+) -> str:
+    """Return the sha256 of a wish; a preset is what it says, wherever its file lies."""
+    said = [asdict(replace(split, source="", out=""))]
+    for preset, request in zip(presets, remixes, strict=True):
+        options = asdict(replace(request, out="", preset=Path(request.preset).stem, changes=()))
+        said.append({**options, "said": describe_preset(preset, settings)})
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
