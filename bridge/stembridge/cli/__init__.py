@@ -19,6 +19,7 @@ _COMMANDS = {
     "split": ("split", "split"),
     "remix": ("remix", "remix"),
     "conform": ("conform", "conform"),
+    "export": ("export", "export"),
     "reaper": ("reaper", "reaper_group"),
     "presets": ("presets", "presets_group"),
     "null": ("null", "null"),
