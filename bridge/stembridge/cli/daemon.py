@@ -14,7 +14,9 @@ from stembridge import daemon_process
 from stembridge.client import Client
 from stembridge.errors import DaemonUnavailable
 from stembridge.protocol import DaemonStatus
-from stembridge.settings import DEVICES, load_settings
+from stembridge.settings import DEVICES, Settings, load_settings
+from stembridge.text import one_line
+from stembridge.watch.status import is_fresh, read_status
 
 
 @click.group()
@@ -75,7 +77,7 @@ def status(as_json: bool) -> None:
 
         print(json.dumps(msgspec.to_builtins(found), indent=2))
     else:
-        print("\n".join(_status_lines(found)))
+        print("\n".join([*_status_lines(found), *_watch_lines(settings)]))
 
 
 @daemon.command()
@@ -95,16 +97,27 @@ def status(as_json: bool) -> None:
     type=click.Choice(["separate", "render"]),
     help="A worker's log instead of the daemon's: that of the one that splits, or that renders remixes.",
 )
-def logs(lines: int, follow: bool, worker: str | None) -> None:
+@click.option(
+    "--watch", "is_watch", is_flag=True, help="The log of the watcher that the daemon keeps running."
+)
+def logs(lines: int, follow: bool, worker: str | None, is_watch: bool) -> None:
     """Show the daemon's log."""
+    if is_watch and worker is not None:
+        raise click.UsageError("one log at a time: --watch or --worker")
     settings = load_settings()
-    path = {
+    paths = {
         None: settings.log_file,
         "separate": settings.worker_log_file,
         "render": settings.render_log_file,
-    }[worker]
+    }
+    path = settings.watch_log_file if is_watch else paths[worker]
     if not path.exists():
-        raise DaemonUnavailable(f"no log at {path}", "stembridge daemon start")
+        remedy = (
+            "set watch_dirs in settings.toml and start the daemon anew"
+            if is_watch
+            else "stembridge daemon start"
+        )
+        raise DaemonUnavailable(f"no log at {path}", remedy)
     for line in path.read_text("utf-8", "replace").splitlines()[-lines:]:
         print(line)
     if follow:
@@ -122,6 +135,18 @@ def _status_lines(found: DaemonStatus) -> Iterator[str]:
     yield "jobs: " + ", ".join(f"{count} {state}" for state, count in found.jobs.items())
     for name, cost in sorted(found.speeds.items()):
         yield f"{name}: {1 / cost:.1f} times real time per pass"
+
+
+def _watch_lines(settings: Settings) -> Iterator[str]:
+    for root in settings.watch_dirs:
+        status = read_status(root)
+        if status is None:
+            found = "no status yet"
+        else:
+            found = ", ".join(f"{count} {state}" for state, count in status.counts.items()) or "no files yet"
+            if not is_fresh(status):
+                found += " (not watched now)"
+        yield f"watches {one_line(str(root))}: {found}"
 
 
 def _new_lines(path: Path) -> Iterator[str]:

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -133,18 +133,24 @@ def read_status(root: Path) -> WatchStatus | None:
         return None
 
 
+def is_fresh(status: WatchStatus, now: float | None = None) -> bool:
+    """Return whether somebody watches the folder whose status this is; ``now`` is seconds since the epoch."""
+    now = time.time() if now is None else now
+    # One from the future comes from a machine whose clock is ahead.
+    return status.is_watching and abs(now - status.updated) < FRESH_S
+
+
 def find_other_watcher(root: Path, *, machine: str = "", wall_clock: Callable[[], float] = time.time) -> str:
     """Return, in one line, which other machine watches this folder, or '' where none does.
 
     No lock reaches from one machine to another through a share or a synchronised folder; the status does.
     """
     status = read_status(root)
-    if status is None or not status.is_watching or status.machine == (machine or machine_name()):
+    now = wall_clock()
+    if status is None or status.machine == (machine or machine_name()) or not is_fresh(status, now):
         return ""
-    age_s = wall_clock() - status.updated
-    if abs(age_s) >= FRESH_S:
-        return ""
-    return f"{root} is watched by {status.machine} (process {status.pid}, {max(0.0, age_s):.0f} s ago)"
+    age_s = max(0.0, now - status.updated)
+    return f"{root} is watched by {status.machine} (process {status.pid}, {age_s:.0f} s ago)"
 
 
 class StatusFile:
@@ -223,8 +229,9 @@ def _without_progress(status: WatchStatus) -> WatchStatus:
 
 def _encode(status: WatchStatus) -> bytes:
     """Return the file's bytes: JSON with a line per key, and per file in lists of files."""
-    document: dict[str, Any] = {"layout": LAYOUT} | asdict(status)
+    document: dict[str, Any] = {"layout": LAYOUT} | _fields(status)
     document["updated"] = _moment(status.updated)
+    document["counts"] = dict(status.counts)
     document["now"] = [_entry(one) for one in status.now]
     document["files"] = [_entry(one) for one in status.files[:MOST_FILES]]
     lines = ",\n".join(f"  {_json(key)}: {_block(value)}" for key, value in document.items())
@@ -233,10 +240,14 @@ def _encode(status: WatchStatus) -> bytes:
 
 
 def _entry(one: FileStatus) -> dict[str, Any]:
-    filled = {key: value for key, value in asdict(one).items() if value not in ("", (), None)}
+    filled = {key: value for key, value in _fields(one).items() if value not in ("", (), None)}
     if isinstance(one, NowStatus) and one.fraction is not None:
         filled["fraction"] = round(one.fraction, 3)
     return filled | {"at": _moment(one.at)}
+
+
+def _fields(noun: FileStatus | WatchStatus) -> dict[str, Any]:
+    return {each.name: getattr(noun, each.name) for each in fields(noun)}
 
 
 def _block(value: Any) -> str:
