@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ MAX_BYTES = 1 << 20
 """What nobody writes by hand is not read."""
 
 WATCH_TABLE = "watch"
+
+_POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 Reader = Callable[[Any], Any]
 
@@ -172,7 +175,16 @@ def _read_document(path: Path) -> _Document | None:
     try:
         return _Document(path, *_parse(text))
     except tomllib.TOMLDecodeError as error:
-        raise RequestError(f"{str(path)!r}: {error}", "mend or remove that line") from None
+        raise RequestError(_tell_mistake(path, text, error), "mend or remove that line") from None
+
+
+def _tell_mistake(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
+    """Return what is wrong with a document, with the line in the place where every other mistake has it."""
+    reason = str(error)
+    if found := _POSITION.search(reason):
+        line = found[1] or max(1, len(text.rstrip().splitlines()))
+        return f"{str(path)!r}, line {line}: {reason[: found.start()]}"
+    return f"{str(path)!r}: {reason}"
 
 
 @lru_cache(maxsize=64)
