@@ -5,8 +5,6 @@ Standard library only.
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
 EXTENSIONS_OF_KIND = {
     "WAV": (".wav", ".wave", ".bwf"),
     "RF64": (".rf64",),
@@ -24,6 +22,8 @@ EXTENSIONS_OF_KIND = {
 """Endings by kind, as `stembridge.headers.kind` names them; what a file really is its first bytes say."""
 
 EXTENSIONS = frozenset(ending for endings in EXTENSIONS_OF_KIND.values() for ending in endings)
+
+_ENDINGS = tuple(EXTENSIONS)
 
 _PASSING = (
     ".tmp",
@@ -49,7 +49,7 @@ def is_ignored_name(name: str) -> bool:
     """Tell whether a file of that name, without its folder, is never taken, whatever is in it."""
     folded = name.casefold()
     return (
-        PurePath(folded).suffix not in EXTENSIONS
+        not folded.endswith(_ENDINGS)
         or folded.startswith((".", "~"))
         or any(mark in folded for mark in _COPIES)
     )

@@ -54,6 +54,8 @@ def scan(root: Path, results: str, notes: ScanNotes | None = None) -> list[Dropp
                 notes.problems.append(f"{folder!r} cannot be listed: {error.strerror}")
             continue
         if any(entry.name == manifest.FILE_NAME for entry in entries):
+            if not folder:
+                notes.problems.append(f"nothing is taken from a result folder: it holds {manifest.FILE_NAME}")
             continue
         for entry in entries:
             name = f"{folder}/{entry.name}" if folder else entry.name

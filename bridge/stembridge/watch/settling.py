@@ -12,6 +12,10 @@ from stembridge.watch.wholeness import Wholeness
 BATCH = 256
 """Files that one call of `Settling.settle` looks into, so that nobody waits long for its end."""
 
+SHARE_QUIET_S = 5.0
+QUIET_S = 2.0
+CLOSED_QUIET_S = 0.3
+
 
 @dataclass(frozen=True, slots=True)
 class SettleRules:
@@ -25,15 +29,22 @@ class SettleRules:
     recheck_s : between two looks at a file that is being written
     """
 
-    quiet_s: float = 2.0
-    closed_quiet_s: float = 0.3
+    quiet_s: float = QUIET_S
+    closed_quiet_s: float = CLOSED_QUIET_S
     give_up_s: float = 60.0
     recheck_s: float = 0.5
 
 
-LOCAL_RULES = SettleRules()
-SHARE_RULES = SettleRules(quiet_s=5.0, closed_quiet_s=5.0)
-"""On network shares closing is not seen, and sizes and times come late."""
+def choose_rules(*, is_network: bool, quiet_s: float | None = None) -> SettleRules:
+    """Return the rules for a folder; on network shares closing is not seen, and sizes and times come late.
+
+    Parameters
+    ----------
+    quiet_s : what somebody has asked for; None leaves it to the kind of folder
+    """
+    if quiet_s is None:
+        quiet_s = SHARE_QUIET_S if is_network else QUIET_S
+    return SettleRules(quiet_s, quiet_s if is_network else min(quiet_s, CLOSED_QUIET_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,6 @@ class _Candidate:
     dropped: Dropped
     changed_at: float
     due_at: float
-    is_closed: bool = False
     reason: str = ""
 
 
@@ -94,7 +104,6 @@ class Settling:
         if known is None:
             return
         known.changed_at = now
-        known.is_closed = is_closed
         known.reason = ""
         known.due_at = now + (self._rules.closed_quiet_s if is_closed else self._rules.quiet_s)
 
