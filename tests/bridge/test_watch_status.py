@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from full_disk import full_disk
 from stembridge.watch.status import (
     CHANGE_S,
     FRESH_S,
@@ -72,17 +70,6 @@ def time() -> Time:
 @pytest.fixture
 def kept(tmp_path: Path, time: Time) -> StatusFile:
     return StatusFile(tmp_path, time, time.wall)
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file of this process can grow beyond a few bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (16, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def shown(root: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ LONGEST_GAP_S = 600.0
 """Between two notifications: doubled as long as events go on, so that a backlog of hours shows a few."""
 HANG_S = 30.0
 _END_S = 1.0
-_TITLE_CELLS, _TEXT_CELLS = 60, 180
+_NAME_CELLS, _TEXT_CELLS = 50, 180
 _TOAST_TITLE, _TOAST_TEXT = "STEMBRIDGE_TOAST_TITLE", "STEMBRIDGE_TOAST_TEXT"
 _APPLESCRIPT = (
     "on run argv",
@@ -98,11 +98,11 @@ class Notifier:
 
     def done(self, name: str, folder: str) -> None:
         """Tell that a file is done, and where its stems are."""
-        self._take(_News(f"{name} is done", folder, is_failure=False))
+        self._take(_News(f"{_fit(name)} is done", folder, is_failure=False))
 
     def failed(self, name: str, cause: str) -> None:
         """Tell that a file has failed, and why."""
-        self._take(_News(f"{name} has failed", cause, is_failure=True))
+        self._take(_News(f"{_fit(name)} has failed", cause, is_failure=True))
 
     def next_due(self) -> float | None:
         """Return when, by the clock, `flush` has something to do; None where it has nothing."""
@@ -180,7 +180,11 @@ def _summarise(news: Sequence[_News]) -> tuple[str, str]:
         parts += [f"{len(failures)} failed"] * bool(failures)
         title = ", ".join(parts)
         text = f"{failures[-1].title}: {failures[-1].text}" if failures else f"last: {news[-1].text}"
-    return shorten(one_line(title), _TITLE_CELLS), shorten(one_line(text), _TEXT_CELLS)
+    return title, shorten(one_line(text), _TEXT_CELLS)
+
+
+def _fit(name: str) -> str:
+    return shorten(one_line(name), _NAME_CELLS)
 
 
 _Make = Callable[[str, str], tuple[list[str], dict[str, str]]]
