@@ -1,0 +1,180 @@
+"""The watcher that a daemon keeps running: started again when it ends, and gone with its daemon."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon_harness import is_alive, wait_until
+from stembridge.daemon_process import cleaned_environment
+from stembridge.settings import load_settings
+from stembridge_daemon import watching
+from stembridge_daemon.watching import WatchChild
+
+ACTOR = f"""#!{sys.executable}
+'''Stands in for the watcher: notes that it runs, and does what its first argument says.'''
+import json, os, pathlib, sys
+runs, what = pathlib.Path(sys.argv[1]), sys.argv[2]
+with runs.open("a") as file:
+    said = dict(pid=os.getpid(), home=os.environ.get("STEMBRIDGE_HOME"), shell=os.environ.get("STEMBRIDGE_X"))
+    print(json.dumps(said), file=file)
+print("watching, r\\u00e9ally")
+if what == "crash" and len(runs.read_text().splitlines()) < 4:
+    os.kill(os.getpid(), 9)
+if what == "refuse":
+    print("stembridge: it is watched already", file=sys.stderr)
+    sys.exit(75)
+sys.stdin.read()
+if what == "stay":
+    import signal
+    signal.pause()
+print("left in order")
+"""
+
+Start = Callable[..., WatchChild]
+
+
+class Actors:
+    """Watch children whose watcher does as a test says."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = load_settings(home=folder / "home", environ={})
+        self.program = folder / "actor"
+        self.program.write_text(ACTOR)
+        self.program.chmod(0o755)
+        self.record = folder / "runs"
+        self.record.touch()
+        self.children: list[WatchChild] = []
+
+    def start(self, what: str, **options: Any) -> WatchChild:
+        command = [str(self.program), str(self.record), what]
+        child = WatchChild([Path("/drop")], self.settings, command=command, pauses_s=(0.01,), **options)
+        self.children.append(child)
+        child.start()
+        return child
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.record.read_text().splitlines()]
+
+    def await_runs(self, count: int) -> list[int]:
+        wait_until(lambda: len(self.runs) >= count, f"{count} starts")
+        return [run["pid"] for run in self.runs]
+
+    @property
+    def log(self) -> str:
+        return self.settings.watch_log_file.read_text("utf-8")
+
+
+@pytest.fixture
+def actors(tmp_path: Path) -> Iterator[Actors]:
+    made = Actors(tmp_path)
+    yield made
+    for child in made.children:
+        child.close(10)
+
+
+def test_a_watcher_runs_until_its_daemon_leaves(actors: Actors) -> None:
+    child = actors.start("watch")
+    (pid,) = actors.await_runs(1)
+    wait_until(lambda: "watching" in actors.log, "its first line")
+    child.close(30)
+    assert not is_alive(pid) and len(actors.runs) == 1
+    assert [line.split(" ", 2)[2] for line in actors.log.splitlines()] == [
+        "watching, réally",
+        "left in order",
+    ]
+
+
+def test_one_that_crashes_is_started_again_and_told_of_once(
+    actors: Actors, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = actors.start("crash")
+    pids = actors.await_runs(4)
+    child.close(30)
+    assert not any(map(is_alive, pids)) and len(set(pids)) == 4
+    told = [record for record in caplog.records if "signal 9" in record.getMessage()]
+    assert [record.levelno for record in told if record.levelno >= logging.WARNING] == [logging.ERROR]
+    assert "watching, réally" in told[0].getMessage()
+
+
+def test_one_that_may_not_watch_is_tried_again_with_its_reason_in_the_log(
+    actors: Actors, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = actors.start("refuse")
+    actors.await_runs(2)
+    child.close(30)
+    assert "the watcher ended: exit code 75: stembridge: it is watched already" in caplog.text
+
+
+def test_one_that_cannot_be_started_costs_the_daemon_nothing(
+    actors: Actors, caplog: pytest.LogCaptureFixture
+) -> None:
+    actors.program.unlink()
+    child = actors.start("watch")
+    wait_until(lambda: "cannot be started" in caplog.text, "a word about it")
+    child.close(30)
+
+
+def test_pauses_grow_and_begin_anew_after_a_sound_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasted = [0.0, 0.0, 0.0, 500.0, 0.0]
+    now = [0.0]
+    paused: list[float] = []
+    child = WatchChild([tmp_path], load_settings(home=tmp_path, environ={}), clock=lambda: now[0])
+
+    def run_once(_output: logging.Logger) -> str:
+        now[0] += lasted[len(paused)]
+        return "exit code 1"
+
+    def pause(seconds: float | None = None) -> bool:
+        assert seconds is not None
+        paused.append(seconds)
+        if len(paused) == len(lasted):
+            child._leaving.set()
+        return True
+
+    monkeypatch.setattr(child, "_run_once", run_once)
+    monkeypatch.setattr(child._leaving, "wait", pause)
+    child.start()
+    child._thread.join(10)
+    assert paused == [1.0, 2.0, 5.0, 1.0, 2.0]
+
+
+def test_one_that_does_not_leave_is_killed(actors: Actors) -> None:
+    child = actors.start("stay")
+    (pid,) = actors.await_runs(1)
+    child.close(0.2)
+    assert not is_alive(pid)
+
+
+def test_one_that_was_never_started_can_be_closed(tmp_path: Path) -> None:
+    WatchChild([], load_settings(home=tmp_path, environ={})).close(1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_watcher_sees_its_daemons_home_and_nothing_of_its_shell(
+    actors: Actors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEMBRIDGE_X", "steers it")
+    actors.start("watch")
+    actors.await_runs(1)
+    assert actors.runs[0]["home"] == str(actors.settings.home) and actors.runs[0]["shell"] is None
+
+
+def test_a_watcher_can_reach_the_desktop() -> None:
+    desktop = {"DISPLAY": ":0", "WAYLAND_DISPLAY": "w", "DBUS_SESSION_BUS_ADDRESS": "unix:path=/x"}
+    assert cleaned_environment(desktop | {"PYTHONPATH": "/evil"}) == desktop
+
+
+def test_the_command_is_this_installations_own() -> None:
+    command = watching._make_command([Path("/a b"), Path("/c")])
+    assert command[:3] == [sys.executable, "-P", "-m"]
+    assert command[3:] == ["stembridge.cli", "watch", "--of-daemon", "/a b", "/c"]
