@@ -1,0 +1,87 @@
+"""`stembridge export`, as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from remixes import MadeSet, make_set, remix
+from rpp_projects import Session
+from stembridge.cli import main
+from stembridge.null_test import check_result
+
+FRAMES = 3_001
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> MadeSet:
+    return make_set(tmp_path, frames=FRAMES)
+
+
+def test_a_result_folder_becomes_a_session_in_it(made: MadeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(made.folder), "--to", "rpp"]) == 0
+    written = made.folder / "song.rpp"
+    assert capsys.readouterr().out == f"{written}\n"
+    np.testing.assert_array_equal(Session(written).play(), made.original)
+    assert check_result(made.folder).holds
+
+
+def test_a_file_that_is_there_stays_unless_forced(made: MadeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    (made.folder / "song.rpp").write_text("a mix of one's own")
+    assert main(["export", str(made.folder), "--to", "rpp"]) == 73
+    assert "exists (replace it with --force" in capsys.readouterr().err
+    assert (made.folder / "song.rpp").read_text() == "a mix of one's own"
+    assert main(["export", str(made.folder), "--to", "rpp", "--force"]) == 0
+    np.testing.assert_array_equal(Session(made.folder / "song.rpp").play(), made.original)
+
+
+@pytest.mark.parametrize("target", ["sessions", "sessions/mine.rpp", "sessions/Mine.RPP"])
+def test_a_session_goes_where_it_is_wanted(made: MadeSet, tmp_path: Path, target: str) -> None:
+    (tmp_path / "sessions").mkdir()
+    assert main(["export", str(made.folder), "--to", "rpp", "--out", str(tmp_path / target)]) == 0
+    (written,) = (tmp_path / "sessions").iterdir()
+    assert written.name == ("song.rpp" if target == "sessions" else Path(target).name)
+    np.testing.assert_array_equal(Session(written).play(), made.original)
+
+
+def test_a_relative_path_is_one_of_the_current_folder(
+    made: MadeSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made.folder.parent)
+    assert main(["export", made.folder.name, "--to", "rpp", "--out", "mine.rpp"]) == 0
+    np.testing.assert_array_equal(Session(made.folder.parent / "mine.rpp").play(), made.original)
+
+
+def test_no_stem_is_overwritten_by_a_slip(made: MadeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    stem = made.folder / made.manifest.stems[0].file
+    assert main(["export", str(made.folder), "--to", "rpp", "--out", str(stem), "--force"]) == 1
+    assert "does not end on .rpp" in capsys.readouterr().err
+    assert check_result(made.folder).holds
+
+
+def test_a_remix_is_exported_like_a_set(made: MadeSet, tmp_path: Path) -> None:
+    mixed = remix(tmp_path, made, "[stems.vocals]\ngain_db = -6", stems_out=True)
+    assert main(["export", str(mixed.folder), "--to", "rpp"]) == 0
+    np.testing.assert_array_equal(Session(mixed.folder / "song - mine.rpp").play(), mixed.samples)
+
+
+def test_an_original_that_is_gone_is_told(made: MadeSet, capsys: pytest.CaptureFixture[str]) -> None:
+    (made.folder.parents[1] / "song.wav").unlink()
+    assert main(["export", str(made.folder), "--to", "rpp"]) == 0
+    assert "warning: sessions hold no original: " in capsys.readouterr().err
+    np.testing.assert_array_equal(Session(made.folder / "song.rpp").play(), made.original)
+
+
+def test_what_is_no_result_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tmp_path), "--to", "rpp"]) == 1
+    assert "give a result folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["dawproject", "aaf"])
+def test_every_kind_is_exported(tmp_path: Path, kind: str) -> None:
+    made = make_set(tmp_path, frames=FRAMES, format="wav24")
+    assert main(["export", str(made.folder), "--to", kind]) == 0
+    assert (made.folder / f"song.{kind}").stat().st_size > made.original.size * 3
+    assert check_result(made.folder).holds
