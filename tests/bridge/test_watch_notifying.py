@@ -251,6 +251,11 @@ def test_a_long_or_broken_name_stays_a_line(screen: Screen) -> None:
     assert title.isprintable() and text.isprintable() and title.endswith("... is done")
 
 
+def test_where_the_stems_are_is_told_to_the_end(screen: Screen) -> None:
+    screen.notifier().done("a.wav", "/very/long" * 40 + "/stems/a__htdemucs__12345678")
+    assert screen.texts[0][1].endswith("...a__htdemucs__12345678")
+
+
 def test_a_real_command_gets_the_text_unread_by_any_shell(tmp_path: Path) -> None:
     program = tmp_path / "notify-send"
     told = tmp_path / "told"

@@ -109,6 +109,13 @@ def test_a_person_finds_a_line_per_file_and_a_time_with_its_zone(tmp_path: Path)
     assert shown(tmp_path)["updated"][-6] in "+-"
 
 
+def test_a_file_that_settles_has_no_time(tmp_path: Path) -> None:
+    settling = replace(STATUS, files=(FileStatus("a.wav", "settling", "quiet for 1.2 of 2 s"),))
+    write_status(tmp_path, settling)
+    assert "at" not in shown(tmp_path)["files"][0]
+    assert read_status(tmp_path) == settling
+
+
 def test_a_name_that_is_no_text_comes_back_as_it_was(tmp_path: Path) -> None:
     odd = replace(STATUS, files=(FileStatus("caf\udce9.wav", "failed", at=NOON),))
     assert write_status(tmp_path, odd) == ""

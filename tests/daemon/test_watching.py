@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from daemon_harness import is_alive, wait_until
+from daemon_harness import DaemonHarness, is_alive, wait_until
+from stembridge.cli import main
 from stembridge.daemon_process import cleaned_environment
 from stembridge.settings import load_settings
+from stembridge.watch.status import WatchStatus, write_status
 from stembridge_daemon import watching
 from stembridge_daemon.watching import WatchChild
 
@@ -178,3 +182,33 @@ def test_the_command_is_this_installations_own() -> None:
     command = watching._make_command([Path("/a b"), Path("/c")])
     assert command[:3] == [sys.executable, "-P", "-m"]
     assert command[3:] == ["stembridge.cli", "watch", "--of-daemon", "/a b", "/c"]
+
+
+def test_its_log_and_what_it_watches_are_shown(
+    daemon: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["daemon", "logs", "--watch"]) == 69
+    assert "watch_dirs" in capsys.readouterr().err
+    daemon.start()
+    folders = [tmp_path / name for name in ("busy", "left", "new", "empty")]
+    for folder in folders:
+        folder.mkdir()
+    daemon.settings.watch_log_file.write_text("one\ntwo\n")
+    daemon.settings.config_file.write_text(
+        f"watch_dirs = {json.dumps([str(folder) for folder in folders])}\n"
+    )
+    now = WatchStatus("", time.time(), 1, "studio", "1", counts={"done": 3, "failed": 0, "splitting": 1})
+    write_status(folders[0], now)
+    write_status(folders[1], replace(now, is_watching=False))
+    write_status(folders[3], replace(now, counts={"done": 0}))
+    assert main(["daemon", "status"]) == 0
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        f"watches {folders[0]}: 3 done, 1 splitting",
+        f"watches {folders[1]}: 3 done, 1 splitting (not watched now)",
+        f"watches {folders[2]}: no status yet",
+        f"watches {folders[3]}: no files yet",
+    ]
+    assert main(["daemon", "logs", "--watch", "-n", "1"]) == 0
+    assert capsys.readouterr().out == "two\n"
+    assert main(["daemon", "logs", "--watch", "--worker"]) == 2
+    assert "one log at a time" in capsys.readouterr().err

@@ -143,7 +143,8 @@ def _watch_lines(settings: Settings) -> Iterator[str]:
         if status is None:
             found = "no status yet"
         else:
-            found = ", ".join(f"{count} {state}" for state, count in status.counts.items()) or "no files yet"
+            counts = [f"{count} {state}" for state, count in status.counts.items() if count]
+            found = ", ".join(counts) or "no files yet"
             if not is_fresh(status):
                 found += " (not watched now)"
         yield f"watches {one_line(str(root))}: {found}"

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from stembridge.text import one_line, shorten
@@ -98,7 +99,8 @@ class Notifier:
 
     def done(self, name: str, folder: str) -> None:
         """Tell that a file is done, and where its stems are."""
-        self._take(_News(f"{_fit(name)} is done", folder, is_failure=False))
+        text = shorten(one_line(folder), _TEXT_CELLS, one_line(Path(folder).name))
+        self._take(_News(f"{_fit(name)} is done", text, is_failure=False))
 
     def failed(self, name: str, cause: str) -> None:
         """Tell that a file has failed, and why."""

@@ -47,7 +47,7 @@ class FileStatus:
     remixes : folders of the remixes, likewise
     error_code : code of what went wrong; see `stembridge.errors`
     hint : what to do about it
-    at : wall-clock seconds since the epoch of the last change of state
+    at : wall-clock seconds since the epoch of the last change of state; 0 where that was not noted
     """
 
     file: str
@@ -126,7 +126,8 @@ def read_status(root: Path) -> WatchStatus | None:
     try:
         document = json.loads(read_small_file(root / STATUS_FILE, _MOST_BYTES))
         for entry in (*document["now"], *document["files"]):
-            entry["at"] = _seconds(entry["at"])
+            if "at" in entry:
+                entry["at"] = _seconds(entry["at"])
         document["updated"] = _seconds(document["updated"])
         return msgspec.convert(document, WatchStatus)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -243,7 +244,9 @@ def _entry(one: FileStatus) -> dict[str, Any]:
     filled = {key: value for key, value in _fields(one).items() if value not in ("", (), None)}
     if isinstance(one, NowStatus) and one.fraction is not None:
         filled["fraction"] = round(one.fraction, 3)
-    return filled | {"at": _moment(one.at)}
+    if filled.pop("at"):
+        filled["at"] = _moment(one.at)
+    return filled
 
 
 def _fields(noun: FileStatus | WatchStatus) -> dict[str, Any]:
