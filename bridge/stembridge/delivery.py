@@ -120,7 +120,7 @@ def check_file_names(template: str) -> None:
     if fault:
         known = ", ".join(f"{{{field}}}" for field in NAME_FIELDS)
         raise RequestError(
-            f"file names {template[:80]!r}: {fault}", f"as in {FILE_NAMES!r}; there are {known}"
+            f"file_names {template[:80]!r}: {fault}", f"as in {FILE_NAMES!r}; there are {known}"
         )
 
 

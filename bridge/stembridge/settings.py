@@ -223,10 +223,7 @@ def _checked(values: dict[str, Any]) -> Settings:
         raise RequestError(
             f"home {str(settings.home)!r} is no valid name", "set STEMBRIDGE_HOME to one that is text"
         ) from None
-    try:
-        check_file_names(settings.file_names)
-    except RequestError as error:
-        raise RequestError(f"file_names = {settings.file_names!r}: {error.message}", error.hint) from None
+    check_file_names(settings.file_names)
     if settings.max_queue < 1:
         raise RequestError(f"max_queue = {settings.max_queue}", "at least 1")
     return settings

@@ -62,6 +62,45 @@ def test_each_quality_names_its_model(
     assert f"model {model} is not on this machine" in capsys.readouterr().err
 
 
+def test_names_of_files_come_from_the_settings_and_the_flag_wins(
+    daemon: DaemonHarness, home: Path, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir(exist_ok=True)
+    (home / "settings.toml").write_text('file_names = "{stem} of {name}"\n')
+    daemon.start(worker=fake_worker.command(tmp_path / "gate"))
+    wanted: dict[tuple[str, ...], tuple[str, list[str]]] = {
+        (): ("{stem} of {name}", []),
+        ("--file-names", "{job8} {stem}"): ("{job8} {stem}", []),
+        ("--session", "dawproject", "--session", "rpp", "--session", "rpp"): (
+            "{stem} of {name}",
+            ["dawproject", "rpp"],
+        ),
+    }
+    for flags, (file_names, sessions) in wanted.items():
+        capsys.readouterr()
+        out = str(tmp_path / "out")
+        assert main(["split", str(song), "--model", "preview", "--out", out, "--json", *flags]) == 0
+        request = json.loads(capsys.readouterr().out.splitlines()[-1])["request"]
+        assert (request["file_names"], request["sessions"]) == (file_names, sessions), flags
+    daemon.worker_pid()
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--file-names", "{name}"], 1, "file_names '{name}': without {stem}"),
+        (["--file-names", "../{stem}"], 1, "file_names '../{stem}': '/' cannot be"),
+        (["--session", "als"], 2, "'als' is not one of 'rpp', 'dawproject', 'aaf'"),
+    ],
+)
+def test_names_and_sessions_that_cannot_be_are_refused_once_and_first(
+    flags: list[str], code: int, words: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["split", "a.wav", "b.wav", "--model", "preview", *flags]) == code
+    said = capsys.readouterr().err
+    assert said.count(words) == 1
+
+
 def test_one_stem_is_that_stem_and_the_residual_and_nulls(
     daemon: DaemonHarness, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,7 @@ from stembridge.cli.conform import format_alignment, locate, read_names
 from stembridge.conform import Delivery, conform, name_stems
 from stembridge.dsp.delay_line import make_reader
 from stembridge.errors import AlignmentError, RequestError, SourceError, StembridgeError
-from stembridge.manifest import AlignmentEntry, Manifest, read_manifest
+from stembridge.manifest import AlignmentEntry, Manifest, job8, read_manifest
 from stembridge.null_test import check_result
 from stembridge.stem_file import read_stem, write_mp3
 from stembridge.synthesis import make_song
@@ -236,6 +236,23 @@ def test_formats_and_policies_are_those_of_a_split(mixture: Path, tmp_path: Path
     assert [entry.name for entry in manifest.stems] == ["drums", "bass", "other", "vocals"]
     assert {Path(entry.file).suffix for entry in manifest.stems} == {".flac"}
     assert len(list((Path(result.folder) / "mp3").iterdir())) == 4
+
+
+def test_files_are_named_as_asked(mixture: Path, tmp_path: Path) -> None:
+    delivery = Delivery(file_names="{stem} ({model}) {job8}")
+    result, manifest = run(mixture, write_stems(tmp_path), tmp_path / "out", delivery=delivery, job_id="a")
+    assert manifest.stems[0].file == f"drums (conform) {job8('a')}.wav"
+    assert {entry.file for entry in manifest.stems} < {path.name for path in Path(result.folder).iterdir()}
+
+
+@pytest.mark.parametrize(
+    "delivery", [Delivery(file_names="{name}"), Delivery(sessions=("als",))], ids=["names", "sessions"]
+)
+def test_names_and_sessions_that_cannot_be_are_refused(
+    delivery: Delivery, mixture: Path, tmp_path: Path
+) -> None:
+    error = fail(mixture, write_stems(tmp_path), tmp_path / "out", delivery=delivery)
+    assert isinstance(error, RequestError) and error.hint
 
 
 def test_the_same_job_gives_the_same_bytes(mixture: Path, tmp_path: Path) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
 
-from stembridge.delivery import check_delivery, check_practice, find_policy
+from stembridge.delivery import (
+    check_delivery,
+    check_file_names,
+    check_practice,
+    check_sessions,
+    find_policy,
+)
 from stembridge.errors import RequestError
-from stembridge.types import FILE_FORMATS, ResidualPolicy
+from stembridge.types import FILE_FORMATS, FILE_NAMES, ResidualPolicy
 
 STEMS = ("drums", "bass")
 GOOD: dict[str, Any] = {
@@ -80,3 +87,68 @@ def test_practice_versions_that_can_be(speed: float, pitch: float) -> None:
 def test_practice_versions_that_cannot_be(speed: float, pitch: float, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         check_practice(speed, pitch)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        FILE_NAMES,
+        "{stem}",
+        "{job8} {stem}",
+        "{name} ({model}) [{job8}] {stem}",
+        "01 {stem} – großes Lied 'é' $5",
+        "{name}{stem}{name}",
+    ],
+)
+def test_a_template_of_file_names_needs_the_stem_alone(template: str) -> None:
+    check_file_names(template)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("", "without {stem} all files would be called the same"),
+        ("{name} {model}", "without {stem}"),
+        ("{stem} {track}", "{track} is no field"),
+        ("{stem} {}", "{} is no field"),
+        ("{stem!r}", "a brace stands alone"),
+        ("{stem:>9}", "a brace stands alone"),
+        ("{{stem}} {stem}", "a brace stands alone"),
+        ("{stem.__class__}", "a brace stands alone"),
+        ("{stem", "a brace stands alone"),
+        ("a/{stem}", "'/' cannot be in a file name"),
+        ("..\\{stem}", "'\\\\' cannot be in a file name"),
+        ("{stem}: {name}", "':' cannot be in a file name"),
+        ("{stem}\n", "'\\n' cannot be in a file name"),
+        ("{stem}\0", "'\\x00' cannot be in a file name"),
+        ("{stem}\udcff", "'\\udcff' cannot be in a file name"),
+        (".{stem}", "begins with a dot or a space"),
+        (" {stem}", "begins with a dot or a space"),
+        ("{stem}" + "x" * 250, "more than 240"),
+        ("{stem}" * 8, "names could have 261 bytes"),
+        ("{stem}" + "あ" * 68, "names could have 241 bytes"),
+    ],
+)
+def test_a_template_that_cannot_name_files_is_refused(template: str, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        check_file_names(template)
+    assert (
+        words in caught.value.message and "'{name} - {stem}'; there are {name}, {stem}" in caught.value.hint
+    )
+    assert "\n" not in str(caught.value)
+
+
+def test_sessions_are_known_by_their_kinds() -> None:
+    check_sessions(())
+    check_sessions(("rpp", "dawproject"))
+    with pytest.raises(RequestError, match=r"session 'als' .one of rpp, dawproject, aaf"):
+        check_sessions(("rpp", "als"))
+
+
+def test_an_aaf_without_its_package_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    here: dict[str, object | None] = {"aaf2": None}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: here[name])
+    with pytest.raises(RequestError, match=r'pip install "stembridge\[aaf\]"'):
+        check_sessions(("rpp", "aaf"))
+    here["aaf2"] = object()
+    check_sessions(("aaf",))

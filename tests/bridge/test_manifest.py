@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from stembridge import manifest as m
 from stembridge.errors import OutputError, SourceError
+from stembridge.types import FILE_NAMES
 
 SCHEMA: dict[str, Any] = json.loads(
     (Path(__file__).parents[2] / "docs" / "stems.schema.json").read_text(encoding="utf-8")
@@ -202,6 +203,59 @@ def test_the_folder_carries_name_model_and_job() -> None:
     assert name == "song__torchaudio_hdemucs__" + m.job8("job")
     assert m.job8("job") == hashlib.sha256(b"job").hexdigest()[:8]
     assert m.file_name("song", "drums") == "song - drums.wav"
+
+
+NAMES_OF_STEMS = (*m.STEM_ORDER, m.RESIDUAL, m.MIXTURE, "no_vocals", "no_guitar")
+
+
+@given(
+    name=st.text(min_size=1, max_size=300).map(m.source_name),
+    template=st.sampled_from(
+        [
+            FILE_NAMES,
+            "{stem}",
+            "{job8}{name}{stem}{name}",
+            "{name}.{stem}.",
+            "{model} {stem} ({name}",
+            "con{stem}",
+        ]
+    ),
+    model=st.sampled_from(["htdemucs", "torchaudio:hdemucs_high_musdb_plus", "x" * 99]),
+    suffix=st.sampled_from([".wav", ".aiff"]),
+)
+def test_files_of_a_set_have_names_of_their_own_that_every_system_takes(
+    name: str, template: str, model: str, suffix: str
+) -> None:
+    names = [
+        m.file_name(name, stem, suffix, template=template, model=model, job_id="a") for stem in NAMES_OF_STEMS
+    ]
+    assert len({file.casefold() for file in names}) == len(names)
+    for file, stem in zip(names, NAMES_OF_STEMS, strict=True):
+        assert stem in file and file.endswith(suffix) and len(file.encode()) <= 240
+        assert m.sanitise_name(file, 255) == file, "a name that no system takes as it is"
+
+
+def test_a_template_is_filled_in_with_what_the_folder_is_called_by() -> None:
+    def fill(template: str, name: str = "song") -> str:
+        return m.file_name(name, "no_vocals", ".flac", template=template, model="torchaudio:x", job_id="job")
+
+    assert fill("{stem} of {name}") == "no_vocals of song.flac"
+    assert fill("{name} [{model}] {job8} {stem}") == f"song [torchaudio_x] {m.job8('job')} no_vocals.flac"
+    assert fill("{name} {stem}", "{stem} {job8}") == "{stem} {job8} no_vocals.flac"
+    assert fill("{stem}") == "no_vocals.flac"
+
+
+def test_a_long_name_is_cut_before_anything_else_and_the_same_for_every_stem() -> None:
+    long = "あ" * 60
+    template = "{name} {model} {job8} {stem} {job8}"
+    names = [
+        m.file_name(long, stem, template=template, model="x" * 99, job_id="job") for stem in NAMES_OF_STEMS
+    ]
+    tails = [f" {'x' * 48} {m.job8('job')} {stem} {m.job8('job')}.wav" for stem in NAMES_OF_STEMS]
+    heads = {file.removesuffix(tail) for file, tail in zip(names, tails, strict=True)}
+    (head,) = heads
+    assert long.startswith(head) and 130 <= len(head.encode()) < len(long.encode())
+    assert m.file_name(long, "drums") == f"{long} - drums.wav"
 
 
 def test_stems_have_one_order() -> None:

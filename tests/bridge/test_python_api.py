@@ -12,6 +12,8 @@ import soundfile
 from daemon_harness import DaemonHarness
 from stembridge import Stems, split
 from stembridge.errors import RequestError, SourceError
+from stembridge.manifest import job8
+from stembridge.settings import load_settings
 from stembridge.synthesis import make_song
 
 
@@ -45,6 +47,22 @@ def test_a_float_array_and_a_mono_one_are_taken_as_they_are(daemon: DaemonHarnes
     largest = 2**-53 if exact_float else 2**-25
     assert stems.null.holds and stems.null.error_f64 == stems.manifest.claims.max_error <= largest
     assert np.abs(stems.drums[0] + stems.no_drums[0] - mono).max() == stems.null.error_f64
+
+
+def test_files_are_named_as_asked_or_as_the_settings_say(daemon: DaemonHarness, tmp_path: Path) -> None:
+    song = make_song(9, seconds=1.1)
+    ints = np.rint(song.mixture * 2**15).astype(np.int16)
+    settings = load_settings(file_names="{stem} of {name}")
+    stems = split(ints, 44100, model="preview", out=tmp_path / "out", progress=False, settings=settings)
+    daemon.adopt()
+    assert stems.manifest.stems[0].file == "drums of array.wav"
+    asked = {"model": "preview", "out": tmp_path / "out", "progress": False, "settings": settings}
+    stems = split(ints, 44100, file_names="{job8} {stem}", **asked)  # type: ignore[arg-type]
+    assert stems.manifest.stems[0].file == f"{job8(stems.manifest.job)} drums.wav"
+    assert stems.null.holds and {"drums", "residual"} < set(stems)
+    for wrong in ({"file_names": "{name}"}, {"sessions": ("als",)}):
+        with pytest.raises(RequestError, match=r"without {stem}|session 'als'"):
+            split(ints, 44100, **asked, **wrong)  # type: ignore[arg-type]
 
 
 def test_what_the_command_line_can_ask_for_can_be_asked_for_here(daemon: DaemonHarness) -> None:

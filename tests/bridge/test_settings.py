@@ -33,14 +33,21 @@ def test_a_home_holds_every_folder(tmp_path: Path) -> None:
         assert path.is_relative_to(tmp_path)
 
 
-@pytest.mark.parametrize("key", ["model_dirs", "plugin_dirs"])
+@pytest.mark.parametrize("key", ["model_dirs", "plugin_dirs", "watch_dirs"])
 def test_folders_are_a_list(key: str, tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text(f'{key} = ["/a", "~/b"]\n')
     assert getattr(load_settings(home=tmp_path, environ={}), key) == (Path("/a"), Path.home() / "b")
 
 
-def test_no_plugin_folder_is_set_at_first(tmp_path: Path) -> None:
-    assert load_settings(home=tmp_path, environ={}).plugin_dirs == ()
+def test_no_folder_of_plugins_or_to_watch_is_set_at_first(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, environ={})
+    assert settings.plugin_dirs == settings.watch_dirs == ()
+
+
+def test_what_stems_are_called_can_be_set(tmp_path: Path) -> None:
+    assert load_settings(home=tmp_path, environ={}).file_names == "{name} - {stem}"
+    (tmp_path / "settings.toml").write_text('file_names = "{stem} ({job8})"\n')
+    assert load_settings(home=tmp_path, environ={}).file_names == "{stem} ({job8})"
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,9 @@ def test_no_plugin_folder_is_set_at_first(tmp_path: Path) -> None:
         ('model_dirs = "/models"\n', "model_dirs = '/models' is not a list of folders"),
         ('plugin_dirs = "/vst3"\n', "plugin_dirs = '/vst3' is not a list of folders"),
         ("plugin_dirs = [3]\n", "plugin_dirs = [3] is not a list of folders"),
+        ('watch_dirs = "/drop"\n', "watch_dirs = '/drop' is not a list of folders"),
+        ('file_names = "{name}"\n', "file_names '{name}': without {stem}"),
+        ("file_names = 3\n", "3 is not of type str"),
         ("model = \n", "settings.toml"),
     ],
 )

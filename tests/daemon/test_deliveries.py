@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from fakes import SOURCES, FakeSeparator, IdentitySeparator
 from signals import make_music, make_noise, read_wav, to_ints, write_float, write_pcm
 from splits import assert_exact, make_request, read_set, split_to_end
 from stembridge.errors import OutputError, RequestError, SourceError
-from stembridge.manifest import seal_text
+from stembridge.manifest import job8, seal_text
 from stembridge.null_test import Reference, check_result
 from stembridge.types import Region, ResidualPolicy
 from stembridge_daemon.worker.pipeline import run_split
@@ -651,3 +652,41 @@ def test_doubles_that_ffmpeg_decodes_come_with_a_mixture_of_doubles(
     assert np.array_equal(read_wav(Path(result.folder) / "x - mixture.wav")[0], signal)
     report = check_result(result.folder)
     assert report.holds and report.reference is Reference.MIXTURE
+
+
+# --- what files are called ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({}, ("drums", "bass", "other", "vocals", "residual")),
+        ({"two_stems": "vocals"}, ("vocals", "no_vocals")),
+        ({"residual": ResidualPolicy.EQUAL}, ("drums", "bass", "other", "vocals")),
+        ({"stems": ("bass",), "mp3": True, "format": "flac24"}, ("bass", "residual")),
+    ],
+)
+def test_every_file_of_a_set_is_named_by_the_template(
+    tmp_path: Path, fields: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    path = write_pcm(tmp_path / "söng.v2.wav", to_ints(make_music(MODEL_HZ, 2, MODEL_HZ), 16), MODEL_HZ, 16)
+    request = make_request(path, tmp_path / "out", file_names="{stem}, {name} {job8} {model}", **fields)
+    result, _ = split_to_end(request, FakeSeparator())
+    manifest, files = read_set(result.folder)
+    assert tuple(files) == names
+    suffix = ".flac" if "format" in fields else ".wav"
+    wanted = [f"{name}, söng.v2 {job8('job')} fake" for name in names]
+    assert [entry.file for entry in manifest.stems] == [f"{name}{suffix}" for name in wanted]
+    assert [entry.file for entry in manifest.listening] == [
+        f"mp3/{name}.mp3" for name in (wanted if fields.get("mp3") else ())
+    ]
+    assert check_result(result.folder).holds
+
+
+def test_the_mixture_of_a_lossy_source_is_named_like_the_stems(tmp_path: Path) -> None:
+    path = tmp_path / "song.ogg"
+    soundfile.write(path, make_music(MODEL_HZ, 2, MODEL_HZ).T, MODEL_HZ)
+    request = make_request(path, tmp_path / "out", file_names="{stem}")
+    manifest, _ = read_set(split_to_end(request, FakeSeparator())[0].folder)
+    assert manifest.mixture is not None and manifest.mixture.file == "mixture.wav"
+    assert [entry.file for entry in manifest.stems] == [f"{entry.name}.wav" for entry in manifest.stems]
