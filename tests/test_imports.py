@@ -34,6 +34,7 @@ def modules_after(statement: str) -> set[str]:
         "import stembridge.cli.split, stembridge.cli.jobs, stembridge.cli.daemon, stembridge.cli.null",
         "import stembridge.cli.models, stembridge.cli.demo, stembridge.cli.doctor, stembridge.cli.conform",
         "import stembridge.cli.remix, stembridge.cli.remixing, stembridge.mixdown.batch_file",
+        "import stembridge.cli.export",
         "import stembridge.manifest, stembridge.estimate, stembridge.disk, stembridge.model_store",
         "import stembridge.cli.reaper, stembridge.reaper.courier, stembridge.stem_tag",
         "import stembridge_daemon.app",

@@ -128,6 +128,7 @@ def test_tracks_are_what_a_user_expects(tmp_path: Path) -> None:
     assert names == ["Original", "song", "Drums", "Bass", "Other", "Vocals", residual]
     muted = [track.name for track in session.project.tracks if track.values["B_MUTE"]]
     assert muted == ["Original"]
+    assert [track.folder_depth for track in session.project.tracks] == [0, 1, 0, 0, 0, 0, -1]
     folders = [parent.name if parent else "" for _, parent in session.project.parents()]
     assert folders == ["", "", "song", "song", "song", "song", "song"]
     assert session.track("Vocals").values["I_CUSTOMCOLOR"] == 0x1000000 | 189 << 16 | 136 << 8 | 50
