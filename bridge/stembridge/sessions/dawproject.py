@@ -17,7 +17,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
 from itertools import count
 from pathlib import Path, PurePath
 from typing import IO
@@ -32,6 +31,7 @@ from stembridge.looks import Color
 from stembridge.manifest import sanitise_name
 from stembridge.sessions.arrangement import Arrangement, SessionTrack
 from stembridge.sessions.replacing import replace_file
+from stembridge.sessions.rpp import seconds
 
 BEATS_PER_MINUTE = 60
 """A beat is a second."""
@@ -107,7 +107,7 @@ def _name_outside(files: Iterable[PurePath]) -> dict[PurePath, str]:
 def _build_project(
     arrangement: Arrangement, folder: Path, places: Mapping[PurePath, str], *, is_external: bool
 ) -> Element:
-    """Return ``project.xml``: the original, a group of the stems, the master; one clip for each file."""
+    """Return ``project.xml``: the original, a group of the tracks if there are several, the master."""
     ids = (f"id{number}" for number in count())
     root = Element("Project", version="1.0")
     SubElement(root, "Application", name="Stembridge", version=__version__)
@@ -119,7 +119,9 @@ def _build_project(
     channels = str(max(2, arrangement.channels))
     structure = SubElement(root, "Structure")
     master, output = _make_track(ids, "Master", "audio notes", "master", channels)
-    group, bus = _make_track(ids, arrangement.name, "tracks", "submix", channels, destination=output)
+    group, bus = structure, output
+    if len(arrangement.tracks) > 1:
+        group, bus = _make_track(ids, arrangement.name, "tracks", "submix", channels, destination=output)
     lanes = Element("Lanes", id=next(ids), timeUnit="seconds")
     for track in _all_tracks(arrangement):
         is_stem = track is not arrangement.original
@@ -140,7 +142,8 @@ def _build_project(
         file = SubElement(audio, "File", path=places[track.file])
         if is_external:
             file.set("external", "true")
-    structure.append(group)
+    if group is not structure:
+        structure.append(group)
     structure.append(master)
 
     timeline = SubElement(root, "Arrangement", id=next(ids))
@@ -190,11 +193,11 @@ def _add_clip(
         "Clip",
         name=_as_text(track.name),
         color=_as_hex(track.color),
-        time=_as_seconds(track.position_frames, sample_rate),
-        duration=_as_seconds(track.frames, sample_rate),
+        time=seconds(track.position_frames, sample_rate),
+        duration=seconds(track.frames, sample_rate),
         contentTimeUnit="seconds",
-        playStart=_as_seconds(track.offset_frames, sample_rate),
-        playStop=_as_seconds(track.offset_frames + track.frames, sample_rate),
+        playStart=seconds(track.offset_frames, sample_rate),
+        playStop=seconds(track.offset_frames + track.frames, sample_rate),
         fadeTimeUnit="seconds",
         fadeInTime="0",
         fadeOutTime="0",
@@ -207,7 +210,7 @@ def _add_clip(
         algorithm="raw",
         channels=str(info.channels),
         sampleRate=str(info.sample_rate),
-        duration=_as_seconds(info.frames, info.sample_rate),
+        duration=seconds(info.frames, info.sample_rate),
     )
 
 
@@ -230,11 +233,6 @@ def _open_entry(archive: ZipFile, name: str, size: int) -> IO[bytes]:
     entry.external_attr = _FILE_RIGHTS
     entry.file_size = size
     return archive.open(entry, "w")
-
-
-def _as_seconds(frames: int, sample_rate: int) -> str:
-    """Return the digits of the nearest double, without an exponent."""
-    return format(Decimal(repr(frames / sample_rate)), "f")
 
 
 def _as_hex(color: Color) -> str:
