@@ -18,6 +18,7 @@ _COMMANDS = {
     "demo": ("demo", "demo"),
     "split": ("split", "split"),
     "remix": ("remix", "remix"),
+    "watch": ("watch", "watch"),
     "conform": ("conform", "conform"),
     "export": ("export", "export"),
     "reaper": ("reaper", "reaper_group"),

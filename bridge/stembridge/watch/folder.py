@@ -1,0 +1,450 @@
+"""One watched folder: what is found in it, what is wished for it, and what its ledger says became of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from stembridge import catalog, manifest, model_store
+from stembridge.errors import Busy, RequestError, StembridgeError
+from stembridge.settings import Settings
+from stembridge.types import ErrorInfo, Job, JobState, SplitRequest
+from stembridge.watch.dropped import Dropped, Signature, sign
+from stembridge.watch.failures import remove_note, write_note
+from stembridge.watch.hints import Hint
+from stembridge.watch.ledger import Ledger, ledger_path, lock_folder
+from stembridge.watch.life import (
+    Begun,
+    Event,
+    FileRow,
+    FileState,
+    Found,
+    Heard,
+    Lost,
+    Matched,
+    ModelMissed,
+    Noted,
+    Order,
+    Readied,
+    Refused,
+    Retried,
+    advance,
+    is_handled,
+)
+from stembridge.watch.parts import Parts
+from stembridge.watch.scan import ScanNotes, is_own, look, scan
+from stembridge.watch.settling import Settled, SettleRules, Settling, choose_rules
+from stembridge.watch.shares import is_network_share
+from stembridge.watch.status import find_other_watcher
+from stembridge.watch.wishes import FolderSettings, Wish, read_folder_settings, read_wish
+
+LOCAL_SCAN_S = 10.0
+SHARE_SCAN_S = 5.0
+REST_PER_SCAN = 100.0
+"""So many times as long as a scan took nothing is scanned, whatever is set: the disk has other work too."""
+HASH_S = 0.5
+"""How long files are read before the loop looks at anything else."""
+EXAMINED_AT_ONCE = 200
+RETRY_S = 5.0
+_CHUNK_BYTES = 1 << 20
+
+
+class WatchedFolder:
+    """One watched folder, held by a lock; nothing in it is decided here, see `stembridge.watch.life`.
+
+    Parameters
+    ----------
+    root : absolute
+    tell : called with each file's row that is news to a person
+
+    Raises
+    ------
+    Busy
+        Another process or another machine watches it.
+    RequestError
+        Another process watches a folder inside this one, or one that this one lies in.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        settings: Settings,
+        parts: Parts,
+        tell: Callable[[WatchedFolder, FileRow], None],
+    ) -> None:
+        self.root = root
+        self.problems: tuple[str, ...] = ()
+        self.away = ""
+        self.wanted = FolderSettings()
+        self.scan_due = 0.0
+        self.to_submit: dict[str, None] = {}
+        self._settings = settings
+        self._parts = parts
+        self._tell = tell
+        self._lock = lock_folder(settings, root)
+        try:
+            other = find_other_watcher(root)
+            if other:
+                raise Busy(other, "end that one first, or wait a minute if it has ended already")
+            self.ledger = Ledger(ledger_path(settings, root))
+        except BaseException:
+            self._lock.release()
+            raise
+        self._rules: SettleRules | None = None
+        self._read_settings()
+        self._taken: dict[str, Settled] = {}
+        self._own: dict[str, Signature] = {}
+        self._missing_models: dict[str, bool] = {}
+        self._unexamined = dict.fromkeys(self.ledger.names(FileState.WAITING, FileState.WAITING_FOR_MODEL))
+        self._unnoted = {
+            name: None for name in self.ledger.names(FileState.FAILED) if not self._row(name).is_noted
+        }
+        self._notes_due = 0.0
+        self._looked_again = 0
+        self.to_submit |= dict.fromkeys(self.ledger.names(FileState.SPLITTING, FileState.REMIXING))
+
+    def close(self) -> None:
+        self.ledger.close()
+        self._lock.release()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to do for what was found; files that wait for a model may be left."""
+        return not (
+            self.scan_due == 0.0
+            or self._taken
+            or self._unexamined
+            or self.settling.next_due(0.0) is not None
+            or self.ledger.count(FileState.WAITING, FileState.SPLITTING, FileState.REMIXING)
+        )
+
+    def next_due(self, now: float) -> float:
+        """Return when there is something to do without any event, ``now`` at the earliest."""
+        if self.away:
+            return max(now, self.scan_due)
+        if self._taken or self._unexamined:
+            return now
+        noted = self._notes_due if self._unnoted else None
+        dues = self.scan_due, self.settling.next_due(now), noted
+        return max(now, min(due for due in dues if due is not None))
+
+    def scan(self, now: float) -> None:
+        """Find everything that lies there; what is news begins to settle."""
+        began = self._parts.clock()
+        scan_s = SHARE_SCAN_S if self._is_share else LOCAL_SCAN_S
+        self.scan_due = now + (self.wanted.scan_s or scan_s)
+        self.away = self._find_away()
+        if self.away:
+            self.settling.forget_missing(())
+            return
+        self._read_settings()
+        notes = ScanNotes()
+        try:
+            found = scan(self.root, self.wanted.results, notes)
+            self.ledger.note_device(self.root.stat().st_dev)
+        except OSError as error:
+            self.away = f"{str(self.root)!r} cannot be listed: {error.strerror or error}"
+            return
+        self.problems = (*self._faults, *notes.problems)
+        for file in found:
+            if self._is_news(file):
+                self.settling.see(file, now)
+        self.settling.forget_missing([file.path for file in found])
+        self._forget_missing({file.name for file in found})
+        self._look_again()
+        self.scan_due = max(self.scan_due, now + REST_PER_SCAN * (self._parts.clock() - began))
+
+    def hear(self, hint: Hint, now: float) -> None:
+        """Take in that something happened to a file."""
+        file = look(self.root, self.wanted.results, hint.path)
+        if file is None:
+            self.settling.forget(hint.path)
+        elif self._is_news(file):
+            self.settling.see(file, now)
+            self.settling.hint(hint.path, hint.is_closed, now)
+
+    def collect(self, now: float) -> None:
+        """Read files that have settled, for `HASH_S` at most, and take them into the ledger."""
+        until = self._parts.clock() + HASH_S
+        for settled in self.settling.settle(now):
+            self._taken[settled.dropped.name] = settled
+        for name in list(self._taken):
+            self._take(self._taken.pop(name), now)
+            if self._parts.clock() >= until:
+                break
+
+    def examine(self) -> None:
+        """Look at what is wished for files that were not looked at so far: mistakes show at once."""
+        for name in list(self._unexamined)[:EXAMINED_AT_ONCE]:
+            del self._unexamined[name]
+            row = self.ledger.get(name)
+            if row is not None and row.state.is_waiting:
+                self._examine(row)
+
+    def begin_next(self, now: float) -> bool:
+        """Let the first file that waits have its turn, and tell whether there was one."""
+        for name in self.ledger.names(FileState.WAITING):
+            row = self._row(name)
+            if self._has_running_twin(row, row.digest) or not self.check_file(row, now):
+                continue
+            wish = self._examine(row)
+            if wish is None or self._has_running_twin(row, wish.digest):
+                continue
+            job_id = make_job_id(row, wish.digest)
+            self.apply(name, Begun(wish.digest, job_id, wish.split, wish.remixes))
+            return True
+        return False
+
+    def check_file(self, row: FileRow, now: float) -> bool:
+        """Tell whether a file is still the one that was hashed; one that is not is forgotten, or settles."""
+        file = self.find_file(row.name)
+        if file is not None and is_handled(row, file.signature):
+            return True
+        self.apply(row.name, Lost())
+        if file is not None:
+            self.settling.see(file, now)
+        return False
+
+    def find_file(self, name: str) -> Dropped | None:
+        return look(self.root, self.wanted.results, self.root.joinpath(*name.split("/")))
+
+    def take_news(self, name: str, job: Job, now: float) -> None:
+        """Take in what the daemon says of a file's job."""
+        row = self._row(name)
+        failed = job.state.is_final and job.state is not JobState.DONE
+        if failed and row.state is FileState.SPLITTING and not self.check_file(row, now):
+            return
+        self.apply(name, Heard(job))
+        if job.state.is_final:
+            self.hear(Hint(self.root.joinpath(*name.split("/")), is_closed=False), now)
+
+    def apply(self, name: str, event: Event) -> None:
+        """Let a file live on through ``event``."""
+        transition = advance(self.ledger.get(name), event, self._parts.wall_clock())
+        row = transition.row
+        for order in transition.orders:
+            match order:
+                case Order.FORGET:
+                    self.ledger.forget(name)
+                    self.to_submit.pop(name, None)
+                    self._unnoted.pop(name, None)
+                case Order.UNNOTE:
+                    self._unnoted.pop(name, None)
+                    remove_note(self.root, name)
+                case Order.SAVE if row is not None:
+                    self.ledger.save(row)
+                case Order.SUBMIT:
+                    self.to_submit[name] = None
+                case Order.NOTE:
+                    self._unnoted[name] = None
+                    self._notes_due = 0.0
+                case Order.TELL if row is not None:
+                    self._tell(self, row)
+
+    def commit(self, now: float) -> str:
+        """Make all that was decided durable, then write what failed; return why that could not be, or ''."""
+        problem = self.ledger.commit()
+        if problem or self.away or now < self._notes_due:
+            return problem
+        for name in list(self._unnoted):
+            row = self._row(name)
+            assert row.error is not None
+            lines = [f"The stems are there: {row.folder}"] if row.folder else []
+            if not write_note(self.root, name, row.error, job=row.job, lines=lines, at=row.changed):
+                self._notes_due = now + RETRY_S
+                break
+            del self._unnoted[name]
+            self.apply(name, Noted())
+        return self.ledger.commit()
+
+    def _row(self, name: str) -> FileRow:
+        row = self.ledger.get(name)
+        assert row is not None
+        return row
+
+    def _read_settings(self) -> None:
+        """Read how the folder is to be watched; while that cannot be understood the last way goes on."""
+        self._faults: tuple[str, ...] = ()
+        try:
+            self.wanted = read_folder_settings(self.root)
+        except StembridgeError as error:
+            self._faults = (str(error),)
+        is_network = self.wanted.is_network
+        self._is_share = is_network_share(self.root) if is_network is None else is_network
+        rules = choose_rules(is_network=self._is_share, quiet_s=self.wanted.quiet_s)
+        if rules != self._rules:
+            self._rules = rules
+            self.settling = Settling(rules, self._look, self._parts.is_written, self._parts.examine)
+
+    def _look(self, path: Path) -> Dropped | None:
+        return look(self.root, self.wanted.results, path)
+
+    def _find_away(self) -> str:
+        """Return why nothing is done here: the folder is gone, or an empty place where it was mounted."""
+        try:
+            device = self.root.stat().st_dev
+            is_elsewhere = self.ledger.root_device not in (0, device) and len(self.ledger) > 0
+            if is_elsewhere and not any(self.root.iterdir()):
+                return f"{str(self.root)!r} is empty: its drive is not mounted"
+        except OSError as error:
+            return f"{str(self.root)!r} is gone: {error.strerror or error}"
+        return ""
+
+    def _is_news(self, file: Dropped) -> bool:
+        if file.name in self._taken or self._own.get(file.name) == file.signature:
+            return False
+        row = self.ledger.get(file.name)
+        return row is None or not (row.state.is_at_daemon or is_handled(row, file.signature))
+
+    def _forget_missing(self, present: set[str]) -> None:
+        states = FileState.WAITING, FileState.WAITING_FOR_MODEL, FileState.FAILED
+        for name in self.ledger.names(*states):
+            if name not in present and self.find_file(name) is None:
+                self.apply(name, Lost())
+        self._own = {name: signature for name, signature in self._own.items() if name in present}
+
+    def _look_again(self) -> None:
+        """See whether a model has come, or other settings help what has failed; some files per call."""
+        self._missing_models.clear()
+        for name in self.ledger.names(FileState.WAITING_FOR_MODEL):
+            split = self._row(name).split
+            if split is None or not self._is_model_missing(split):
+                self._unexamined[name] = None
+        names = self.ledger.names(FileState.FAILED, FileState.WAITING_FOR_MODEL)
+        for place in range(min(EXAMINED_AT_ONCE, len(names))):
+            self._look_at_wish_again(self._row(names[(self._looked_again + place) % len(names)]))
+        self._looked_again += EXAMINED_AT_ONCE
+
+    def _look_at_wish_again(self, row: FileRow) -> None:
+        if not row.digest:
+            return
+        wish = self._read_wish(row.name)
+        digest = wish.digest
+        if digest != row.digest:
+            self.apply(row.name, Retried())
+            self._unexamined[row.name] = None
+
+    def _take(self, settled: Settled, now: float) -> None:
+        file = settled.dropped
+        try:
+            file.name.encode()
+            if settled.fault:
+                self._refuse_unread(file, ErrorInfo("bad_source", settled.fault, "save or copy it again"))
+                return
+            if is_own(file.path):
+                self._own[file.name] = file.signature
+                return
+            sha256 = hash_file(file)
+        except UnicodeEncodeError:
+            message = f"{file.name!r} is no valid name: not all of it is UTF-8"
+            self._refuse_unread(file, ErrorInfo("bad_source", ascii(message), "rename the file"))
+            return
+        except OSError as error:
+            message = f"{file.name!r} cannot be read: {error.strerror or error}"
+            self._refuse_unread(file, ErrorInfo("bad_source", message, "let this user read it"))
+            return
+        again = self._look(file.path)
+        if not sha256 or again is None or again.signature != file.signature:
+            if again is not None:
+                self.settling.see(again, now)
+            return
+        row = self.ledger.get(file.name)
+        has_result = row is not None and has_set(row.folder)
+        self.apply(file.name, Found(file.name, file.signature, sha256, has_result=has_result))
+        self._unexamined[file.name] = None
+
+    def _refuse_unread(self, file: Dropped, error: ErrorInfo) -> None:
+        self.apply(file.name, Found(file.name, file.signature, ""))
+        self.apply(file.name, Refused(error))
+
+    def _read_wish(self, name: str) -> Wish | _Mistake:
+        try:
+            return read_wish(self.root, name, self._settings)
+        except RequestError as error:
+            return _Mistake(ErrorInfo(error.code, error.message, error.hint))
+
+    def _examine(self, row: FileRow) -> Wish | None:
+        """Return what is wished for a file that waits, None where its job cannot be made."""
+        wish = self._read_wish(row.name)
+        if isinstance(wish, _Mistake):
+            self.apply(row.name, Refused(wish.error, wish.digest))
+            return None
+        twin = next((twin for twin in self._twins(row, wish.digest) if has_set(twin.folder)), None)
+        if twin is not None:
+            self.apply(row.name, Matched(twin))
+            return None
+        if self._is_model_missing(wish.split):
+            error = ErrorInfo(
+                "bad_model",
+                f"model {wish.split.model} is not on this machine",
+                f"stembridge models fetch {wish.split.model}",
+            )
+            self.apply(row.name, ModelMissed(error, wish.digest, wish.split))
+            return None
+        self.apply(row.name, Readied(wish.digest))
+        return wish
+
+    def _twins(self, row: FileRow, digest: str) -> list[FileRow]:
+        """Return the rows of files that are done and have these bytes and wishes."""
+        done = FileState.DONE, FileState.SAME
+        return [
+            other
+            for other in self.ledger.alike(row.sha256)
+            if other.name != row.name and other.digest == digest and other.state in done
+        ]
+
+    def _has_running_twin(self, row: FileRow, digest: str) -> bool:
+        return any(
+            other.state.is_at_daemon and other.digest == digest for other in self.ledger.alike(row.sha256)
+        )
+
+    def _is_model_missing(self, split: SplitRequest) -> bool:
+        if split.model not in self._missing_models:
+            model = catalog.find_model(split.model)
+            folders = model_store.search_folders(model, self._settings.model_dirs, split.model_dir)
+            self._missing_models[split.model] = model_store.locate(model, folders) is None
+        return self._missing_models[split.model]
+
+
+class _Mistake:
+    """Wishes that cannot be fulfilled, told apart by their digest from others."""
+
+    def __init__(self, error: ErrorInfo) -> None:
+        self.error = error
+        self.digest = "mistake-" + _sha256(error.message)
+
+
+def make_job_id(row: FileRow, digest: str) -> str:
+    """Return the id of a file's split: the same whenever it is asked for, as long as file and wishes are."""
+    told = (row.name, *row.signature[1:], row.sha256, digest)
+    return "w-" + _sha256("\n".join(map(str, told)))[:24]
+
+
+def has_set(folder: str) -> bool:
+    """Tell whether a finished set lies in ``folder``."""
+    return bool(folder) and (Path(folder) / manifest.FILE_NAME).is_file()
+
+
+def hash_file(file: Dropped) -> str:
+    """Return the sha256 of a file's bytes, '' where it is not, or not any more, the one that was looked at.
+
+    Raises
+    ------
+    OSError : it cannot be read
+    """
+    try:
+        with file.path.open("rb") as opened:
+            if sign(os.fstat(opened.fileno())) != file.signature:
+                return ""
+            digest = hashlib.sha256()
+            while chunk := opened.read(_CHUNK_BYTES):
+                digest.update(chunk)
+            return digest.hexdigest() if sign(os.fstat(opened.fileno())) == file.signature else ""
+    except FileNotFoundError:
+        return ""
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

@@ -1,0 +1,230 @@
+"""Which files of one watched folder were found, and what became of them: sqlite that survives any kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import msgspec
+
+from stembridge.errors import Busy, RequestError, StembridgeError
+from stembridge.file_lock import FileLock, is_locked
+from stembridge.manifest import sanitise_name
+from stembridge.settings import Settings
+from stembridge.watch.life import FileRow, FileState
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE files (name BLOB PRIMARY KEY, row BLOB NOT NULL);
+CREATE TABLE root (one INTEGER PRIMARY KEY, device TEXT NOT NULL);
+"""
+_MAX_LABEL_BYTES = 60
+
+
+def ledger_path(settings: Settings, root: Path) -> Path:
+    """Return where the ledger of a watched folder lies."""
+    real = os.path.realpath(root)
+    number = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
+    label = sanitise_name(Path(real).name, _MAX_LABEL_BYTES)
+    return settings.state_dir / "watch" / f"{label}-{number}.sqlite"
+
+
+def lock_folder(settings: Settings, root: Path) -> FileLock:
+    """Return the lock of a watched folder, held: one process watches it, and none watches one inside it.
+
+    Raises
+    ------
+    Busy
+        Another process watches this folder.
+    RequestError
+        Another process watches a folder inside this one, or one that this one lies in.
+    """
+    lock = FileLock(ledger_path(settings, root).with_suffix(".lock"))
+    if not lock.acquire(1.0):
+        raise Busy(f"{str(root)!r} is watched already", "stembridge-status.json in it names the process")
+    for other in lock.path.parent.glob("*.lock"):
+        if other != lock.path and is_locked(other):
+            try:
+                check_apart((root, Path(json.loads(other.read_text("ascii")))))
+            except (OSError, ValueError):
+                # Just taken, and not written yet; or a system where what is locked cannot be read.
+                continue
+            except RequestError:
+                lock.release()
+                raise
+    lock.write(json.dumps(os.path.realpath(root)))
+    return lock
+
+
+def check_apart(folders: Iterable[Path]) -> None:
+    """Refuse folders of which one is, or lies in, another: each file would have two results.
+
+    Raises
+    ------
+    RequestError
+        Naming both.
+    """
+    for inner, outer in permutations(folders, 2):
+        real_inner, real_outer = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
+        if real_inner == real_outer or real_outer in real_inner.parents:
+            raise RequestError(
+                f"{str(inner)!r} lies in {str(outer)!r}, which is watched with all that is in it",
+                "watch the outer one alone, or two that lie side by side",
+            )
+
+
+class Ledger:
+    """The rows of one watched folder, by name. Nothing is durable before `commit` has returned ''.
+
+    Where the disk is full the rows go on in memory, and the next commit tries again.
+
+    Parameters
+    ----------
+    path : the database file; made where it is missing
+
+    Attributes
+    ----------
+    root_device : number of the file system on which the folder lay when it was seen last; 0 before
+
+    Raises
+    ------
+    StembridgeError
+        The file is no ledger, or one of a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root_device = 0
+        self._has_new_device = False
+        self._rows: dict[str, FileRow] = {}
+        self._names: dict[FileState, dict[str, None]] = {state: {} for state in FileState}
+        self._names_of_content: dict[str, dict[str, None]] = {}
+        self._unsaved: dict[str, FileRow | None] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, isolation_level="DEFERRED")
+        try:
+            self._open()
+        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+            self._db.close()
+            raise StembridgeError(
+                f"ledger {path} cannot be used: {error}",
+                "move that file away; every file of the folder is then done again",
+            ) from None
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def get(self, name: str) -> FileRow | None:
+        return self._rows.get(name)
+
+    def newest(self) -> Iterator[FileRow]:
+        """Yield all rows, the last that was saved first."""
+        return reversed(self._rows.values())
+
+    def count(self, *states: FileState) -> int:
+        return sum(len(self._names[state]) for state in states)
+
+    def names(self, *states: FileState) -> list[str]:
+        """Return the names of the files in these states, in the order in which they came into them."""
+        return [name for state in states for name in self._names[state]]
+
+    def alike(self, sha256: str) -> list[FileRow]:
+        """Return the rows of files with these bytes."""
+        return [self._rows[name] for name in self._names_of_content.get(sha256, ())] if sha256 else []
+
+    def close(self) -> None:
+        """Write the last changes, if there is room, and let go of the file."""
+        self.commit()
+        self._db.close()
+
+    def save(self, row: FileRow) -> None:
+        self._drop(row.name, keeps_place=row.state)
+        self._keep(row)
+        self._unsaved[row.name] = row
+
+    def forget(self, name: str) -> None:
+        self._drop(name)
+        self._unsaved[name] = None
+
+    def note_device(self, device: int) -> None:
+        """Keep the number of the file system on which the folder lies."""
+        if device != self.root_device:
+            self.root_device = device
+            self._has_new_device = True
+
+    def commit(self) -> str:
+        """Make all changes durable; return '', or why that was not possible this time."""
+        if not self._unsaved and not self._has_new_device:
+            return ""
+        kept = [(_key(name), _encode(row)) for name, row in self._unsaved.items() if row is not None]
+        gone = [(_key(name),) for name, row in self._unsaved.items() if row is None]
+        try:
+            self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", kept)
+            self._db.executemany("DELETE FROM files WHERE name = ?", gone)
+            self._db.execute("INSERT OR REPLACE INTO root VALUES (0, ?)", (str(self.root_device),))
+            self._db.commit()
+        except sqlite3.Error as error:
+            self._db.rollback()
+            return f"the ledger {self.path} cannot be written: {error}"
+        self._unsaved.clear()
+        self._has_new_device = False
+        return ""
+
+    def _keep(self, row: FileRow) -> None:
+        self._rows[row.name] = row
+        self._names[row.state][row.name] = None
+        if row.sha256:
+            self._names_of_content.setdefault(row.sha256, {})[row.name] = None
+
+    def _drop(self, name: str, keeps_place: FileState | None = None) -> None:
+        row = self._rows.pop(name, None)
+        if row is None:
+            return
+        if row.state is not keeps_place:
+            del self._names[row.state][name]
+        alike = self._names_of_content.get(row.sha256, {})
+        alike.pop(name, None)
+        if not alike:
+            self._names_of_content.pop(row.sha256, None)
+
+    def _open(self) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+        elif version > SCHEMA_VERSION:
+            raise StembridgeError(
+                f"ledger {self.path} has schema {version}, this one knows {SCHEMA_VERSION}",
+                "pip install -U stembridge",
+            )
+        for (device,) in self._db.execute("SELECT device FROM root"):
+            self.root_device = int(device)
+        found = [
+            replace(_decoder.decode(blob), name=os.fsdecode(key))
+            for key, blob in self._db.execute("SELECT name, row FROM files")
+        ]
+        for row in sorted(found, key=lambda row: row.changed):
+            self._keep(row)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(FileRow)
+
+
+def _key(name: str) -> bytes:
+    """Return a name as bytes: one that is no valid text can be kept only so."""
+    return os.fsencode(name)
+
+
+def _encode(row: FileRow) -> bytes:
+    return _encoder.encode(replace(row, name=""))

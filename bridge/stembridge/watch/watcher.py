@@ -1,0 +1,366 @@
+"""The loop of `stembridge watch`: one thread, several folders, one client of the daemon.
+
+Events of the system are hints, scans are the truth; what becomes of a file is `stembridge.watch.life`'s. A
+job is asked for only after the row that names it has been committed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from stembridge.errors import (
+    Busy,
+    DaemonUnavailable,
+    IdConflict,
+    JobNotFound,
+    ModelError,
+    ProtocolError,
+    StembridgeError,
+    StorageFailed,
+)
+from stembridge.settings import Settings
+from stembridge.types import ErrorInfo, Job, SplitRequest
+from stembridge.watch.folder import WatchedFolder
+from stembridge.watch.hints import Hints
+from stembridge.watch.ledger import check_apart
+from stembridge.watch.life import FileRow, FileState, ModelMissed, Rejected
+from stembridge.watch.notifying import Notifier
+from stembridge.watch.overview import view_folder
+from stembridge.watch.parts import JobClient, Parts
+from stembridge.watch.status import CHANGE_S, StatusFile
+
+MOST_SPLITS = 2
+"""At the daemon at a time, so that nobody else's job waits behind a backlog."""
+MOST_FILES_AT_WORK = 4
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+LISTEN_S = 0.2
+"""While jobs run it is the daemon that is listened to; hints wait so long at most."""
+
+WAITED_OUT = (Busy, DaemonUnavailable, ProtocolError, StorageFailed)
+"""What says nothing about a file: it is tried again, however long that takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something happened to a file that whoever looks on wants to know.
+
+    Parameters
+    ----------
+    folder : the watched folder
+    row : the file; its state is what has happened
+    seconds : how long the last of its jobs took; None where it was none's end
+    """
+
+    folder: Path
+    row: FileRow
+    seconds: float | None = None
+
+
+class Watcher:
+    """Watches folders until it is told to stop, or until their files are worked off.
+
+    Parameters
+    ----------
+    roots : absolute
+    client : whose jobs the files' jobs are
+    tell : called with what happens to files
+    show : called with each job's newest state
+    say : called with a line on what is wrong with the watching itself, and with '' once all is well again
+    notifier : tells the desktop
+
+    Raises
+    ------
+    Busy
+        One of the folders is watched already.
+    RequestError
+        One of the folders lies in another.
+    """
+
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        settings: Settings,
+        client: JobClient,
+        *,
+        tell: Callable[[News], None],
+        show: Callable[[Job], None],
+        say: Callable[[str], None],
+        notifier: Notifier,
+        parts: Parts,
+    ) -> None:
+        check_apart(roots)
+        self._client = client
+        self._tell = tell
+        self._show = show
+        self._say = say
+        self._said = ""
+        self._notifier = notifier
+        self._clock = parts.clock
+        self._jobs: dict[str, Job] = {}
+        self._files: dict[str, tuple[WatchedFolder, str]] = {}
+        """Jobs that the daemon has taken, with the file of each."""
+        self._job_s: float | None = None
+        self._daemon_problem = ""
+        self._backoff_s = FIRST_BACKOFF_S
+        self._daemon_due = 0.0
+        self._ledger_problem = ""
+        self._turn = 0
+        self.is_stopped = False
+        self._has_failures = False
+        self._exits = ExitStack()
+        with ExitStack() as exits:
+            self._folders: list[WatchedFolder] = []
+            self._statuses: list[StatusFile] = []
+            for root in roots:
+                folder = WatchedFolder(root, settings, parts, self._on_news)
+                exits.callback(folder.close)
+                self._folders.append(folder)
+                self._statuses.append(StatusFile(root, parts.clock, parts.wall_clock))
+            self._status_due = [0.0] * len(self._folders)
+            self._viewed_at = [-math.inf] * len(self._folders)
+            self._hints = Hints(roots, parts.observer_factory)
+            exits.callback(self._hints.close)
+            self._exits = exits.pop_all()
+
+    def close(self) -> None:
+        """Leave all as it is; jobs go on at the daemon."""
+        with self._exits:
+            now = self._clock()
+            for place, folder in enumerate(self._folders):
+                if not folder.away:
+                    self._offer_status(place, now)
+                    self._statuses[place].close()
+            self._notifier.close()
+
+    def stop(self) -> None:
+        """Let `run` return, from any thread or a signal handler."""
+        self.is_stopped = True
+        self._hints.wake()
+
+    def run(self, *, once: bool = False) -> None:
+        """Watch until `stop`, with ``once`` until nothing is left to do.
+
+        Raises
+        ------
+        DaemonUnavailable, ProtocolError
+            With ``once`` alone: there is no daemon to work with.
+        """
+        while not self.is_stopped:
+            self.step(once=once)
+            if once and self._is_idle():
+                return
+            self._wait()
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether a file has failed since the watcher began, or waits for its model or its folder."""
+        waiting = any(
+            folder.away or folder.ledger.count(FileState.WAITING_FOR_MODEL) for folder in self._folders
+        )
+        return self._has_failures or waiting
+
+    def step(self, *, once: bool = False) -> None:
+        """Do all that is due now."""
+        now = self._clock()
+        self._look_around(now)
+        for folder in self._folders:
+            if not folder.away:
+                folder.collect(now)
+                folder.examine()
+        self._begin(now)
+        self._commit(now)
+        if now >= self._daemon_due:
+            try:
+                self._submit(now)
+            except WAITED_OUT as error:
+                if once and isinstance(error, (DaemonUnavailable, ProtocolError)):
+                    raise
+                self._back_off(error, now)
+            self._commit(now)
+        self._report(now)
+
+    def _look_around(self, now: float) -> None:
+        if self._hints.renew():
+            for folder in self._folders:
+                folder.scan_due = min(folder.scan_due, now)
+        for hint in self._hints.take():
+            for folder in self._folders:
+                if not folder.away and hint.path.is_relative_to(folder.root):
+                    folder.hear(hint, now)
+        for folder in self._folders:
+            if now >= folder.scan_due:
+                folder.scan(now)
+
+    def _begin(self, now: float) -> None:
+        """Give files their turn, folder by folder, as long as few are at work."""
+        if self._daemon_problem or self._ledger_problem:
+            return
+        idle = 0
+        while idle < len(self._folders) and self._has_room():
+            folder = self._folders[self._turn % len(self._folders)]
+            self._turn += 1
+            idle = 0 if not folder.away and folder.begin_next(now) else idle + 1
+
+    def _has_room(self) -> bool:
+        splitting = sum(folder.ledger.count(FileState.SPLITTING) for folder in self._folders)
+        remixing = sum(folder.ledger.count(FileState.REMIXING) for folder in self._folders)
+        return splitting < MOST_SPLITS and splitting + remixing < MOST_FILES_AT_WORK
+
+    def _commit(self, now: float) -> None:
+        problems = [folder.commit(now) for folder in self._folders]
+        self._ledger_problem = next(filter(None, problems), "")
+
+    def _submit(self, now: float) -> None:
+        """Ask the daemon for the jobs whose rows are committed."""
+        for folder in self._folders:
+            if self._ledger_problem or folder.away:
+                continue
+            for name in list(folder.to_submit):
+                self._submit_one(folder, name, now)
+                folder.to_submit.pop(name, None)
+        self._heal()
+
+    def _submit_one(self, folder: WatchedFolder, name: str, now: float) -> None:
+        row = folder.ledger.get(name)
+        if row is None or not row.state.is_at_daemon:
+            return
+        is_split = row.state is FileState.SPLITTING
+        try:
+            if is_split and not _is_unchanged(folder, row):
+                # Asked for before this process began, maybe: only the daemon knows if it came there.
+                job = self._client.get(row.job_now, watch=True)
+            else:
+                job = self._ask(row)
+        except JobNotFound:
+            folder.check_file(row, now)
+            return
+        except WAITED_OUT:
+            raise
+        except ModelError as error:
+            if is_split and isinstance(row.request_now, SplitRequest):
+                folder.apply(name, ModelMissed(_info(error), row.digest, row.request_now))
+            return
+        except StembridgeError as error:
+            if not is_split or folder.check_file(row, now):
+                folder.apply(name, Rejected(_info(error)))
+            return
+        if is_split and not job.state.is_final and not _is_unchanged(folder, row):
+            # Somebody wrote to it between our look and the daemon's, which may have seen either.
+            self._client.cancel(job.id)
+            folder.check_file(row, now)
+            return
+        self._files[job.id] = folder, name
+        self._hear(job, now)
+
+    def _ask(self, row: FileRow) -> Job:
+        try:
+            return self._client.submit(row.request_now, row.job_now, watch=True)
+        except IdConflict:
+            return self._client.get(row.job_now, watch=True)
+
+    def _hear(self, job: Job, now: float) -> None:
+        if job.id not in self._files:
+            return
+        folder, name = self._files[job.id]
+        self._jobs[job.id] = job
+        self._show(job)
+        if job.state.is_final:
+            del self._files[job.id], self._jobs[job.id]
+            self._job_s = job.result.total_s if job.result is not None else None
+            folder.take_news(name, job, now)
+            self._job_s = None
+
+    def _back_off(self, error: StembridgeError, now: float) -> None:
+        self._daemon_problem = str(error)
+        self._daemon_due = now + self._backoff_s
+        self._backoff_s = min(2 * self._backoff_s, LONGEST_BACKOFF_S)
+
+    def _heal(self) -> None:
+        self._daemon_problem = ""
+        self._backoff_s = FIRST_BACKOFF_S
+
+    def _is_idle(self) -> bool:
+        return all(folder.is_idle or folder.away for folder in self._folders)
+
+    def _wait(self) -> None:
+        """Wait for the daemon, for a hint, or for the time when something is due."""
+        now = self._clock()
+        left = max(0.0, self._next_due(now) - now)
+        if not self._files or now < self._daemon_due:
+            self._hints.wait(left)
+            return
+        try:
+            job = self._client.next_change(self._files.keys(), min(left, LISTEN_S))
+            while job is not None:
+                self._heal()
+                self._hear(job, now)
+                job = self._client.next_change(self._files.keys(), 0.0) if self._files else None
+        except JobNotFound:
+            self._ask_again()
+        except WAITED_OUT as error:
+            self._back_off(error, now)
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """Have every job asked for once more: a daemon that has lost one takes it anew, others know it."""
+        for folder, name in self._files.values():
+            folder.to_submit[name] = None
+        self._files.clear()
+        self._jobs.clear()
+
+    def _next_due(self, now: float) -> float:
+        dues = [folder.next_due(now) for folder in self._folders]
+        dues += self._status_due
+        if any(folder.to_submit for folder in self._folders) or self._daemon_problem:
+            dues.append(self._daemon_due)
+        notified = self._notifier.next_due()
+        return min((*dues, math.inf if notified is None else notified))
+
+    def _on_news(self, folder: WatchedFolder, row: FileRow) -> None:
+        self._tell(News(folder.root, row, self._job_s))
+        if row.state is FileState.FAILED:
+            self._has_failures = True
+            if folder.wanted.notify:
+                self._notifier.failed(row.name, row.error.message if row.error else "")
+        elif row.state is FileState.DONE and folder.wanted.notify:
+            self._notifier.done(row.name, row.results[-1])
+
+    def _report(self, now: float) -> None:
+        """Bring status files, notifications and what is said up to date, none more often than need be."""
+        self._notifier.flush()
+        for place, folder in enumerate(self._folders):
+            if folder.away:
+                self._status_due[place] = math.inf
+            elif now < self._viewed_at[place] + CHANGE_S:
+                self._status_due[place] = self._viewed_at[place] + CHANGE_S
+            else:
+                self._offer_status(place, now)
+        aways = [folder.away for folder in self._folders]
+        said = "; ".join(filter(None, (*aways, self._daemon_problem, self._ledger_problem)))
+        if said != self._said:
+            self._said = said
+            self._say(said)
+
+    def _offer_status(self, place: int, now: float) -> None:
+        notes = tuple(filter(None, (self._hints.problem, self._ledger_problem)))
+        status = self._statuses[place]
+        status.offer(
+            view_folder(self._folders[place], self._jobs, daemon=self._daemon_problem, notes=notes, now=now)
+        )
+        self._viewed_at[place] = now
+        due = status.next_due()
+        self._status_due[place] = math.inf if due is None else due
+
+
+def _is_unchanged(folder: WatchedFolder, row: FileRow) -> bool:
+    file = folder.find_file(row.name)
+    return file is not None and file.signature[1:] == row.signature[1:]
+
+
+def _info(error: StembridgeError) -> ErrorInfo:
+    return ErrorInfo(error.code, error.message, error.hint)
