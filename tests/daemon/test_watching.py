@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
 
 from daemon_harness import DaemonHarness, is_alive, wait_until
 from stembridge.cli import main
 from stembridge.daemon_process import cleaned_environment
 from stembridge.settings import load_settings
-from stembridge.watch.status import WatchStatus, write_status
+from stembridge.synthesis import make_song
+from stembridge.watch.status import WatchStatus, read_status, write_status
 from stembridge_daemon import watching
 from stembridge_daemon.watching import WatchChild
 
@@ -182,6 +185,63 @@ def test_the_command_is_this_installations_own() -> None:
     command = watching._make_command([Path("/a b"), Path("/c")])
     assert command[:3] == [sys.executable, "-P", "-m"]
     assert command[3:] == ["stembridge.cli", "watch", "--of-daemon", "/a b", "/c"]
+
+
+def drop(root: Path, name: str, seed: int) -> None:
+    made = make_song(seed, seconds=0.6)
+    soundfile.write(root / name, made.mixture.T, made.sample_rate, subtype="PCM_24")
+
+
+def await_done(root: Path, name: str) -> WatchStatus:
+    """Return the status of a folder once it says that a file is done."""
+    found: list[WatchStatus] = []
+
+    def is_done() -> bool:
+        status = read_status(root)
+        found[:] = [status] if status is not None else []
+        return any(one.file == name and one.state == "done" for status in found for one in status.files)
+
+    wait_until(is_done, f"{name} to be done")
+    return found[0]
+
+
+def test_another_daemon_takes_a_folder_over_when_the_first_is_killed(
+    daemon: DaemonHarness, tmp_path: Path
+) -> None:
+    root = tmp_path / "drop"
+    root.mkdir()
+    (root / "stembridge.toml").write_text('model = "preview"\n')
+    first = daemon.start("--watch", str(root))
+    drop(root, "one.wav", 1)
+    status = await_done(root, "one.wav")
+    worker = daemon.worker_pid()
+    daemon.kill(first)
+    wait_until(lambda: not is_alive(status.pid), "the watcher to end with its daemon")
+    wait_until(lambda: not is_alive(worker), "the worker to end with its daemon")
+    drop(root, "two.wav", 2)
+    second = daemon.start("--watch", str(root))
+    again = await_done(root, "two.wav")
+    assert again.is_watching and again.pid != status.pid and is_alive(again.pid)
+    assert again.counts["done"] == 2 and again.daemon == ""
+    results = sorted(path.name for path in (root / "stems").iterdir())
+    assert [name.split("__")[0] for name in results] == ["one", "two"]
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(30) == 0
+    assert not is_alive(again.pid)
+    left = read_status(root)
+    assert left is not None and not left.is_watching
+    assert "done" in daemon.settings.watch_log_file.read_text()
+
+
+def test_folders_of_the_settings_are_watched(daemon: DaemonHarness, tmp_path: Path) -> None:
+    root = tmp_path / "drop"
+    root.mkdir()
+    daemon.home.mkdir()
+    daemon.settings.config_file.write_text(f"watch_dirs = [{json.dumps(str(root))}]\n")
+    daemon.start()
+    (root / "one.stembridge.toml").write_text('model = "preview"\n')
+    drop(root, "one.wav", 1)
+    assert await_done(root, "one.wav").folder == str(root)
 
 
 def test_its_log_and_what_it_watches_are_shown(
