@@ -17,14 +17,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
-import aaf2
 import numpy as np
 from aaf2.auid import AUID
+from aaf2.file import AAFFile
 from aaf2.mobid import MobID
 from aaf2.rational import AAFRational
 
@@ -65,6 +66,28 @@ class _Lane(NamedTuple):
     pan: int | None
 
 
+class _NewFile(AAFFile):  # type: ignore[misc]
+    """An AAF to be written. pyaaf2 alone leaves it open where the disk does not take it."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            super().__init__(str(path), "w")
+        except BaseException:
+            self._let_go()
+            raise
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        # What a full disk has not taken is written again here, in vain; the first error is the one to tell.
+        with suppress(AttributeError, OSError):
+            self.f.close()
+
+
 def write_aaf(arrangement: Arrangement, folder: Path, target: Path) -> None:
     """Write the session with its audio; a file of that name is replaced once the new one is whole.
 
@@ -80,7 +103,7 @@ def write_aaf(arrangement: Arrangement, folder: Path, target: Path) -> None:
     """
     tracks = [track for track in arrangement.tracks if not track.is_muted]
     infos = [_check_file(folder, track) for track in tracks]
-    with replace_file(target) as hidden, aaf2.open(str(hidden), "w") as file:
+    with replace_file(target) as hidden, _NewFile(hidden) as file:
         composition = _add_composition(file, arrangement)
         pan = _define_pan(file)
         for number, (track, info) in enumerate(zip(tracks, infos, strict=True)):
