@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
+import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,8 @@ from stembridge.conform import Delivery, conform
 from stembridge.errors import RequestError
 from stembridge.manifest import read_manifest
 from stembridge.null_test import check_result
-from stembridge.sessions.arrangement import arrange
+from stembridge.sessions import writing
+from stembridge.sessions.arrangement import Arrangement, arrange
 from stembridge.sessions.writing import write_session
 from stembridge.stages import run_to_end
 from stembridge.types import SESSIONS
@@ -106,6 +110,26 @@ def test_a_session_is_right_wherever_the_set_and_its_source_go(song: Path, tmp_p
     session = Session(tmp_path / "moved" / "stems" / Path(result.folder).name / "song.rpp")
     np.testing.assert_array_equal(session.play(), original)
     np.testing.assert_array_equal(session.play_alone("Original"), original)
+
+
+def test_a_session_that_takes_long_says_that_it_moves(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_set(song.parent / "set", frames=100)
+    is_seen = threading.Event()
+    slow = types.ModuleType("slow")
+
+    def write_slowly(arrangement: Arrangement, folder: Path, target: Path) -> None:
+        assert is_seen.wait(10)
+        target.write_text(arrangement.name)
+
+    monkeypatch.setattr(slow, "write", write_slowly, raising=False)
+    monkeypatch.setitem(sys.modules, "slow", slow)
+    monkeypatch.setitem(writing._WRITERS, "rpp", ("slow", "write"))
+    monkeypatch.setattr(writing, "TELL_S", 0.001)
+    steps = writing.write_sessions(("rpp",), made.folder, made.manifest)
+    assert [next(steps) for _ in range(3)] == [0.0, 0.0, 0.0]
+    is_seen.set()
+    assert run_to_end(steps) == ()
+    assert (made.folder / "song.rpp").read_text() == "song"
 
 
 def test_an_unknown_kind_is_refused(song: Path) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,9 @@ _WRITERS = {
     "aaf": ("stembridge.sessions.aaf", "write_aaf"),
 }
 """Kind of `stembridge.types.SESSIONS` -> module and function; a session file ends on its kind's name."""
+
+TELL_S = 1.0
+"""How often is told that a session is still being written: all audio goes into some, to a slow disk for minutes."""
 
 _log = logging.getLogger(__name__)
 
@@ -65,12 +69,23 @@ def write_sessions(
     remarks += arrangement.remarks
     for number, kind in enumerate(kinds, 1):
         try:
-            write_session(kind, arrangement, folder, folder / name_session(arrangement, kind))
+            for _ in _write_beside(kind, arrangement, folder):
+                yield (number - 1) / len(kinds)
         except (StembridgeError, OSError) as error:
             _log.warning("no %s session: %s", kind, error)
             remarks.append(f"no {kind} session was written: {error}")
         yield number / len(kinds)
     return tuple(remarks)
+
+
+def _write_beside(kind: str, arrangement: Arrangement, folder: Path) -> Iterator[None]:
+    """Write one session in a thread of its own, yield every `TELL_S`; closing this waits for its end."""
+    with ThreadPoolExecutor(1, "session") as pool:
+        target = folder / name_session(arrangement, kind)
+        writing = pool.submit(write_session, kind, arrangement, folder, target)
+        while not wait([writing], TELL_S).done:
+            yield
+        writing.result()
 
 
 def name_session(arrangement: Arrangement, kind: str) -> str:
