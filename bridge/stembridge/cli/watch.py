@@ -149,8 +149,8 @@ class _Screen:
         name = one_line(f"{news.folder.name}/{row.name}" if self._has_many else row.name)
         match row.state:
             case FileState.DONE:
-                took = f" in {clock(news.seconds)}" if news.seconds is not None else ""
-                return f"{name}: done{took}: {', '.join(map(_shown(news.folder), row.results))}"
+                results = ", ".join(map(_shown(news.folder), row.results))
+                return f"{name}: done in {clock(row.spent_s)}: {results}"
             case FileState.SAME:
                 results = ", ".join(map(_shown(news.folder), row.results))
                 return f"{name}: the same as {one_line(row.same_as)}, see {results}"
@@ -178,6 +178,6 @@ def _json_line(news: News) -> str:
             "results": list(row.results),
             "same_as": row.same_as,
             "error": error and {"code": error.code, "message": error.message, "hint": error.hint},
-            "seconds": news.seconds,
+            "seconds": row.spent_s,
         }
     )

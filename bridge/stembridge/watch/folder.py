@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stembridge import catalog, manifest, model_store
-from stembridge.errors import Busy, RequestError, StembridgeError
+from stembridge.errors import Busy, ModelError, RequestError, StembridgeError
 from stembridge.settings import Settings
 from stembridge.types import ErrorInfo, Job, JobState, SplitRequest
 from stembridge.watch.dropped import Dropped, Signature, sign
@@ -27,8 +27,10 @@ from stembridge.watch.life import (
     ModelMissed,
     Noted,
     Order,
+    Postponed,
     Readied,
     Refused,
+    Rejected,
     Retried,
     advance,
     is_handled,
@@ -79,7 +81,8 @@ class WatchedFolder:
         self.away = ""
         self.wanted = FolderSettings()
         self.scan_due = 0.0
-        self.to_submit: dict[str, None] = {}
+        self.to_submit: dict[str, bool] = {}
+        """Files whose job the daemon is to be asked for; whether that is for the first time."""
         self._settings = settings
         self._parts = parts
         self._tell = tell
@@ -103,7 +106,7 @@ class WatchedFolder:
         }
         self._notes_due = 0.0
         self._looked_again = 0
-        self.to_submit |= dict.fromkeys(self.ledger.names(FileState.SPLITTING, FileState.REMIXING))
+        self.to_submit |= dict.fromkeys(self.ledger.names(FileState.SPLITTING, FileState.REMIXING), False)
 
     def close(self) -> None:
         self.ledger.close()
@@ -187,6 +190,8 @@ class WatchedFolder:
         """Let the first file that waits have its turn, and tell whether there was one."""
         for name in self.ledger.names(FileState.WAITING):
             row = self._row(name)
+            if self.away:
+                return False
             if self._has_running_twin(row, row.digest) or not self.check_file(row, now):
                 continue
             wish = self._examine(row)
@@ -198,10 +203,17 @@ class WatchedFolder:
         return False
 
     def check_file(self, row: FileRow, now: float) -> bool:
-        """Tell whether a file is still the one that was hashed; one that is not is forgotten, or settles."""
+        """Tell whether a file is still the one that was hashed; one that is not is forgotten, or settles.
+
+        Where the whole folder has gone, its files wait.
+        """
         file = self.find_file(row.name)
         if file is not None and is_handled(row, file.signature):
             return True
+        self.away = self._find_away() if file is None else ""
+        if self.away:
+            self.apply(row.name, Postponed())
+            return False
         self.apply(row.name, Lost())
         if file is not None:
             self.settling.see(file, now)
@@ -220,6 +232,16 @@ class WatchedFolder:
         if job.state.is_final:
             self.hear(Hint(self.root.joinpath(*name.split("/")), is_closed=False), now)
 
+    def refuse(self, row: FileRow, error: StembridgeError) -> None:
+        """Take in why the daemon does not take a file's job."""
+        info = ErrorInfo(error.code, error.message, error.hint)
+        if isinstance(error, ModelError) and row.split is not None:
+            self._missing_models.clear()
+            if self._is_model_missing(row.split):
+                self.apply(row.name, ModelMissed(info, row.digest, row.split))
+                return
+        self.apply(row.name, Rejected(info))
+
     def apply(self, name: str, event: Event) -> None:
         """Let a file live on through ``event``."""
         transition = advance(self.ledger.get(name), event, self._parts.wall_clock())
@@ -236,7 +258,7 @@ class WatchedFolder:
                 case Order.SAVE if row is not None:
                     self.ledger.save(row)
                 case Order.SUBMIT:
-                    self.to_submit[name] = None
+                    self.to_submit[name] = isinstance(event, Begun)
                 case Order.NOTE:
                     self._unnoted[name] = None
                     self._notes_due = 0.0
@@ -286,7 +308,8 @@ class WatchedFolder:
         try:
             device = self.root.stat().st_dev
             is_elsewhere = self.ledger.root_device not in (0, device) and len(self.ledger) > 0
-            if is_elsewhere and not any(self.root.iterdir()):
+            # A job that ended after the drive had gone may have made its folder anew.
+            if is_elsewhere and {path.name for path in self.root.iterdir()} <= {self.wanted.results}:
                 return f"{str(self.root)!r} is empty: its drive is not mounted"
         except OSError as error:
             return f"{str(self.root)!r} is gone: {error.strerror or error}"
@@ -418,7 +441,7 @@ class _Mistake:
 
 def make_job_id(row: FileRow, digest: str) -> str:
     """Return the id of a file's split: the same whenever it is asked for, as long as file and wishes are."""
-    told = (row.name, *row.signature[1:], row.sha256, digest)
+    told = (row.name, *row.signature[1:], row.sha256, digest, row.attempt)
     return "w-" + _sha256("\n".join(map(str, told)))[:24]
 
 

@@ -58,6 +58,8 @@ class FileRow:
     ends : of the remixes, in their order
     error : what went wrong, or what is waited for
     same_as : name of the file whose result this one has too
+    attempt : how often its job was given up for a reason that says nothing about the file
+    spent_s : seconds that the daemon has worked on it
     is_noted : the failure is written down where a person finds it
     """
 
@@ -74,6 +76,8 @@ class FileRow:
     ends: tuple[RemixEnd, ...] = ()
     error: ErrorInfo | None = None
     same_as: str = ""
+    attempt: int = 0
+    spent_s: float = 0.0
     is_noted: bool = False
 
     @property
@@ -176,11 +180,29 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Postponed:
+    """Its job ended because the folder was away, or long ago: it takes another job."""
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """The failure has been written down."""
 
 
-Event = Found | Refused | ModelMissed | Readied | Matched | Begun | Heard | Rejected | Retried | Lost | Noted
+Event = (
+    Found
+    | Refused
+    | ModelMissed
+    | Readied
+    | Matched
+    | Begun
+    | Heard
+    | Rejected
+    | Retried
+    | Lost
+    | Postponed
+    | Noted
+)
 
 
 class Order(Enum):
@@ -226,9 +248,14 @@ def advance(row: FileRow | None, event: Event, now: float) -> Transition:
         case Lost() if not row.state.is_over or row.state is FileState.FAILED:
             unnoted = (Order.UNNOTE,) if row.state is FileState.FAILED else ()
             return Transition(None, (Order.FORGET, *unnoted))
+        case Postponed() if row.state is FileState.SPLITTING:
+            waiting = replace(
+                row, state=FileState.WAITING, attempt=row.attempt + 1, job="", split=None, remixes=()
+            )
+            return Transition(waiting, (Order.SAVE,))
         case Refused(error, digest) if row.state.is_waiting:
             return _fail(replace(row, digest=digest), error, now)
-        case ModelMissed() if row.state.is_waiting:
+        case ModelMissed() if row.state.is_waiting or row.state is FileState.SPLITTING:
             return _wait_for_model(row, event, now)
         case Readied(digest) if row.state is FileState.WAITING_FOR_MODEL or _is_new(row, digest):
             waiting = replace(row, state=FileState.WAITING, digest=digest, split=None, error=None)
@@ -307,7 +334,9 @@ def _wait_for_model(row: FileRow, event: ModelMissed, now: float) -> Transition:
         state=FileState.WAITING_FOR_MODEL,
         changed=now,
         digest=event.digest,
+        job="",
         split=event.split,
+        remixes=(),
         error=event.error,
     )
     return Transition(waiting, (Order.SAVE, Order.TELL))
@@ -330,6 +359,7 @@ def _match(row: FileRow, twin: FileRow, now: float) -> Transition:
 def _end_job(row: FileRow, job: Job, now: float) -> Transition:
     error = None if job.state is JobState.DONE else job.error or CANCELLED
     folder = job.result.folder if job.result is not None else ""
+    row = replace(row, spent_s=row.spent_s + (job.result.total_s if job.result is not None else 0.0))
     if row.state is FileState.REMIXING:
         return _end_remix(row, RemixEnd(folder, error), now)
     if error is not None:

@@ -17,17 +17,16 @@ from stembridge.errors import (
     DaemonUnavailable,
     IdConflict,
     JobNotFound,
-    ModelError,
     ProtocolError,
     StembridgeError,
     StorageFailed,
 )
 from stembridge.settings import Settings
-from stembridge.types import ErrorInfo, Job, SplitRequest
+from stembridge.types import Job, JobState
 from stembridge.watch.folder import WatchedFolder
 from stembridge.watch.hints import Hints
 from stembridge.watch.ledger import check_apart
-from stembridge.watch.life import FileRow, FileState, ModelMissed, Rejected
+from stembridge.watch.life import FileRow, FileState, Postponed
 from stembridge.watch.notifying import Notifier
 from stembridge.watch.overview import view_folder
 from stembridge.watch.parts import JobClient, Parts
@@ -53,12 +52,10 @@ class News:
     ----------
     folder : the watched folder
     row : the file; its state is what has happened
-    seconds : how long the last of its jobs took; None where it was none's end
     """
 
     folder: Path
     row: FileRow
-    seconds: float | None = None
 
 
 class Watcher:
@@ -104,7 +101,6 @@ class Watcher:
         self._jobs: dict[str, Job] = {}
         self._files: dict[str, tuple[WatchedFolder, str]] = {}
         """Jobs that the daemon has taken, with the file of each."""
-        self._job_s: float | None = None
         self._daemon_problem = ""
         self._backoff_s = FIRST_BACKOFF_S
         self._daemon_due = 0.0
@@ -220,12 +216,16 @@ class Watcher:
         for folder in self._folders:
             if self._ledger_problem or folder.away:
                 continue
-            for name in list(folder.to_submit):
-                self._submit_one(folder, name, now)
-                folder.to_submit.pop(name, None)
+            for name, is_first in list(folder.to_submit.items()):
+                del folder.to_submit[name]
+                try:
+                    self._submit_one(folder, name, now, is_first=is_first)
+                except WAITED_OUT:
+                    folder.to_submit[name] = is_first
+                    raise
         self._heal()
 
-    def _submit_one(self, folder: WatchedFolder, name: str, now: float) -> None:
+    def _submit_one(self, folder: WatchedFolder, name: str, now: float, *, is_first: bool) -> None:
         row = folder.ledger.get(name)
         if row is None or not row.state.is_at_daemon:
             return
@@ -241,18 +241,18 @@ class Watcher:
             return
         except WAITED_OUT:
             raise
-        except ModelError as error:
-            if is_split and isinstance(row.request_now, SplitRequest):
-                folder.apply(name, ModelMissed(_info(error), row.digest, row.request_now))
-            return
         except StembridgeError as error:
             if not is_split or folder.check_file(row, now):
-                folder.apply(name, Rejected(_info(error)))
+                folder.refuse(row, error)
             return
         if is_split and not job.state.is_final and not _is_unchanged(folder, row):
             # Somebody wrote to it between our look and the daemon's, which may have seen either.
             self._client.cancel(job.id)
             folder.check_file(row, now)
+            return
+        if is_first and job.state in (JobState.FAILED, JobState.CANCELLED):
+            # It ended so long ago, when the file lay here before.
+            folder.apply(name, Postponed())
             return
         self._files[job.id] = folder, name
         self._hear(job, now)
@@ -271,9 +271,7 @@ class Watcher:
         self._show(job)
         if job.state.is_final:
             del self._files[job.id], self._jobs[job.id]
-            self._job_s = job.result.total_s if job.result is not None else None
             folder.take_news(name, job, now)
-            self._job_s = None
 
     def _back_off(self, error: StembridgeError, now: float) -> None:
         self._daemon_problem = str(error)
@@ -309,7 +307,7 @@ class Watcher:
     def _ask_again(self) -> None:
         """Have every job asked for once more: a daemon that has lost one takes it anew, others know it."""
         for folder, name in self._files.values():
-            folder.to_submit[name] = None
+            folder.to_submit[name] = False
         self._files.clear()
         self._jobs.clear()
 
@@ -322,7 +320,7 @@ class Watcher:
         return min((*dues, math.inf if notified is None else notified))
 
     def _on_news(self, folder: WatchedFolder, row: FileRow) -> None:
-        self._tell(News(folder.root, row, self._job_s))
+        self._tell(News(folder.root, row))
         if row.state is FileState.FAILED:
             self._has_failures = True
             if folder.wanted.notify:
@@ -360,7 +358,3 @@ class Watcher:
 def _is_unchanged(folder: WatchedFolder, row: FileRow) -> bool:
     file = folder.find_file(row.name)
     return file is not None and file.signature[1:] == row.signature[1:]
-
-
-def _info(error: StembridgeError) -> ErrorInfo:
-    return ErrorInfo(error.code, error.message, error.hint)
