@@ -25,7 +25,7 @@ _WRITERS = {
 """Kind of `stembridge.types.SESSIONS` -> module and function; a session file ends on its kind's name."""
 
 TELL_S = 1.0
-"""How often is told that a session is still being written: all audio goes into some, to a slow disk for minutes."""
+"""How often is told that a session is being written: some take in all audio, on a slow disk for minutes."""
 
 _log = logging.getLogger(__name__)
 
