@@ -119,14 +119,16 @@ def test_tracks_are_what_a_user_expects(tmp_path: Path) -> None:
     assert [parents[name] for name in stems] == ["song"] * 5
     assert [track.name for track in session.project.tracks if track.values["B_MUTE"]] == ["Original"]
     assert session.track("Vocals").values["I_CUSTOMCOLOR"] == 0x3288BD
-    assert [item.takes[0].name for item in session.track("Vocals").items] == ["Vocals"]
+    (clip,) = session.root.findall(".//Clip[@name='Vocals']")
+    assert clip.get("color") == "#3288bd"
     assert "<Title>song</Title>" in read_xml(made.folder / "song.dawproject", "metadata.xml")
 
 
 def test_a_beat_is_a_second(tmp_path: Path) -> None:
     made = make_set(tmp_path, frames=FRAMES, region=REGION)
     text = read_xml(export(made.folder))
-    assert text.count('timeUnit="seconds"') > 10 and 'imeUnit="beats"' not in text
+    timelines = re.findall(r"<(?:Lanes|Clips|Audio) [^>]*", text)
+    assert len(timelines) == 19 and all('timeUnit="seconds"' in timeline for timeline in timelines)
     wrong = text.replace('imeUnit="seconds"', 'imeUnit="beats"').replace(
         "<Audio id", '<Audio timeUnit="seconds" id'
     )
@@ -263,6 +265,8 @@ def test_the_same_set_gives_the_same_bytes(tmp_path: Path) -> None:
     for path in made.folder.glob("*.wav"):
         path.touch()
     assert export(made.folder, made.folder / "b.dawproject").read_bytes() == first
+    with ZipFile(made.folder / "b.dawproject") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_a_file_that_needs_zip64_says_so_in_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

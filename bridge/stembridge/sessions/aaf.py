@@ -71,7 +71,8 @@ class _NewFile(AAFFile):  # type: ignore[misc]
 
     def __init__(self, path: Path) -> None:
         try:
-            super().__init__(str(path), "w")
+            # Without Avid's own classes: nothing here uses them, and other readers stumble over them.
+            super().__init__(str(path), "w", extensions=False)
         except BaseException:
             self._let_go()
             raise
@@ -239,6 +240,7 @@ def _sign(file: Any, composition: Any, arrangement: Arrangement) -> None:
     file.header["LastModified"].value = _EPOCH
     for identification in file.header["IdentificationList"]:
         identification["CompanyName"].value = identification["ProductName"].value = "Stembridge"
+        identification["ProductID"].value = AUID(str(_OURS))
         identification["ProductVersionString"].value = __version__
         identification["Date"].value = _EPOCH
         identification["GenerationAUID"].value = uuid5(_OURS, f"generation/{key}")

@@ -22,7 +22,7 @@ from pathlib import Path, PurePath
 from typing import IO
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
+from zipfile import ZipFile, ZipInfo
 
 from stembridge import __version__
 from stembridge.audio_io import probe
@@ -63,7 +63,7 @@ def write_dawproject(arrangement: Arrangement, folder: Path, target: Path, *, em
     places = _name_embedded(files) if embeds else _name_outside(files)
     project = _encode(_build_project(arrangement, folder, places, is_external=not embeds))
     metadata = _encode(_build_metadata(arrangement))
-    with replace_file(target) as hidden, ZipFile(hidden, "x", ZIP_STORED) as archive:
+    with replace_file(target) as hidden, ZipFile(hidden, "x") as archive:
         for name, content in (("metadata.xml", metadata), ("project.xml", project)):
             with _open_entry(archive, name, len(content)) as entry:
                 entry.write(content)
@@ -227,7 +227,7 @@ def _encode(root: Element) -> bytes:
 
 
 def _open_entry(archive: ZipFile, name: str, size: int) -> IO[bytes]:
-    """Return a new file in the archive, to be written; ``size`` tells whether it needs ZIP64."""
+    """Return a new file in the archive, to be written uncompressed; by ``size`` it needs ZIP64 or not."""
     entry = ZipInfo(name, _EPOCH)
     entry.create_system = _UNIX
     entry.external_attr = _FILE_RIGHTS
