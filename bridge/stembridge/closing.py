@@ -288,7 +288,8 @@ def finish_set(
         copying = write_listening_copies(work, document.stems, plan.region.frames, written.tags)
         document = replace(document, listening=(yield from stages.tell("mp3", copying)))
     if plan.sessions:
-        remarks = yield from stages.tell("session", write_sessions(plan.sessions, work, document))
+        writing = write_sessions(plan.sessions, work, document, name=plan.name)
+        remarks = yield from stages.tell("session", writing)
         document = replace(document, warnings=(*document.warnings, *remarks))
     yield from publish(work, plan.final, document, stages, before_each)
     return document

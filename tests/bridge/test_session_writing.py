@@ -125,7 +125,7 @@ def test_a_session_that_takes_long_says_that_it_moves(song: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "slow", slow)
     monkeypatch.setitem(writing._WRITERS, "rpp", ("slow", "write"))
     monkeypatch.setattr(writing, "TELL_S", 0.001)
-    steps = writing.write_sessions(("rpp",), made.folder, made.manifest)
+    steps = writing.write_sessions(("rpp",), made.folder, made.manifest, name="song")
     assert [next(steps) for _ in range(3)] == [0.0, 0.0, 0.0]
     is_seen.set()
     assert run_to_end(steps) == ()

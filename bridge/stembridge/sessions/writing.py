@@ -55,15 +55,19 @@ def write_session(kind: str, arrangement: Arrangement, folder: Path, target: Pat
 
 
 def write_sessions(
-    kinds: Sequence[str], folder: Path, document: Manifest
+    kinds: Sequence[str], folder: Path, document: Manifest, *, name: str
 ) -> Generator[float, None, tuple[str, ...]]:
     """Write session files beside the files of a set; yield the fraction that is done, return remarks.
 
     A session that cannot be written is a remark: the set is whole without it.
+
+    Parameters
+    ----------
+    name : of the sessions, without the ending
     """
     remarks: list[str] = []
     try:
-        arrangement = arrange(folder, document)
+        arrangement = arrange(folder, document, name=name)
     except StembridgeError as error:
         return (f"no session was written: {error.message}",)
     remarks += arrangement.remarks
