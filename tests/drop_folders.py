@@ -42,8 +42,9 @@ sys.exit(main(["watch", "--no-notify", *{arguments!r}]))
 """A watcher that does not outlive a test run which is killed."""
 
 NO_LEASE = """
-from stembridge.watch import writers
-writers.is_being_written = lambda path: None
+import functools
+from stembridge.watch import parts
+parts.Parts = functools.partial(parts.Parts, is_written=lambda path: None)
 """
 """Before a watcher's start: nobody can tell whether a file is being written, as on macOS and on shares."""
 
