@@ -25,6 +25,7 @@ from stembridge.sessions.arrangement import Arrangement, arrange
 from stembridge.sessions.writing import write_session
 from stembridge.stages import run_to_end
 from stembridge.types import SESSIONS
+from stembridge_daemon.worker.pipeline import run_split
 
 FRAMES = 3_001
 
@@ -112,24 +113,40 @@ def test_a_session_is_right_wherever_the_set_and_its_source_go(song: Path, tmp_p
     np.testing.assert_array_equal(session.play_alone("Original"), original)
 
 
-def test_a_session_that_takes_long_says_that_it_moves(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_set(song.parent / "set", frames=100)
-    is_seen = threading.Event()
-    slow = types.ModuleType("slow")
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let no REAPER project be written before this is set."""
+    may_end = threading.Event()
 
     def write_slowly(arrangement: Arrangement, folder: Path, target: Path) -> None:
-        assert is_seen.wait(10)
+        assert may_end.wait(10)
         target.write_text(arrangement.name)
 
-    monkeypatch.setattr(slow, "write", write_slowly, raising=False)
-    monkeypatch.setitem(sys.modules, "slow", slow)
+    module = types.ModuleType("slow")
+    monkeypatch.setattr(module, "write", write_slowly, raising=False)
+    monkeypatch.setitem(sys.modules, "slow", module)
     monkeypatch.setitem(writing._WRITERS, "rpp", ("slow", "write"))
     monkeypatch.setattr(writing, "TELL_S", 0.001)
-    steps = writing.write_sessions(("rpp",), made.folder, made.manifest, name="song")
+    return may_end
+
+
+def test_a_session_that_takes_long_says_that_it_moves(song: Path, slow: threading.Event) -> None:
+    made = make_set(song.parent / "set", frames=100)
+    steps = writing.write_sessions(("rpp",), made.folder, made.manifest, name="mine")
     assert [next(steps) for _ in range(3)] == [0.0, 0.0, 0.0]
-    is_seen.set()
+    slow.set()
     assert run_to_end(steps) == ()
-    assert (made.folder / "song.rpp").read_text() == "song"
+    assert (made.folder / "mine.rpp").read_text() == "mine"
+
+
+def test_who_cancels_waits_for_the_session_and_finds_no_folder(song: Path, slow: threading.Event) -> None:
+    running = run_split("job", make_request(song, song.parent / "out", sessions=("rpp",)), FakeSeparator())
+    while next(running).stage != "session":
+        pass
+    threading.Timer(0.05, slow.set).start()
+    running.close()
+    assert slow.is_set()
+    assert not (song.parent / "out").exists()
 
 
 def test_an_unknown_kind_is_refused(song: Path) -> None:

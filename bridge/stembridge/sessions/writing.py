@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -73,8 +74,9 @@ def write_sessions(
     remarks += arrangement.remarks
     for number, kind in enumerate(kinds, 1):
         try:
-            for _ in _write_beside(kind, arrangement, folder):
-                yield (number - 1) / len(kinds)
+            with closing(_write_beside(kind, arrangement, folder)) as waiting:
+                for _ in waiting:
+                    yield (number - 1) / len(kinds)
         except (StembridgeError, OSError) as error:
             _log.warning("no %s session: %s", kind, error)
             remarks.append(f"no {kind} session was written: {error}")
@@ -82,7 +84,7 @@ def write_sessions(
     return tuple(remarks)
 
 
-def _write_beside(kind: str, arrangement: Arrangement, folder: Path) -> Iterator[None]:
+def _write_beside(kind: str, arrangement: Arrangement, folder: Path) -> Generator[None, None, None]:
     """Write one session in a thread of its own, yield every `TELL_S`; closing this waits for its end."""
     with ThreadPoolExecutor(1, "session") as pool:
         target = folder / name_session(arrangement, kind)
