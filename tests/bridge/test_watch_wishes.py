@@ -158,6 +158,8 @@ def test_a_folder_called_like_a_preset_is_that_preset_and_so_is_one_of_your_own(
     wish = drop("Vocal Air/takes/song.wav")
     assert [remix.preset for remix in wish.remixes] == ["vocal-air"]
     assert (wish.split.model, wish.split.two_stems) == ("mdx_extra", None)
+    root = settings.config_file.parent / "karaoke"
+    assert read_wish(root, "song.wav", settings).remixes == (), "the watched folder's own name says nothing"
     assert drop("mine/song.wav").remixes == ()
     own = settings.config_file.parent / "presets"
     own.mkdir()
@@ -203,6 +205,7 @@ def summarise(wish: Wish) -> tuple[str, int, str | None, tuple[str, ...], list[s
         ),
         ('preset = "drumless"\nchanges = ["drums.mute=false"]', "vocal-air", "", None),
         ('mono = ["bass"]\nresidual = "hf_envelope"', "karaoke", "", None),
+        ('mono = ["bass"]\nresidual = "hf_envelope"', "plain", 'two_stems = "drums"', None),
     ],
 )
 def test_a_later_use_quality_choice_of_stems_or_preset_replaces_what_an_earlier_one_meant(
@@ -333,7 +336,6 @@ def test_a_model_of_the_settings_that_is_none_is_told_as_theirs(tmp_path: Path) 
 
 def test_a_file_that_nobody_can_read_is_told_and_one_of_notepad_is_read(drop: Drop, tmp_path: Path) -> None:
     root = tmp_path / "drop"
-    assert drop("x" * 250 + ".wav").places == (), "a name that leaves no room for a sidecar has none"
     (root / "a").mkdir(parents=True)
     (root / "a" / "stembridge.toml").write_bytes(b"\xef\xbb\xbfseed = 3\r\nmp3 = true\r\n")
     assert drop("a/song.wav").split.seed == 3
@@ -345,6 +347,13 @@ def test_a_file_that_nobody_can_read_is_told_and_one_of_notepad_is_read(drop: Dr
         drop("b/song.wav")
     with pytest.raises(RequestError, match="more than 1 MiB"):
         drop("c/song.wav", **{"c/stembridge.toml": "#" * (1 << 20) + "\n"})
+
+
+def test_where_no_such_file_can_be_nothing_is_said(drop: Drop, tmp_path: Path) -> None:
+    (tmp_path / "drop").mkdir()
+    assert drop("x" * 250 + ".wav").places == (), "a name that leaves no room for a sidecar"
+    (tmp_path / "drop" / "file").touch()
+    assert drop("file/song.wav").places == (), "a folder that has become a file meanwhile"
 
 
 # --- the digest -----------------------------------------------------------------------------------------

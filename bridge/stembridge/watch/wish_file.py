@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -167,6 +168,8 @@ def _read_document(path: Path) -> _Document | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None
         raise RequestError(
             f"{str(path)!r} cannot be read: {error.strerror or error}", "check its rights, or remove it"
         ) from None
