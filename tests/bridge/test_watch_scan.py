@@ -136,6 +136,7 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(root: Path, tm
     (root / "broken.wav").symlink_to(tmp_path / "nowhere.wav")
     (root / "self.wav").symlink_to("self.wav")
     (root / "elsewhere").symlink_to(tmp_path / "elsewhere")
+    (root / "folder.wav").symlink_to(tmp_path / "elsewhere")
     (root / "sub/loop").symlink_to(root)
     check(root, "link.wav", "renamed.wav", "sub/song.wav")
     assert look(root, RESULTS, root / "elsewhere/real.wav") is None

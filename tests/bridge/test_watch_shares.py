@@ -25,6 +25,7 @@ MOUNTINFO = """\
 43 22 0:46 / /mnt/over rw - nfs nas:/one rw
 44 22 254:4 / /mnt/over rw - ext4 /dev/vdc rw
 45 22 0:47 / /home/x/remote rw - fuse.sshfs x@far: rw
+47 22 0:49 / /media/ntfs rw - fuse.ntfs /dev/sdc1 rw
 46 22 0:48 / /media/usb rw - fuseblk /dev/sdb1 rw
 broken
 """
@@ -50,6 +51,7 @@ map auto_home on /System/Volumes/Data/home (autofs, automounted, nobrowse)
         ("/mnt/over/drop", False),
         ("/home/x/remote/drop", True),
         ("/media/usb/drop", False),
+        ("/media/ntfs/drop", False),
         ("/dev/shm", False),
     ],
 )
