@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Aaf:
     ruler : start, length and frames per second of the timecode
     subtypes : of the embedded files, by libsndfile's names
     ids : of everything that has one
+    dates : at which all that was made and changed
     """
 
     name: str
@@ -44,6 +46,7 @@ class Aaf:
     ruler: tuple[int, int, int]
     subtypes: tuple[str, ...]
     ids: tuple[str, ...]
+    dates: frozenset[datetime]
 
     def play(self, channels: int) -> Signal:
         """Return what is heard, (channels, frames); beyond stereo a name's number says which channel."""
@@ -74,7 +77,17 @@ def read_aaf(path: Path) -> Aaf:
             ruler=(clock.start, clock.length, clock.fps),
             subtypes=tuple(_open_essence(mob)[2] for mob in sources),
             ids=tuple(str(mob.mob_id) for mob in file.content.mobs),
+            dates=frozenset(_read_dates(file)),
         )
+
+
+def _read_dates(file: Any) -> Iterator[datetime]:
+    for mob in file.content.mobs:
+        yield mob["CreationTime"].value
+        yield mob["LastModified"].value
+    yield file.header["LastModified"].value
+    for identification in file.header["IdentificationList"]:
+        yield identification["Date"].value
 
 
 def _read_lanes(slots: list[Any]) -> Iterator[Lane]:
@@ -111,6 +124,7 @@ def _open_essence(source: Any) -> tuple[NDArray[np.float64], int, str]:
     data = source.essence.open("r").read()
     head = bytes(source.descriptor["Summary"].value)
     assert data.startswith(head) and head[-8:-4] == b"data"
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8 and len(data) % 2 == 0
     with soundfile.SoundFile(io.BytesIO(data)) as file:
         assert (file.format, file.channels) == ("WAV", 1)
         return file.read(dtype="float64"), file.samplerate, file.subtype

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -334,6 +335,16 @@ def test_a_file_that_is_gone_is_named_and_nothing_is_written(tmp_path: Path) -> 
     with pytest.raises(SourceError, match=r"bass\.wav"):
         write_dawproject(arrangement, made.folder, made.folder / "song.dawproject")
     assert not list(made.folder.glob("*.dawproject")) and not list(made.folder.glob(".*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is open")
+def test_who_has_the_old_session_open_keeps_it(tmp_path: Path) -> None:
+    made = make_set(tmp_path, frames=100)
+    path = export(made.folder)
+    before = path.read_bytes()
+    with path.open("rb") as held:
+        write_dawproject(replace(arrange(made.folder, made.manifest), name="new"), made.folder, path)
+        assert held.read() == before != path.read_bytes()
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
