@@ -460,3 +460,13 @@ def test_every_key_can_be_refused() -> None:
         for key in keys.values():
             with pytest.raises((TypeError, ValueError)):
                 key.read(object())
+
+
+def test_the_page_names_every_key_and_its_example_can_be_wished(drop: Drop, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "watch.md").read_text("utf-8")
+    example = page.partition("```toml")[2].partition("```")[0]
+    assert not [key for key in WISHES if f"`{key}`" not in page]
+    assert not [key for key in WATCHING if f"\n{key} = " not in example]
+    wish = drop(**{"stembridge.toml": example})
+    assert wish.split.sessions and wish.remixes
+    assert read_folder_settings(tmp_path / "drop") != FolderSettings()
