@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -52,6 +53,8 @@ def watch(folders: tuple[Path, ...], once: bool, as_json: bool, no_notify: bool,
     roots = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100 - resolve() would follow links
     for root in roots:
         _check_root(root, is_awaited=of_daemon)
+    # What the observer says while it ends is no business of who looks on.
+    logging.getLogger("watchdog").addHandler(logging.NullHandler())
     with (
         ended_like_ctrl_c(),
         Client(settings, start=not of_daemon, deadline_s=DEADLINE_S) as client,
