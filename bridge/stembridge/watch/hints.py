@@ -200,8 +200,6 @@ class _Reporter(FileSystemEventHandler):
             self._tell(event.src_path, is_closed=isinstance(event, FileClosedEvent))
 
     def _tell(self, path: bytes | str, *, is_closed: bool) -> None:
-        if not path:
-            return
         told = Path(os.fsdecode(path))
         if not is_ignored_name(told.name) and not any(map(is_ignored_folder, _folders_of(told, self._root))):
             self._put(Hint(told, is_closed))
