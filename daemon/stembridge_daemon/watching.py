@@ -29,6 +29,9 @@ PAUSES_S = (1.0, 2.0, 5.0, 15.0, 60.0)
 SOUND_S = 60.0
 """A watcher that has run for so long was sound: the pauses begin anew."""
 
+KILLED_S = 5.0
+"""Until the system has taken away a process that was killed, on a busy machine."""
+
 
 class WatchChild:
     """The watcher of one daemon; `close` ends it.
@@ -85,7 +88,7 @@ class WatchChild:
                 if self._process is not None:
                     logger.warning("watcher %d killed: it did not leave", self._process.pid)
                     self._process.kill()
-            self._thread.join(timeout_s)
+            self._thread.join(KILLED_S)
 
     def _keep_running(self) -> None:
         output = _open_log(self._log_file)

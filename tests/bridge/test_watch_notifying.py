@@ -223,8 +223,9 @@ def test_no_name_becomes_code_or_an_option(platform: str, name: str) -> None:
     (shown,), (usual,) = screen.shown, plain.shown
     assert len(shown.command) == len(usual.command)
     if platform == "win32":
-        # Nothing of it is in what PowerShell reads as a script.
+        # Nothing of it is in what PowerShell reads as a script, which takes it from the environment.
         assert shown.command == usual.command
+        assert all(f"($env:{variable})" in shown.command[-1] for variable in shown.more)
         assert shown.more == {
             "STEMBRIDGE_TOAST_TITLE": f"{name} has failed",
             "STEMBRIDGE_TOAST_TEXT": name,
