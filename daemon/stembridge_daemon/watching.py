@@ -112,7 +112,7 @@ class WatchChild:
                 handler.close()
 
     def _run_once(self, output: logging.Logger) -> str:
-        """Run the watcher to its end and return how it ended, with its last words."""
+        """Run the watcher to its end and return how it ended, with its last words if it ended itself."""
         with self._lock:
             if self._leaving.is_set():
                 return ""
@@ -131,8 +131,9 @@ class WatchChild:
         code = process.wait()
         with self._lock, suppress(OSError):
             process.stdin.close()
-        ended = f"exit code {code}" if code >= 0 else f"signal {-code}"
-        return f"{ended}: {last}" if last else ended
+        if code < 0:
+            return f"signal {-code}"
+        return f"exit code {code}: {last}" if last else f"exit code {code}"
 
 
 def _make_command(folders: Sequence[Path]) -> list[str]:

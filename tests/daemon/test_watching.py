@@ -108,7 +108,7 @@ def test_one_that_crashes_is_started_again_and_told_of_once(
     assert not any(map(is_alive, pids)) and len(set(pids)) == 4
     told = [record for record in caplog.records if "signal 9" in record.getMessage()]
     assert [record.levelno for record in told if record.levelno >= logging.WARNING] == [logging.ERROR]
-    assert "watching, réally" in told[0].getMessage()
+    assert told[0].getMessage() == "the watcher ended: signal 9; it is started again in 0.01 s"
 
 
 def test_one_that_may_not_watch_is_tried_again_with_its_reason_in_the_log(

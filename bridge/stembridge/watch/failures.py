@@ -108,7 +108,7 @@ def _compose(name: str, error: ErrorInfo, job: str, lines: Sequence[str], at: fl
     said += [
         "",
         "To try again, save or copy the file here once more, or touch it. It is also tried again when the",
-        "settings that apply to it have changed. This note goes away by itself when the file is done.",
+        "settings that apply to it have changed. This note goes away when the file is done, or gone.",
     ]
     if job:
         said += ["", f"Job: {job}", f"More: stembridge jobs show {job}"]
