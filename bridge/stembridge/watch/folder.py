@@ -178,8 +178,14 @@ class WatchedFolder:
             if self._parts.clock() >= until:
                 break
 
-    def examine(self) -> None:
-        """Look at what is wished for files that were not looked at so far: mistakes show at once."""
+    def examine(self, now: float) -> None:
+        """Look at what is wished for files that were not looked at so far: mistakes show early.
+
+        While files wait to be read, those come first.
+        """
+        settling = self.settling.next_due(now)
+        if self._taken or (settling is not None and settling <= now):
+            return
         for name in list(self._unexamined)[:EXAMINED_AT_ONCE]:
             del self._unexamined[name]
             row = self.ledger.get(name)

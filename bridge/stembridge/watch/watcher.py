@@ -167,7 +167,7 @@ class Watcher:
         for folder in self._folders:
             if not folder.away:
                 folder.collect(now)
-                folder.examine()
+                folder.examine(now)
         self._begin(now)
         self._commit(now)
         if now >= self._daemon_due:
