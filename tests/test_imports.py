@@ -37,7 +37,7 @@ def modules_after(statement: str) -> set[str]:
         "import stembridge.cli.export",
         "import stembridge.manifest, stembridge.estimate, stembridge.disk, stembridge.model_store",
         "import stembridge.cli.reaper, stembridge.reaper.courier, stembridge.stem_tag",
-        "import stembridge.cli.watch, stembridge.watch.life, stembridge.watch.ledger, stembridge.watch.wishes",
+        "import stembridge.cli.watch, stembridge.watch.ledger, stembridge.watch.wishes",
         "import stembridge_daemon.app",
     ],
 )

@@ -17,11 +17,13 @@ import pytest
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
 
+import fake_worker
 from daemon_harness import DaemonHarness, is_alive, wait_until
 from signals import make_music, to_ints, write_pcm
 from stembridge.client import Client
-from stembridge.errors import StembridgeError
+from stembridge.errors import JobNotFound, StembridgeError
 from stembridge.null_test import check_result
+from stembridge.types import JobState, SplitRequest
 from stembridge.watch.failures import note_path
 from stembridge.watch.notifying import Notifier
 from stembridge.watch.parts import Parts
@@ -204,6 +206,42 @@ def test_a_preset_beside_the_file_gives_a_remix_too(watched: Watched) -> None:
     with watched.watching():
         row = watched.wait_for("song.wav", "done").row
     assert [check_result(Path(folder)).holds for folder in row.results] == [True, True]
+
+
+def test_changes_of_jobs_come_one_by_one_across_a_restart(tmp_path: Path, daemon: DaemonHarness) -> None:
+    gate = tmp_path / "gate"
+    daemon.start(worker=fake_worker.command(gate))
+    source = write_pcm(tmp_path / "long.wav", to_ints(make_music(3 * RATE, 2, RATE), 16), RATE, 16)
+    request = SplitRequest(str(source), str(tmp_path / "out"), "preview", seed=fake_worker.GATED)
+    with daemon.client() as client:
+        for job_id in ("first", "second"):
+            client.submit(request, job_id, watch=True)
+        assert client.next_change(["first"], 0.0) is not None
+        heard = {"first": JobState.QUEUED, "second": JobState.QUEUED}
+        daemon.kill(daemon.processes[-1])
+        daemon.start(worker=fake_worker.command(gate))
+        gate.touch()
+
+        def is_over() -> bool:
+            job = client.next_change(list(heard), 1.0)
+            if job is not None:
+                heard[job.id] = job.state
+            return set(heard.values()) == {JobState.DONE}
+
+        wait_until(is_over, "both jobs to be done")
+        with pytest.raises(JobNotFound, match="third"):
+            client.next_change(["third"], 1.0)
+
+
+def test_without_any_change_the_time_passes(tmp_path: Path, daemon: DaemonHarness) -> None:
+    daemon.start(worker=fake_worker.command(tmp_path / "gate"))
+    source = write_pcm(tmp_path / "long.wav", to_ints(make_music(3 * RATE, 2, RATE), 16), RATE, 16)
+    request = SplitRequest(str(source), str(tmp_path / "out"), "preview", seed=fake_worker.GATED)
+    with daemon.client() as client:
+        client.submit(request, "held", watch=True)
+        wait_until(lambda: client.next_change(["held"], 0.5) is None, "the job to stand at its gate")
+        assert client.next_change([], 0.0) is None
+        client.cancel("held")
 
 
 class Command:
