@@ -164,6 +164,8 @@ def test_a_path_that_is_not_below_the_folder_is_nothing(root: Path, tmp_path: Pa
     assert look(root, RESULTS, root) is None
     assert look(root, RESULTS, root / "missing.wav") is None
     assert look(root, RESULTS, root / "missing/missing.wav") is None
+    # What the system does not even look up, as it does with folders that may not be entered.
+    assert look(root, RESULTS, root / ("x" * 300) / "missing.wav") is None
 
 
 @contextmanager

@@ -59,6 +59,24 @@ def test_a_writer_in_another_process_is_seen_by_another_name(path: Path) -> None
 
 
 @on_linux
+def test_who_has_a_file_for_itself_may_write_it(path: Path) -> None:
+    program = """
+import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        assert is_being_written(path) is True
+        holder.communicate()
+    assert is_being_written(path) is False
+
+
+@on_linux
 def test_who_writes_into_a_mapping_is_a_writer_though_the_file_is_closed(path: Path) -> None:
     with path.open("r+b") as file:
         mapped = mmap.mmap(file.fileno(), 0)

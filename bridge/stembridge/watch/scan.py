@@ -79,15 +79,13 @@ def look(root: Path, results: str, path: Path) -> Dropped | None:
         return None
     if not parts or is_ignored_name(parts[-1]):
         return None
-    folder = base
-    for depth, part in enumerate(("", *parts[:-1])):
-        folder /= part
-        name = "/".join(parts[:depth])
-        if depth and (is_ignored_folder(part) or name in (results, FAILED_FOLDER) or folder.is_symlink()):
-            return None
-        if (folder / manifest.FILE_NAME).exists():
-            return None
-    return _look_at("/".join(parts), path, ScanNotes())
+    try:
+        is_left_out = any(
+            _is_left_out(base, parts[:depth], (results, FAILED_FOLDER)) for depth in range(len(parts))
+        )
+    except OSError:
+        return None
+    return None if is_left_out else _look_at("/".join(parts), path, ScanNotes())
 
 
 def is_own(path: Path) -> bool:
@@ -96,6 +94,15 @@ def is_own(path: Path) -> bool:
         return read_tag(path) is not None
     except OSError:
         return False
+
+
+def _is_left_out(base: Path, parts: tuple[str, ...], own: tuple[str, ...]) -> bool:
+    """Tell whether a scan takes nothing from a folder, by its names from the watched one on."""
+    folder = base.joinpath(*parts)
+    is_foreign = bool(parts) and (
+        is_ignored_folder(parts[-1]) or "/".join(parts) in own or folder.is_symlink()
+    )
+    return is_foreign or (folder / manifest.FILE_NAME).exists()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -22,6 +22,9 @@ if sys.platform == "linux":
         try:
             # Without O_NONBLOCK, a FIFO that took the file's place would hold us up for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except BlockingIOError:
+            # Somebody, a file server maybe, has the file for itself, and has just been asked to give it up.
+            return True
         except OSError:
             return None
         try:
