@@ -11,7 +11,7 @@ import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -226,6 +226,11 @@ class Bench:
         assert status is not None
         return {file.file: file.state for file in status.files}
 
+    def counts(self) -> Mapping[str, int]:
+        """Return how many files are in each state, as the status file says."""
+        status = read_status(self.root)
+        return {} if status is None else status.counts
+
     def result(self, name: str) -> Path:
         status = read_status(self.root)
         assert status is not None
@@ -403,6 +408,28 @@ def test_a_job_that_the_daemon_refuses_fails_the_file_and_no_other(bench: Bench)
     assert "not today" in bench.note("bad.wav")
 
 
+def test_what_the_daemon_refuses_or_has_done_already_makes_room_at_once(bench: Bench) -> None:
+    bench.wish("stembridge.toml", QUICK.replace("scan_s = 1", "scan_s = 600"))
+    names = [f"{number}.wav" for number in range(24)]
+    for number, name in enumerate(names):
+        bench.drop(name, seed=number)
+        bench.daemon.refusals[name] = RequestError("not today", "tomorrow")
+    with bench.watching():
+        for name in names:
+            bench.wait_for(name, "failed")
+    bench.daemon.refusals.clear()
+    for name in names:
+        touch(bench.root / name)
+    assert not bench.work_off()
+    ledger = ledger_module.ledger_path(bench.settings, bench.root)
+    for path in ledger.parent.glob("*.sqlite*"):
+        path.unlink()
+    bench.told.clear()
+    with bench.watching():
+        for name in names:
+            bench.wait_for(name, "done")
+
+
 def test_a_wrong_wish_fails_with_its_line_until_it_is_mended(bench: Bench) -> None:
     bench.drop("song.wav")
     bench.wish("song.wav.stembridge.toml", "\nmodl = 1\n")
@@ -549,6 +576,59 @@ def test_a_file_that_is_overwritten_while_it_is_split_is_done_as_it_is_now(bench
         bench.wait_for("song.wav", "done")
     assert not note_path(bench.root, "song.wav").exists()
     assert ("song.wav", "failed") not in bench.told
+
+
+def test_a_file_that_is_overwritten_as_it_is_asked_for_is_done_as_it_is_now(bench: Bench) -> None:
+    bench.drop("song.wav", seed=1)
+    submit = bench.daemon.submit
+
+    def overwrite(request: JobRequest, job_id: str | None = None, *, watch: bool = False) -> Job:
+        job = submit(request, job_id, watch=watch)
+        if len(bench.daemon.jobs()) == 1:
+            bench.drop("song.wav", seed=2)
+        return job
+
+    bench.daemon.submit = overwrite  # type: ignore[method-assign]
+    assert not bench.work_off()
+    assert len(bench.daemon.jobs("cancelled")) == len(bench.daemon.jobs("done")) == 1
+    assert bench.result("song.wav").name in bench.daemon.jobs("done")
+
+
+def test_a_job_that_was_decided_for_other_bytes_is_never_asked_for(bench: Bench) -> None:
+    bench.daemon.problem = DaemonUnavailable("no daemon is running", "start it")
+    with bench.watching():
+        bench.drop("song.wav", seed=1)
+        wait_until(lambda: any("no daemon" in line for line in bench.said), "the watcher to say it", 20.0)
+    bench.drop("song.wav", seed=2)
+    bench.daemon.problem = None
+    with bench.watching():
+        bench.wait_for("song.wav", "done")
+    (job_id,) = bench.daemon.jobs()
+    assert bench.result("song.wav").name == job_id
+
+
+def test_a_file_that_comes_back_unchanged_after_its_job_has_failed_has_another_try(bench: Bench) -> None:
+    album = bench.drop("album/song.wav").parent
+    bench.daemon.is_holding = True
+    with bench.watching():
+        wait_until(lambda: len(bench.daemon.jobs("queued")) == 1, "the job", 20.0)
+        album.rename(bench.root.with_name("album"))
+        bench.daemon.is_holding = False
+        wait_until(lambda: len(bench.daemon.jobs("failed")) == 1, "the job to fail", 20.0)
+        wait_until(lambda: bench.counts()["splitting"] == 0, "the watcher to hear of it", 20.0)
+        bench.root.with_name("album").rename(album)
+        bench.wait_for("album/song.wav", "done")
+
+
+def test_settings_that_were_wrong_for_all_are_mended_for_all(bench: Bench) -> None:
+    for number in range(120):
+        bench.drop(f"{number}.wav", seed=number)
+    bench.wish("stembridge.toml", QUICK.replace("model", "modl"))
+    with bench.watching():
+        wait_until(lambda: bench.counts().get("failed") == 120, "all to fail", 20.0)
+        bench.wish("stembridge.toml", QUICK)
+        wait_until(lambda: bench.counts().get("done") == 120, "all to be done", 30.0)
+    assert list((bench.root / "failed").glob("*")) == []
 
 
 def test_a_file_that_is_removed_while_it_is_split_leaves_no_note(bench: Bench) -> None:

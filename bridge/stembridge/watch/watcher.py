@@ -106,6 +106,7 @@ class Watcher:
         self._daemon_due = 0.0
         self._ledger_problem = ""
         self._turn = 0
+        self._is_turn_due = False
         self.is_stopped = False
         self._has_failures = False
         self._exits = ExitStack()
@@ -150,7 +151,8 @@ class Watcher:
             self.step(once=once)
             if once and self._is_idle():
                 return
-            self._wait()
+            if not self._is_turn_due:
+                self._wait()
 
     @property
     def has_unfinished(self) -> bool:
@@ -163,6 +165,7 @@ class Watcher:
     def step(self, *, once: bool = False) -> None:
         """Do all that is due now."""
         now = self._clock()
+        self._is_turn_due = False
         self._look_around(now)
         for folder in self._folders:
             if not folder.away:
@@ -203,9 +206,11 @@ class Watcher:
             idle = 0 if not folder.away and folder.begin_next(now) else idle + 1
 
     def _has_room(self) -> bool:
-        splitting = sum(folder.ledger.count(FileState.SPLITTING) for folder in self._folders)
-        remixing = sum(folder.ledger.count(FileState.REMIXING) for folder in self._folders)
-        return splitting < MOST_SPLITS and splitting + remixing < MOST_FILES_AT_WORK
+        splitting = self._count(FileState.SPLITTING)
+        return splitting < MOST_SPLITS and splitting + self._count(FileState.REMIXING) < MOST_FILES_AT_WORK
+
+    def _count(self, *states: FileState) -> int:
+        return sum(folder.ledger.count(*states) for folder in self._folders)
 
     def _commit(self, now: float) -> None:
         problems = [folder.commit(now) for folder in self._folders]
@@ -213,6 +218,8 @@ class Watcher:
 
     def _submit(self, now: float) -> None:
         """Ask the daemon for the jobs whose rows are committed."""
+        had_problem = bool(self._daemon_problem)
+        at_work = self._count(FileState.SPLITTING, FileState.REMIXING)
         for folder in self._folders:
             if self._ledger_problem or folder.away:
                 continue
@@ -224,6 +231,8 @@ class Watcher:
                     folder.to_submit[name] = is_first
                     raise
         self._heal()
+        # What was done already, or refused, has left its place, and no event will tell the next file.
+        self._is_turn_due = had_problem or self._count(FileState.SPLITTING, FileState.REMIXING) < at_work
 
     def _submit_one(self, folder: WatchedFolder, name: str, now: float, *, is_first: bool) -> None:
         row = folder.ledger.get(name)
