@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -108,6 +107,8 @@ def test_names_are_found_by_state_in_order_and_by_content(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
 def test_a_full_disk_is_waited_out(tmp_path: Path) -> None:
+    import resource
+
     path = tmp_path / "ledger.sqlite"
     many = [replace(ROW, name=f"{number}.wav") for number in range(500)]
     with opened(path) as ledger:

@@ -49,6 +49,8 @@ REST_PER_SCAN = 100.0
 HASH_S = 0.5
 """How long files are read before the loop looks at anything else."""
 EXAMINED_AT_ONCE = 200
+LOOKED_AT_AGAIN = 50
+"""Files of whose wishes each scan asks whether they have changed."""
 RETRY_S = 5.0
 _CHUNK_BYTES = 1 << 20
 
@@ -189,6 +191,9 @@ class WatchedFolder:
         for name in list(self._unexamined)[:EXAMINED_AT_ONCE]:
             del self._unexamined[name]
             row = self.ledger.get(name)
+            if row is not None and row.state is FileState.FAILED and self._has_other_wish(row):
+                self.apply(name, Retried())
+                row = self._row(name)
             if row is not None and row.state.is_waiting:
                 self._examine(row)
 
@@ -198,6 +203,7 @@ class WatchedFolder:
             row = self._row(name)
             if self.away:
                 return False
+            # Asked before anything is read, since it may be so for thousands of copies.
             if self._has_running_twin(row, row.digest) or not self.check_file(row, now):
                 continue
             wish = self._examine(row)
@@ -335,25 +341,21 @@ class WatchedFolder:
         self._own = {name: signature for name, signature in self._own.items() if name in present}
 
     def _look_again(self) -> None:
-        """See whether a model has come, or other settings help what has failed; some files per call."""
+        """See whether a model has come, or other settings help: for some files, and if so for all."""
         self._missing_models.clear()
         for name in self.ledger.names(FileState.WAITING_FOR_MODEL):
             split = self._row(name).split
             if split is None or not self._is_model_missing(split):
                 self._unexamined[name] = None
         names = self.ledger.names(FileState.FAILED, FileState.WAITING_FOR_MODEL)
-        for place in range(min(EXAMINED_AT_ONCE, len(names))):
-            self._look_at_wish_again(self._row(names[(self._looked_again + place) % len(names)]))
-        self._looked_again += EXAMINED_AT_ONCE
+        start, self._looked_again = self._looked_again, self._looked_again + LOOKED_AT_AGAIN
+        some = [names[(start + place) % len(names)] for place in range(min(LOOKED_AT_AGAIN, len(names)))]
+        if any(self._has_other_wish(self._row(name)) for name in some):
+            self._unexamined |= dict.fromkeys(names)
 
-    def _look_at_wish_again(self, row: FileRow) -> None:
-        if not row.digest:
-            return
-        wish = self._read_wish(row.name)
-        digest = wish.digest
-        if digest != row.digest:
-            self.apply(row.name, Retried())
-            self._unexamined[row.name] = None
+    def _has_other_wish(self, row: FileRow) -> bool:
+        """Tell whether something else is wished for a file than when that was read last, if it was."""
+        return bool(row.digest) and self._read_wish(row.name).digest != row.digest
 
     def _take(self, settled: Settled, now: float) -> None:
         file = settled.dropped
