@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import random
 import signal
 import sys
 import tempfile
@@ -24,10 +23,11 @@ from report import write_report
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from daemon_harness import DaemonHarness
-from drop_folders import NO_LEASE, DropFolder, Onlooker
-from drop_writers import STYLES, Writers, encode_noise, make_drops
+from drop_folders import NO_LEASE, DropFolder, kill_while_dropping
+from drop_writers import STYLES, encode_noise, make_drops
 
-WRITERS = 24
+WRITERS = 12
+LONGEST_S = 8.0
 FOLDERS = 50
 FRAMES = 200
 RESULT = Path(__file__).parent / "results" / "watch_soak.json"
@@ -66,27 +66,22 @@ def main() -> int:
 
 def run_kills(seed: int, files: int, kills: int, seam: str) -> dict[str, int]:
     """Return what became of ``files`` drops, counted by the names of `drop_folders.Tally`."""
-    drops = make_drops(seed, files)
-    draw = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="stembridge-") as place:
         daemon = DaemonHarness(Path(place) / "home")
         try:
             daemon.start()
-            with (
-                DropFolder(daemon.settings, Path(place) / "drop") as folder,
-                Onlooker(folder) as onlooker,
-                Writers(folder.root, Path(place) / "outside", drops, count=WRITERS) as writers,
-            ):
-                for kill in range(kills):
-                    folder.start(seam=seam, is_awaited=kill % 4 > 0)
-                    folder.run_for(draw.uniform(0.2, 4.0))
-                    folder.kill()
-                folder.start(seam=seam)
-                writers.finish(10.0 * files)
-                folder.wait_for_results(files, 2.0 * files + 120.0)
-                folder.stop()
-                folder.finish(seam=seam, limit_s=2.0 * files + 120.0)
-                return asdict(folder.tally(drops, onlooker))
+            with DropFolder(daemon.settings, Path(place) / "drop") as folder:
+                found = kill_while_dropping(
+                    folder,
+                    Path(place) / "outside",
+                    make_drops(seed, files),
+                    seed=seed,
+                    kills=kills,
+                    longest_s=LONGEST_S,
+                    writers=WRITERS,
+                    seam=seam,
+                )
+            return asdict(found)
         finally:
             daemon.close()
 

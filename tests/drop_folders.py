@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from drop_writers import Drop
+from drop_writers import Drop, Writers
 from stembridge.manifest import FILE_NAME, read_manifest
 from stembridge.null_test import check_result
 from stembridge.settings import Settings
@@ -259,6 +260,42 @@ class DropFolder:
 
     def _log_tail(self) -> str:
         return "\n".join(self.log_text().splitlines()[-12:])
+
+
+def kill_while_dropping(
+    folder: DropFolder,
+    outside: Path,
+    drops: Sequence[Drop],
+    *,
+    seed: int,
+    kills: int,
+    longest_s: float,
+    writers: int,
+    seam: str = "",
+) -> Tally:
+    """Return what became of ``drops`` whose watcher was killed again and again while they came.
+
+    Parameters
+    ----------
+    outside : a folder on the same volume
+    seed : of the moments of the kills; some come before a watcher has begun to watch
+    longest_s : how long a watcher lives at most once it watches
+    writers : number of programs that write at a time
+    """
+    draw = random.Random(seed)
+    limit_s = 60.0 + 2.0 * len(drops)
+    with Onlooker(folder) as onlooker, Writers(folder.root, outside, drops, count=writers) as dropping:
+        for kill in range(kills):
+            folder.start(seam=seam, is_awaited=kill % 4 > 0)
+            folder.run_for(draw.uniform(0.1, longest_s))
+            folder.kill()
+        folder.start(seam=seam)
+        dropping.finish(limit_s)
+        folder.wait_for_results(len(drops), limit_s)
+        folder.stop()
+        # One more that looks at everything: what it finds to do would be done twice.
+        folder.finish(seam=seam, limit_s=limit_s)
+        return folder.tally(drops, onlooker)
 
 
 class Onlooker:

@@ -101,7 +101,7 @@ def _choose_name(index: int, draw: random.Random, container: str) -> str:
             f"$HOME; `x` \"q\" 'r' %s {index}",
             f" led by a space {index}",
             f"-n --once {index}",
-            f"[red]{{stem}}[/] {index}",
+            f"[red]{{stem}}[bold] {index}",
             _fill(f"{index} ", "long ", 200 - len(suffix)),
             _fill(f"{index} ", "ü", 255 - len(suffix)),
         )

@@ -6,16 +6,15 @@ seed: it meets a watcher that starts, scans, hashes, submits or follows jobs.
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import pytest
 
 from daemon_harness import DaemonHarness
-from drop_folders import NO_LEASE, DropFolder, Onlooker, Tally
-from drop_writers import STYLES, Writers, make_drops
+from drop_folders import NO_LEASE, DropFolder, Tally, kill_while_dropping
+from drop_writers import STYLES, make_drops
 
-COUNT = 11 * len(STYLES)
+COUNT = 9 * len(STYLES)
 KILLS = 8
 
 
@@ -27,19 +26,8 @@ def test_every_file_gets_one_whole_result_however_often_the_watcher_is_killed(
 ) -> None:
     daemon.start()
     drops = make_drops(seed, COUNT)
-    draw = random.Random(seed)
-    with (
-        DropFolder(daemon.settings, tmp_path / "drop") as folder,
-        Onlooker(folder) as onlooker,
-        Writers(folder.root, tmp_path / "outside", drops, count=16) as writers,
-    ):
-        for kill in range(KILLS):
-            folder.start(seam=seam, is_awaited=kill % 4 > 0)
-            folder.run_for(draw.uniform(0.2, 2.2))
-            folder.kill()
-        folder.start(seam=seam)
-        writers.finish(60)
-        folder.wait_for_results(COUNT)
-        assert folder.stop() == 0
-        assert folder.finish(seam=seam) == 0
-        assert folder.tally(drops, onlooker) == Tally(whole=COUNT)
+    with DropFolder(daemon.settings, tmp_path / "drop") as folder:
+        found = kill_while_dropping(
+            folder, tmp_path / "outside", drops, seed=seed, kills=KILLS, longest_s=3.5, writers=6, seam=seam
+        )
+    assert found == Tally(whole=COUNT)
