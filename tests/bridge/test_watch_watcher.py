@@ -539,6 +539,27 @@ def test_a_busy_daemon_is_waited_for_even_once(bench: Bench) -> None:
     assert bench.states() == {"song.wav": "done"}
 
 
+def test_while_a_daemon_takes_no_more_the_end_of_its_jobs_is_heard(bench: Bench) -> None:
+    submit = bench.daemon.submit
+
+    def take_one(request: JobRequest, job_id: str | None = None, *, watch: bool = False) -> Job:
+        if bench.daemon.jobs():
+            raise Busy("no room", "later")
+        return submit(request, job_id, watch=watch)
+
+    bench.daemon.submit = take_one  # type: ignore[method-assign]
+    bench.daemon.is_holding = True
+    bench.drop("a.wav", seed=1)
+    bench.drop("b.wav", seed=2)
+    with bench.watching():
+        wait_until(lambda: "no room" in _daemon_line(bench.root), "the status to say it", 20.0)
+        bench.daemon.is_holding = False
+        wait_until(lambda: any(state == "done" for _, state in bench.told), "the first to be done", 20.0)
+        bench.daemon.submit = submit  # type: ignore[method-assign]
+        bench.wait_for("a.wav", "done")
+        bench.wait_for("b.wav", "done")
+
+
 class _Calling(list[str]):
     """Lines that were said, each handed on."""
 

@@ -298,13 +298,12 @@ class Watcher:
         """Wait for the daemon, for a hint, or for the time when something is due."""
         now = self._clock()
         left = max(0.0, self._next_due(now) - now)
-        if not self._files or now < self._daemon_due:
+        if not self._files:
             self._hints.wait(left)
             return
         try:
             job = self._client.next_change(self._files.keys(), min(left, LISTEN_S))
             while job is not None:
-                self._heal()
                 self._hear(job, now)
                 job = self._client.next_change(self._files.keys(), 0.0) if self._files else None
         except JobNotFound:
