@@ -183,10 +183,14 @@ class Bench:
     def work_off(self, *more_roots: Path, parts: Parts | None = None) -> bool:
         """Watch until nothing is left to do, and tell whether something failed or waits."""
         watcher = self.make_watcher(*more_roots, parts=parts)
+        limit = threading.Timer(LIMIT_S, watcher.stop)
+        limit.start()
         try:
             watcher.run(once=True)
         finally:
+            limit.cancel()
             watcher.close()
+        assert not watcher.is_stopped, f"after {LIMIT_S:g} s there was still something to do"
         return watcher.has_unfinished
 
     @contextmanager
@@ -267,6 +271,7 @@ def bench(tmp_path: Path) -> Bench:
     return made
 
 
+LIMIT_S = 30.0
 QUICK = 'model = "preview"\n[watch]\nquiet_s = 0.1\nscan_s = 1\nnotify = false\n'
 
 
