@@ -40,8 +40,8 @@ def watch(folders: tuple[Path, ...], once: bool, as_json: bool, no_notify: bool,
     DIR/stembridge-status.json. A stembridge.toml in DIR, a folder's name (karaoke, acapella, a preset) or a
     NAME.stembridge.toml beside a file says what is to be made of it.
 
-    Exit codes: 0 ended, 2 usage, 3 some files failed (with --once), 69 no daemon (with --once), 75 watched
-    already, 130 cancelled (with --once).
+    Exit codes: 0 ended, 1 cannot be watched, 2 usage, 3 some files failed or wait for their model (with
+    --once), 69 no daemon (with --once), 75 watched already, 130 cancelled (with --once).
     """
     from stembridge.local_job import ended_like_ctrl_c
     from stembridge.progress import progress_shown
