@@ -167,7 +167,7 @@ RULES = {
         ("channels", "duration", "sampleRate"),
         ((("File",), 1, 1),),
     ),
-    "File": Rule({"path": _is_any, "external": _is_flag}, ("path",)),
+    "File": Rule({"path": _is_any}, ("path",)),
     "Scenes": Rule({}),
     "MetaData": Rule({}, (), tuple(((name,), 0, 1) for name in TEXTS)),
 }
@@ -182,7 +182,7 @@ def find_faults(path: Path) -> list[str]:
         metadata = ElementTree.fromstring(archive.read("metadata.xml"))
         project = ElementTree.fromstring(archive.read("project.xml"))
         faults = [*_check_root(metadata, "MetaData"), *_check_root(project, "Project")]
-        return faults or [*_check_references(project), *_check_audio(project, path, archive)]
+        return faults or [*_check_references(project), *_check_audio(project, archive)]
 
 
 def _check_container(path: Path, archive: ZipFile) -> Iterator[str]:
@@ -266,7 +266,7 @@ def _check_references(project: Element) -> Iterator[str]:
             yield f"the channel {channel.get('id')} ends nowhere"
 
 
-def _check_audio(project: Element, path: Path, archive: ZipFile) -> Iterator[str]:
+def _check_audio(project: Element, archive: ZipFile) -> Iterator[str]:
     for clip in project.iter("Clip"):
         if len(clip) + ("reference" in clip.attrib) != 1:
             yield "a clip needs either content or a reference"
@@ -275,16 +275,10 @@ def _check_audio(project: Element, path: Path, archive: ZipFile) -> Iterator[str
             yield "audio counts in seconds"
         file = next(iter(audio))
         place = file.attrib["path"]
-        if file.get("external") in ("true", "1"):
-            if not (path.parent / place).is_file():
-                yield f"there is no {place}"
-                continue
-            info = soundfile.info(str(path.parent / place))
-        elif place not in archive.namelist():
+        if place not in archive.namelist():
             yield f"{place} is not in the archive"
             continue
-        else:
-            info = soundfile.info(io.BytesIO(archive.read(place)))
+        info = soundfile.info(io.BytesIO(archive.read(place)))
         said = (int(audio.attrib["channels"]), int(audio.attrib["sampleRate"]))
         if said != (info.channels, info.samplerate):
             yield f"{place} has other channels or another rate"

@@ -28,7 +28,6 @@ class DawProject:
     """
 
     def __init__(self, path: Path, xml: str | None = None) -> None:
-        self._path = path
         with ZipFile(path) as archive:
             self._embedded = {name: archive.read(name) for name in archive.namelist()}
         self.root = ElementTree.fromstring(xml or self._embedded["project.xml"])
@@ -125,11 +124,8 @@ class DawProject:
 
     def _open(self, file: Element) -> Source:
         name = file.attrib["path"]
-        if file.get("external") == "true":
-            data = (self._path.parent / name).read_bytes()
-        else:
-            data = self._embedded[name]
-        samples, rate = soundfile.read(io.BytesIO(data), dtype="float64", always_2d=True)
+        assert file.get("external", "false") == "false"
+        samples, rate = soundfile.read(io.BytesIO(self._embedded[name]), dtype="float64", always_2d=True)
         self.project.values |= {"PROJECT_SRATE": float(rate), "PROJECT_SRATE_USE": 1.0}
         self.shelf.virtual[name] = Media(np.ascontiguousarray(samples.T), rate)
         source = self.shelf.source(name)

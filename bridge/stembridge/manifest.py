@@ -179,6 +179,7 @@ class RemixEntry:
     of_job : job of the set that was remixed
     of_sha256_pcm : `SourceEntry.sha256_pcm` of that set: of the original
     of_frames : frames of that set; what the remix has beyond them are tails
+    of_start : frame of the original at which that set, and so the remix, begins
     untouched : files whose samples are those of the set, bit for bit
     gain_db : one gain on everything, to match the original's loudness; 0 where none was asked for
     reduction_db : the most that the common ceiling took off, 0 where it took nothing
@@ -190,6 +191,7 @@ class RemixEntry:
     of_job: str
     of_sha256_pcm: str
     of_frames: int
+    of_start: int = 0
     untouched: tuple[str, ...] = ()
     gain_db: float = 0.0
     reduction_db: float = 0.0
@@ -308,6 +310,8 @@ def find_fault(manifest: Manifest) -> str:
         return f"source of {source.frames} frames, {source.channels} channels, {source.sample_rate} Hz"
     if region.start < 0 or region.frames < 1 or region.start + region.frames > source.frames:
         return f"region of {region.frames} frames from {region.start} in {source.frames}"
+    if manifest.remix is not None and manifest.remix.of_start < 0:
+        return f"remix of a set from {manifest.remix.of_start} on"
     if not manifest.stems:
         return "stems is empty"
     for entry in files:

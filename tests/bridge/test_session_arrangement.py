@@ -96,6 +96,21 @@ def test_another_file_in_its_place_is_no_original(tmp_path: Path) -> None:
     assert "not the original any more" in session.remarks[0]
 
 
+def test_a_new_mix_of_the_same_length_is_no_original(tmp_path: Path) -> None:
+    made = make_set(tmp_path, frames=FRAMES, region=REGION)
+    ints = to_ints(made.original, 16)
+    ints[1, REGION.start + REGION.frames - 1] ^= 1
+    write_pcm(tmp_path / "song.wav", ints, 44_100, 16)
+    session = arrange(made.folder, made.manifest)
+    assert session.original is None
+    assert "not the original any more" in session.remarks[0]
+    # What was changed outside of the region nobody hears here.
+    ints[1, REGION.start + REGION.frames - 1] ^= 1
+    ints[1, REGION.start + REGION.frames] ^= 1
+    write_pcm(tmp_path / "song.wav", ints, 44_100, 16)
+    assert arrange(made.folder, made.manifest).original is not None
+
+
 def test_control_characters_are_in_no_session(tmp_path: Path) -> None:
     made = make_set(tmp_path, frames=FRAMES)
     odd = (tmp_path / "song.wav").rename(tmp_path / "two\nlines.wav")
@@ -130,8 +145,16 @@ def test_a_stem_that_is_gone_is_named(tmp_path: Path) -> None:
         arrange(made.folder, made.manifest)
 
 
-def test_a_remix_of_a_region_stands_where_the_region_stood(tmp_path: Path) -> None:
-    made = make_set(tmp_path, frames=FRAMES, region=REGION)
+def test_a_stem_that_is_not_what_was_written_is_named(tmp_path: Path) -> None:
+    made = make_set(tmp_path, frames=FRAMES)
+    write_pcm(made.folder / made.manifest.stems[1].file, to_ints(make_noise(FRAMES - 1, 2), 16), 44_100, 16)
+    with pytest.raises(SourceError, match=r"bass\.wav' is not what was written"):
+        arrange(made.folder, made.manifest)
+
+
+@pytest.mark.parametrize("file_format", ["auto", "flac24", "aiff24"])
+def test_a_remix_of_a_region_stands_where_the_region_stood(tmp_path: Path, file_format: str) -> None:
+    made = make_set(tmp_path, frames=FRAMES, region=REGION, format=file_format)
     mixed = remix(tmp_path, made, "[stems.vocals]\ngain_db = -6", stems_out=True)
     session = arrange(mixed.folder, mixed.manifest)
     assert session.name == "song - mine"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from remixes import MadeSet, make_set, remix
 from rpp_projects import Session
 from stembridge.cli import main
 from stembridge.null_test import check_result
+from stembridge.types import SESSIONS
 
 FRAMES = 3_001
 
@@ -52,6 +56,39 @@ def test_a_relative_path_is_one_of_the_current_folder(
     monkeypatch.chdir(made.folder.parent)
     assert main(["export", made.folder.name, "--to", "rpp", "--out", "mine.rpp"]) == 0
     np.testing.assert_array_equal(Session(made.folder.parent / "mine.rpp").play(), made.original)
+
+
+@pytest.mark.parametrize("kind", SESSIONS)
+def test_a_folder_that_is_not_there_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    made = make_set(tmp_path, frames=FRAMES, format="wav24")
+    target = tmp_path / "none" / f"mine.{kind}"
+    assert main(["export", str(made.folder), "--to", kind, "--out", str(target)]) == 73
+    said = capsys.readouterr().err
+    assert (
+        said == f"stembridge: {str(target.parent)!r} is no folder (make it, or choose another with --out)\n"
+    )
+    assert not target.parent.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_what_a_killed_export_leaves_the_next_one_removes(made: MadeSet) -> None:
+    before = {path.name for path in made.folder.iterdir()}
+    code = f"""
+import os, signal
+from pathlib import Path
+from stembridge.sessions.replacing import replace_file
+with replace_file(Path({str(made.folder / "song.dawproject")!r})) as hidden:
+    hidden.write_bytes(bytes(1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    left = {path.name for path in made.folder.iterdir()} - before
+    assert left and all(name.startswith(".") for name in left)
+    assert check_result(made.folder).holds
+    assert main(["export", str(made.folder), "--to", "rpp"]) == 0
+    assert {path.name for path in made.folder.iterdir()} - before == {"song.rpp"}
 
 
 def test_no_stem_is_overwritten_by_a_slip(made: MadeSet, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,8 +19,8 @@ from rpp_projects import Session, Signal
 from stembridge.errors import OutputError, RequestError, SourceError
 from stembridge.looks import Looks
 from stembridge.manifest import read_manifest
-from stembridge.sessions.arrangement import arrange
-from stembridge.sessions.rpp import quote, seconds, write_rpp
+from stembridge.sessions.arrangement import arrange, seconds
+from stembridge.sessions.rpp import quote, write_rpp
 from stembridge.types import Region, ResidualPolicy
 
 RATES_HZ = (8_000, 11_025, 22_050, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000, 352_800, 768_000)

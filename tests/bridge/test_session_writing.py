@@ -92,6 +92,32 @@ def test_a_session_that_cannot_be_written_fails_no_split(song: Path) -> None:
     assert check_result(folder).holds
 
 
+@pytest.mark.parametrize("step", ["arrange", "write_session"])
+@pytest.mark.parametrize("error", [KeyError("Pan"), MemoryError(), OSError(5, "Input/output error")])
+def test_no_fault_of_a_session_fails_a_split(
+    song: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
+) -> None:
+    def give_up(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(writing, step, give_up)
+    result, _ = split_to_end(make_request(song, song.parent / "out", sessions=("rpp",)), FakeSeparator())
+    folder = Path(result.folder)
+    (remark,) = [warning for warning in result.warnings if "session" in warning]
+    assert type(error).__name__ in remark and "was written" in remark
+    assert remark in read_manifest(folder).warnings
+    assert check_result(folder).holds
+
+
+def test_a_session_leaves_room_for_the_rest_of_its_set(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_set(song.parent / "set", frames=100)
+    usage = shutil.disk_usage(song.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1_000_000))
+    (remark,) = run_to_end(writing.write_sessions(("rpp",), made.folder, made.manifest, name="mine"))
+    assert remark.startswith("no rpp session was written: ") and "1000000 bytes left" in remark
+    assert not (made.folder / "mine.rpp").exists()
+
+
 def test_an_original_that_no_session_can_name_is_told(song: Path) -> None:
     odd = song.rename(song.with_name("two\nlines.wav"))
     result, _ = split_to_end(make_request(odd, song.parent / "out", sessions=("rpp",)), FakeSeparator())

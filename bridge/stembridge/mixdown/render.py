@@ -278,6 +278,7 @@ def _describe(
             of_job=document.job,
             of_sha256_pcm=document.source.sha256_pcm,
             of_frames=source.frames,
+            of_start=document.source.region.start,
             untouched=written.untouched,
             gain_db=mixdown.gain_db,
             reduction_db=mixdown.reduction_db,

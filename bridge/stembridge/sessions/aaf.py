@@ -103,15 +103,16 @@ def write_aaf(arrangement: Arrangement, folder: Path, target: Path) -> None:
     OutputError : the file cannot be written
     """
     tracks = [track for track in arrangement.tracks if not track.is_muted]
-    infos = [_check_file(folder, track) for track in tracks]
-    with replace_file(target) as hidden, _NewFile(hidden) as file:
-        composition = _add_composition(file, arrangement)
-        pan = _define_pan(file)
-        for number, (track, info) in enumerate(zip(tracks, infos, strict=True)):
-            for lane in _split_channels(track, f"{_hash_file(Path(info.path))}/{number}"):
-                master = _add_material(file, lane, info, Region(track.offset_frames, track.frames))
-                _add_lane(file, composition, lane, master, track, pan)
-        _sign(file, composition, arrangement)
+    with replace_file(target) as hidden:
+        infos = [_check_file(folder, track) for track in tracks]
+        with _NewFile(hidden) as file:
+            composition = _add_composition(file, arrangement)
+            pan = _define_pan(file)
+            for number, (track, info) in enumerate(zip(tracks, infos, strict=True)):
+                for lane in _split_channels(track, f"{_hash_file(Path(info.path))}/{number}"):
+                    master = _add_material(file, lane, info, Region(track.offset_frames, track.frames))
+                    _add_lane(file, composition, lane, master, track, pan)
+            _sign(file, composition, arrangement)
 
 
 def _check_file(folder: Path, track: SessionTrack) -> SourceInfo:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path, PurePath
 
-from stembridge.audio_io import probe
+from stembridge.audio_io import PcmHash, SourceInfo, probe, read_blocks
 from stembridge.errors import SourceError
 from stembridge.looks import GREY, Color, Look, Looks
 from stembridge.manifest import Manifest, SourceEntry, StemEntry, source_name
-from stembridge.stem_tag import read_tag
+from stembridge.types import Region
 
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
@@ -78,7 +79,19 @@ class Arrangement:
     remarks: tuple[str, ...] = ()
 
 
-def arrange(folder: Path, document: Manifest, *, name: str = "", home: Path | None = None) -> Arrangement:
+def seconds(frames: int, sample_rate: int) -> str:
+    """Return ``frames`` in seconds, with all digits of the nearest double: a DAW finds the same frame."""
+    return format(Decimal(repr(frames / sample_rate)), "f")
+
+
+def arrange(
+    folder: Path,
+    document: Manifest,
+    *,
+    name: str = "",
+    home: Path | None = None,
+    was_just_read: bool = False,
+) -> Arrangement:
     """Return the session of the result folder that ``document`` describes.
 
     Clips stand where the region stood in its source, so that the session's time is the source's.
@@ -88,22 +101,28 @@ def arrange(folder: Path, document: Manifest, *, name: str = "", home: Path | No
     folder : where the files of the set lie
     name : of the session; '' means the source's, and behind it a remix's preset
     home : folder that the session will lie in; None means ``folder``
+    was_just_read : the source was, for this very set: its samples need not be compared with what the set
+        says of them
 
     Raises
     ------
-    SourceError : a file of the set is missing
+    SourceError : a file of the set is missing, or is another one by now
     """
     source, remix = document.source, document.remix
     home = folder if home is None else home
-    start = source.region.start if remix is None else _find_start(folder, document)
+    start = source.region.start if remix is None else remix.of_start
 
     def place(entry: StemEntry, look: Look, *, is_muted: bool = False) -> SessionTrack:
-        if not (folder / entry.file).is_file():
-            raise SourceError(f"{str(folder / entry.file)!r} is missing", "split the source again")
+        path = folder / entry.file
+        if not path.is_file():
+            raise SourceError(f"{str(path)!r} is missing", "split the source again")
+        found = _describe(probe(str(path)))
+        if found != (source.sample_rate, source.channels, source.region.frames, entry.subtype):
+            raise SourceError(f"{str(path)!r} is not what was written", "split the source again")
         return SessionTrack(
             name=look.name,
             color=look.color,
-            file=_find_way(home, folder / entry.file),
+            file=_find_way(home, path),
             position_frames=start,
             offset_frames=0,
             frames=source.region.frames,
@@ -121,7 +140,7 @@ def arrange(folder: Path, document: Manifest, *, name: str = "", home: Path | No
         original = place(document.mixture, look, is_muted=True)
     elif remix is None:
         try:
-            original = _place_source(source, home)
+            original = _place_source(source, home, was_just_read=was_just_read)
         except SourceError as error:
             remarks = (f"sessions hold no original: {error.message}",)
     return Arrangement(
@@ -140,7 +159,7 @@ def _name_song(document: Manifest) -> str:
     return song if document.remix is None else f"{song} - {document.remix.preset}"
 
 
-def _place_source(source: SourceEntry, home: Path) -> SessionTrack:
+def _place_source(source: SourceEntry, home: Path, *, was_just_read: bool) -> SessionTrack:
     """Return the muted track that plays the region out of the source itself.
 
     Raises
@@ -149,39 +168,38 @@ def _place_source(source: SourceEntry, home: Path) -> SessionTrack:
         channels in another order than its stems
     """
     info = probe(source.path)
-    found = (info.sample_rate, info.channels, info.frames, info.subtype)
-    if found != (source.sample_rate, source.channels, source.frames, source.subtype):
+    if _describe(info) != (source.sample_rate, source.channels, source.frames, source.subtype):
         raise SourceError(f"{source.path!r} is not the original any more")
     if _CONTROL.search(source.path):
         raise SourceError(f"no session can name {source.path!r}: it holds control characters")
     if info.channel_order:
         raise SourceError(f"the channels of {source.path!r} lie in another order than those of its stems")
+    region = Region(source.region.start, source.region.frames)
+    if not was_just_read and _hash_samples(info, region) != source.sha256_pcm:
+        raise SourceError(f"{source.path!r} is not the original any more")
     return SessionTrack(
         name=ORIGINAL,
         color=GREY,
         file=_find_way(home, Path(source.path)),
-        position_frames=source.region.start,
-        offset_frames=source.region.start,
-        frames=source.region.frames,
+        position_frames=region.start,
+        offset_frames=region.start,
+        frames=region.frames,
         channels=info.channels,
         subtype=info.subtype,
         is_muted=True,
     )
 
 
-def _find_start(folder: Path, document: Manifest) -> int:
-    """Return where a remix begins in the source of its set, as the tag of one of its files says.
+def _describe(info: SourceInfo) -> tuple[int, int, int, str]:
+    return info.sample_rate, info.channels, info.frames, info.subtype
 
-    AIFF and FLAC have no tags: 0 stands for what is not known.
-    """
-    for entry in document.stems:
-        try:
-            tag = read_tag(folder / entry.file)
-        except OSError:
-            continue
-        if tag is not None:
-            return tag.start
-    return 0
+
+def _hash_samples(info: SourceInfo, region: Region) -> str:
+    """Return what `stembridge.manifest.SourceEntry.sha256_pcm` would be."""
+    digest = PcmHash()
+    for block in read_blocks(info, region):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _find_way(home: Path, file: Path) -> PurePath:

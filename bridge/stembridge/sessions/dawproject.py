@@ -1,8 +1,9 @@
 """A session as a .dawproject: Bitwig Studio, Studio One, Cubase and others open it.
 
 The format is version 1.0 of github.com/bitwig/dawproject: a ZIP of two XML files and audio.
-Audio is embedded by default. The format can refer to files outside, relative to the .dawproject; Bitwig's own
-tests do so, but nobody says that Studio One or Cubase follow. What is embedded is found, and moves along.
+Audio is embedded. The format can refer to files outside, relative to the .dawproject; Bitwig's own tests do
+so, but nobody says that Studio One or Cubase follow. What is embedded is found, and moves along. Where a
+part of the original is heard, that part is embedded: the recording around a short region may last for hours.
 
 Two things that the format leaves open are chosen for the readers there are:
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import count
 from pathlib import Path, PurePath
 from typing import IO
@@ -25,13 +27,13 @@ from xml.etree.ElementTree import Element, SubElement
 from zipfile import ZipFile, ZipInfo
 
 from stembridge import __version__
-from stembridge.audio_io import probe
-from stembridge.errors import OutputError
+from stembridge.audio_io import SourceInfo, probe, read_blocks
 from stembridge.looks import Color
 from stembridge.manifest import sanitise_name
-from stembridge.sessions.arrangement import Arrangement, SessionTrack
+from stembridge.sessions.arrangement import Arrangement, SessionTrack, seconds
 from stembridge.sessions.replacing import replace_file
-from stembridge.sessions.rpp import seconds
+from stembridge.types import Region
+from stembridge.wavfile import WavWriter
 
 BEATS_PER_MINUTE = 60
 """A beat is a second."""
@@ -46,33 +48,62 @@ _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 """What XML 1.0 has no way to say (section 2.2)."""
 
 
-def write_dawproject(arrangement: Arrangement, folder: Path, target: Path, *, embeds: bool = True) -> None:
+def write_dawproject(arrangement: Arrangement, folder: Path, target: Path) -> None:
     """Write the session; a file of that name is replaced once the new one is whole.
 
     Parameters
     ----------
     folder : where the tracks' relative files lie
-    embeds : copy the audio into the file; otherwise the file refers to it
 
     Raises
     ------
     SourceError : a file of a track is missing, or no audio
-    OutputError : the file cannot be written, or has no way to name what it refers to
+    OutputError : the file cannot be written
     """
-    files = [track.file for track in _all_tracks(arrangement)]
-    places = _name_embedded(files) if embeds else _name_outside(files)
-    project = _encode(_build_project(arrangement, folder, places, is_external=not embeds))
-    metadata = _encode(_build_metadata(arrangement))
-    with replace_file(target) as hidden, ZipFile(hidden, "x") as archive:
-        for name, content in (("metadata.xml", metadata), ("project.xml", project)):
-            with _open_entry(archive, name, len(content)) as entry:
-                entry.write(content)
-        for file, place in places.items() if embeds else ():
-            with (folder / file).open("rb") as source:
-                size = source.seek(0, 2)
-                source.seek(0)
-                with _open_entry(archive, place, size) as entry:
-                    shutil.copyfileobj(source, entry, _CHUNK_BYTES)
+    with replace_file(target) as hidden:
+        if arrangement.original is not None:
+            original = _cut_out(arrangement.original, folder, hidden.parent)
+            arrangement = replace(arrangement, original=original)
+        places = _name_embedded(track.file for track in _all_tracks(arrangement))
+        project = _encode(_build_project(arrangement, folder, places))
+        metadata = _encode(_build_metadata(arrangement))
+        with ZipFile(hidden, "x") as archive:
+            for name, content in (("metadata.xml", metadata), ("project.xml", project)):
+                with _open_entry(archive, name, len(content)) as entry:
+                    entry.write(content)
+            for file, place in places.items():
+                with (folder / file).open("rb") as source:
+                    size = source.seek(0, 2)
+                    source.seek(0)
+                    with _open_entry(archive, place, size) as entry:
+                        shutil.copyfileobj(source, entry, _CHUNK_BYTES)
+
+
+def _cut_out(track: SessionTrack, folder: Path, work: Path) -> SessionTrack:
+    """Return the track with a file of no more than what is heard, in ``work`` where its own holds more."""
+    info = probe(str(folder / track.file))
+    if track.frames == info.frames:
+        return track
+    path = work / f"{sanitise_name(track.file.stem)}.wav"
+    writer = WavWriter(
+        path,
+        sample_rate=info.sample_rate,
+        channels=info.channels,
+        frames=track.frames,
+        subtype=_find_room(info),
+        channel_mask=info.channel_mask,
+    )
+    with writer:
+        for block in read_blocks(info, Region(track.offset_frames, track.frames)):
+            writer.write(block)
+    return replace(track, file=path, offset_frames=0, subtype=writer.subtype)
+
+
+def _find_room(info: SourceInfo) -> str:
+    """Return the narrowest subtype of a WAVE file that holds every sample of a source."""
+    if info.grid_bits is None:
+        return info.subtype
+    return "PCM_16" if info.grid_bits <= 15 else "PCM_24" if info.grid_bits <= 23 else "DOUBLE"
 
 
 def _all_tracks(arrangement: Arrangement) -> tuple[SessionTrack, ...]:
@@ -95,18 +126,7 @@ def _name_embedded(files: Iterable[PurePath]) -> dict[PurePath, str]:
     return places
 
 
-def _name_outside(files: Iterable[PurePath]) -> dict[PurePath, str]:
-    """Return how each file is found from the folder of the session."""
-    places = {file: file.as_posix() for file in files}
-    for place in places.values():
-        if _NOT_IN_XML.search(place):
-            raise OutputError(f"a .dawproject has no way to name {place!r}", "rename the file")
-    return places
-
-
-def _build_project(
-    arrangement: Arrangement, folder: Path, places: Mapping[PurePath, str], *, is_external: bool
-) -> Element:
+def _build_project(arrangement: Arrangement, folder: Path, places: Mapping[PurePath, str]) -> Element:
     """Return ``project.xml``: the original, a group of the tracks if there are several, the master."""
     ids = (f"id{number}" for number in count())
     root = Element("Project", version="1.0")
@@ -139,9 +159,7 @@ def _build_project(
         lane = SubElement(lanes, "Lanes", id=next(ids), timeUnit="seconds", track=element.attrib["id"])
         clips = SubElement(lane, "Clips", id=next(ids), timeUnit="seconds")
         audio = _add_clip(clips, ids, track, arrangement.sample_rate, folder)
-        file = SubElement(audio, "File", path=places[track.file])
-        if is_external:
-            file.set("external", "true")
+        SubElement(audio, "File", path=places[track.file])
     if group is not structure:
         structure.append(group)
     structure.append(master)

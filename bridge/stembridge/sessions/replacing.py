@@ -6,29 +6,30 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from stembridge import disk
+from stembridge.errors import OutputError
+from stembridge.publishing import work_folder
 
 
 @contextmanager
 def replace_file(target: Path) -> Iterator[Path]:
-    """Yield a hidden name beside ``target``; what was written there takes its place, by one rename.
+    """Yield a name in a hidden folder beside ``target``; what was written there takes its place.
 
-    After an error nothing is left of it, and ``target`` is as it was.
+    After an error nothing is left of it, and ``target`` is as it was. What a crash leaves, the next session
+    in that folder removes.
 
     Raises
     ------
-    OutputError : nothing can be written there, or not all of it
+    OutputError : nothing can be written there, or not all of it, or another process writes that very file
     """
-    # The name of the target may be as long as names can be.
-    hidden = target.with_name(f".stembridge-{uuid4().hex[:12]}.part")
-    with disk.writing(target.parent):
-        try:
-            yield hidden
-            with hidden.open("rb+") as file:
-                os.fsync(file.fileno())
-            hidden.replace(target)
-            disk.sync_folder(target.parent)
-        finally:
-            hidden.unlink(missing_ok=True)
+    folder = target.parent
+    if not folder.is_dir():
+        raise OutputError(f"{str(folder)!r} is no folder", "make it, or choose another with --out")
+    with work_folder(folder, target.name) as work, disk.writing(folder):
+        hidden = work / target.name
+        yield hidden
+        with hidden.open("rb+") as file:
+            os.fsync(file.fileno())
+        hidden.replace(target)
+        disk.sync_folder(folder)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
 
 from stembridge.errors import RequestError, SourceError
 from stembridge.headers.kind import find_kind
 from stembridge.looks import Color
-from stembridge.sessions.arrangement import Arrangement, SessionTrack
+from stembridge.sessions.arrangement import Arrangement, SessionTrack, seconds
 from stembridge.sessions.replacing import replace_file
 
 _CUSTOM_COLOR = 1 << 24
@@ -36,8 +35,8 @@ def write_rpp(arrangement: Arrangement, folder: Path, target: Path) -> None:
     RequestError : a name that a project file has no way to say
     OutputError : the file cannot be written
     """
-    text = "".join(f"{line}\n" for line in _project_lines(arrangement, folder))
     with replace_file(target) as hidden:
+        text = "".join(f"{line}\n" for line in _project_lines(arrangement, folder))
         hidden.write_text(text, "utf-8", newline="\n")
 
 
@@ -52,11 +51,6 @@ def quote(text: str) -> str:
     if not mark or _NOT_IN_A_LINE.search(text):
         raise RequestError(f"a REAPER project cannot name {text!r}", "rename it: letters, digits, spaces")
     return f"{mark}{text}{mark}"
-
-
-def seconds(frames: int, sample_rate: int) -> str:
-    """Return ``frames`` in seconds, with all digits of the nearest double: REAPER finds the same frame."""
-    return format(Decimal(repr(frames / sample_rate)), "f")
 
 
 def _project_lines(arrangement: Arrangement, folder: Path) -> Iterator[str]:

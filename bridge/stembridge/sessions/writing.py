@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shutil
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from stembridge.delivery import check_sessions
-from stembridge.errors import StembridgeError
+from stembridge.errors import OutputError, StembridgeError
 from stembridge.manifest import Manifest
 from stembridge.sessions.arrangement import Arrangement, arrange
+from stembridge.text import one_line
 
 _WRITERS = {
     "rpp": ("stembridge.sessions.rpp", "write_rpp"),
@@ -27,6 +29,9 @@ _WRITERS = {
 
 TELL_S = 1.0
 """How often is told that a session is being written: some take in all audio, on a slow disk for minutes."""
+
+_LEFT_BYTES = 1 << 20
+"""Left free by a session that comes with a set: what the set still has to write needs that room."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,28 +65,34 @@ def write_sessions(
 ) -> Generator[float, None, tuple[str, ...]]:
     """Write session files beside the files of a set; yield the fraction that is done, return remarks.
 
-    A session that cannot be written is a remark: the set is whole without it.
+    A session that cannot be written, for whatever reason, is a remark: the set is whole without it.
 
     Parameters
     ----------
     name : of the sessions, without the ending
     """
-    remarks: list[str] = []
     try:
-        arrangement = arrange(folder, document, name=name)
-    except StembridgeError as error:
-        return (f"no session was written: {error.message}",)
-    remarks += arrangement.remarks
+        arrangement = arrange(folder, document, name=name, was_just_read=True)
+    except Exception as error:  # noqa: BLE001 - a set never fails of its session
+        return (_remark("no session", error),)
+    remarks = [*arrangement.remarks]
     for number, kind in enumerate(kinds, 1):
         try:
             with closing(_write_beside(kind, arrangement, folder)) as waiting:
                 for _ in waiting:
                     yield (number - 1) / len(kinds)
-        except (StembridgeError, OSError) as error:
-            _log.warning("no %s session: %s", kind, error)
-            remarks.append(f"no {kind} session was written: {error}")
+        except Exception as error:  # noqa: BLE001 - a set never fails of its session
+            remarks.append(_remark(f"no {kind} session", error))
         yield number / len(kinds)
     return tuple(remarks)
+
+
+def _remark(what: str, error: Exception) -> str:
+    """Return the remark that there is none; what is no error of ours goes into the log as a whole."""
+    is_ours = isinstance(error, StembridgeError)
+    _log.warning("%s: %s", what, error, exc_info=not is_ours)
+    reason = str(error) if is_ours else f"{type(error).__name__}: {error}"
+    return f"{what} was written: {one_line(reason)}"
 
 
 def _write_beside(kind: str, arrangement: Arrangement, folder: Path) -> Generator[None, None, None]:
@@ -92,6 +103,12 @@ def _write_beside(kind: str, arrangement: Arrangement, folder: Path) -> Generato
         while not wait([writing], TELL_S).done:
             yield
         writing.result()
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < _LEFT_BYTES:
+        target.unlink()
+        raise OutputError(
+            f"{str(folder.parent)!r} would have had {free_bytes} bytes left", "make room, then export the set"
+        )
 
 
 def name_session(arrangement: Arrangement, kind: str) -> str:
