@@ -40,6 +40,7 @@ from stembridge.watch import ledger as ledger_module
 from stembridge.watch.dropped import Dropped
 from stembridge.watch.failures import note_path
 from stembridge.watch.ledger import Ledger
+from stembridge.watch.life import FileState
 from stembridge.watch.notifying import Notifier
 from stembridge.watch.parts import Parts
 from stembridge.watch.status import read_status
@@ -223,6 +224,11 @@ class Bench:
 
     def wait_for(self, name: str, state: str) -> None:
         wait_until(lambda: (name, state) in self.told, f"{name} to be told of as {state}", 20.0)
+
+    def wait_for_job(self) -> None:
+        """Wait until one job is at the daemon, and the watcher has looked once more at its file."""
+        wait_until(lambda: len(self.daemon.jobs("queued")) == 1, "the job", 20.0)
+        wait_until(lambda: self.counts().get("splitting") == 1, "the status to say so", 20.0)
 
     def states(self) -> dict[str, str]:
         """Return the state of each file, as the status file says."""
@@ -581,7 +587,7 @@ def test_a_daemon_that_has_lost_its_jobs_is_asked_again(bench: Bench) -> None:
     bench.daemon.is_holding = True
     with bench.watching():
         bench.drop("song.wav")
-        wait_until(lambda: len(bench.daemon.jobs("queued")) == 1, "the job", 20.0)
+        bench.wait_for_job()
         (job_id,) = bench.daemon.jobs()
         bench.daemon.forget()
         wait_until(lambda: bench.daemon.jobs("queued") == [job_id], "the job to be asked for again", 20.0)
@@ -593,7 +599,7 @@ def test_a_file_that_is_overwritten_while_it_is_split_is_done_as_it_is_now(bench
     bench.daemon.is_holding = True
     with bench.watching():
         bench.drop("song.wav", seed=1)
-        wait_until(lambda: len(bench.daemon.jobs("queued")) == 1, "the job", 20.0)
+        bench.wait_for_job()
         bench.drop("song.wav", seed=2)
         bench.daemon.failures["song.wav"] = ErrorInfo("bad_source", "changed while it was read")
         bench.daemon.is_holding = False
@@ -637,11 +643,11 @@ def test_a_file_that_comes_back_unchanged_after_its_job_has_failed_has_another_t
     album = bench.drop("album/song.wav").parent
     bench.daemon.is_holding = True
     with bench.watching():
-        wait_until(lambda: len(bench.daemon.jobs("queued")) == 1, "the job", 20.0)
+        bench.wait_for_job()
         album.rename(bench.root.with_name("album"))
         bench.daemon.is_holding = False
         wait_until(lambda: len(bench.daemon.jobs("failed")) == 1, "the job to fail", 20.0)
-        wait_until(lambda: bench.counts()["splitting"] == 0, "the watcher to hear of it", 20.0)
+        wait_until(lambda: bench.counts().get("splitting") == 0, "the watcher to hear of it", 20.0)
         bench.root.with_name("album").rename(album)
         bench.wait_for("album/song.wav", "done")
 
@@ -661,7 +667,7 @@ def test_a_file_that_is_removed_while_it_is_split_leaves_no_note(bench: Bench) -
     bench.daemon.is_holding = True
     with bench.watching():
         song = bench.drop("song.wav", seed=1)
-        wait_until(lambda: len(bench.daemon.jobs("queued")) == 1, "the job", 20.0)
+        bench.wait_for_job()
         song.rename(bench.root / "renamed.wav")
         bench.daemon.is_holding = False
         bench.wait_for("renamed.wav", "done")
@@ -674,7 +680,7 @@ def test_a_folder_that_goes_and_comes_back_is_done_with_what_it_brings(bench: Be
     bench.daemon.is_holding = True
     with bench.watching():
         bench.drop("first.wav", seed=1)
-        wait_until(lambda: len(bench.daemon.jobs("queued")) == 1, "the job", 20.0)
+        bench.wait_for_job()
         bench.root.rename(away)
         bench.daemon.is_holding = False
         wait_until(lambda: any("is gone" in line for line in bench.said), "the watcher to say it", 20.0)
@@ -710,7 +716,12 @@ def test_a_ledger_that_cannot_be_written_holds_new_jobs_back(
     commit = Ledger.commit
     is_full = threading.Event()
     is_full.set()
-    monkeypatch.setattr(Ledger, "commit", lambda ledger: "no room" if is_full.is_set() else commit(ledger))
+
+    def fail_where_a_job_begins(ledger: Ledger) -> str:
+        has_begun = ledger.count(FileState.SPLITTING) > 0
+        return "no room" if is_full.is_set() and has_begun else commit(ledger)
+
+    monkeypatch.setattr(Ledger, "commit", fail_where_a_job_begins)
     with bench.watching():
         bench.drop("song.wav")
         wait_until(lambda: "no room" in bench.said, "the watcher to say it", 20.0)
