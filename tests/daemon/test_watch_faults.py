@@ -139,7 +139,7 @@ if os.geteuid() == 0:
         place.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", place], check=True)
         yield place
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", "--lazy", place], check=True)
 
     def test_a_full_disk_fails_a_file_by_name_and_room_mends_it(
         daemon: DaemonHarness, small_disk: Path
