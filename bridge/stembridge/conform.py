@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import combinations
 from math import isfinite, sqrt
@@ -41,6 +41,7 @@ from stembridge.errors import AlignmentError, RequestError, SourceError
 from stembridge.plane_file import PlaneFile
 from stembridge.publishing import work_folder
 from stembridge.stages import Stages
+from stembridge.stem_tag import read_tag
 from stembridge.types import AUTO_FORMAT, FILE_NAMES, Progress, ResidualPolicy, SplitResult
 
 MODEL_NAME = "conform"
@@ -129,6 +130,14 @@ def name_stems(mixture: Path, stems: Sequence[Path]) -> dict[str, Path]:
         names[name] = path
     _check_names(names)
     return names
+
+
+def find_rest(path: Path) -> str:
+    """Return which of `RESERVED_NAMES` a file of a set of ours is, by its tag or else its name; '' if none."""
+    with suppress(OSError):
+        if tag := read_tag(path):
+            return tag.stem if tag.stem in RESERVED_NAMES else ""
+    return next((name for name in RESERVED_NAMES if path.stem.endswith(f" - {name}")), "")
 
 
 def conform(
@@ -250,9 +259,8 @@ def _tell_reserved(path: Path) -> str:
         manifest.RESIDUAL: "is in the new residual again",
         manifest.MIXTURE: "is what the stems sum to",
     }
-    for name, content in contents.items():
-        if path.stem.endswith(f" - {name}"):
-            return f"leave it out where it comes from a set: what it holds {content}; else {otherwise}"
+    if rest := find_rest(path):
+        return f"leave it out where it comes from a set: what it holds {contents[rest]}; else {otherwise}"
     return otherwise
 
 

@@ -9,8 +9,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from fakes import FakeSeparator
 from reaper_fake import Item
 from reaper_fake.actions import toggle_reverse
+from splits import make_request, split_to_end
 from stem_items import paste_item
 from stembridge.reaper.preferences import Preferences, locate_preferences, write_preferences
 from stembridge.wavfile import write_wav
@@ -138,6 +140,20 @@ def test_a_set_of_ours_is_imported_without_its_residual(tmp_path: Path) -> None:
     told = studio.run("import_stems", choose(folder / "song - bass.wav"))
     assert told[0].startswith("song: bass, drums, vocals imported")
     assert np.array_equal(studio.listen(), before)
+
+
+@pytest.mark.parametrize("template", ["{stem}", "{stem} of {name}", "{job8}_{name}_{stem}"])
+def test_a_set_of_ours_is_known_however_its_files_are_called(tmp_path: Path, template: str) -> None:
+    studio = Studio(tmp_path)
+    parts = make_parts()
+    add_song(studio, sum(parts.values(), np.zeros((2, FRAMES))))
+    separator = FakeSeparator(sources=tuple(parts), sample_rate=RATE)
+    request = make_request(studio.folder / "song.wav", tmp_path / "out", file_names=template)
+    result, _ = split_to_end(request, separator)
+    before = studio.listen()
+    told = studio.run("import_stems", choose(next(Path(result.folder).glob("*bass*"))), YES)
+    assert told[0].startswith("song: bass, drums, vocals imported"), told
+    assert np.abs(studio.listen() - before).max() < 1e-12
 
 
 def test_the_song_itself_beside_its_stems_is_no_stem(tmp_path: Path) -> None:

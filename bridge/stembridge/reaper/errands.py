@@ -141,8 +141,7 @@ def conform_stems(
 
     source = Path(mixture)
     files = [path for path in _list_audio(Path(chosen).parent) if not path.samefile(source)]
-    names = tuple(f" - {name}" for name in conform.RESERVED_NAMES)
-    stems = conform.name_stems(source, [path for path in files if not path.stem.endswith(names)])
+    stems = conform.name_stems(source, [path for path in files if not conform.find_rest(path)])
     running = conform.conform(source, stems, Path(out), as_is=as_is, job_id=job)
     while True:
         try:
