@@ -133,7 +133,7 @@ def name_stems(mixture: Path, stems: Sequence[Path]) -> dict[str, Path]:
 
 
 def find_rest(path: Path) -> str:
-    """Return which of `RESERVED_NAMES` a file of a set of ours is, by its tag or else its name; '' if none."""
+    """Return which of `RESERVED_NAMES` a file of ours is, by its tag or else by its name; '' if none."""
     with suppress(OSError):
         if tag := read_tag(path):
             return tag.stem if tag.stem in RESERVED_NAMES else ""
