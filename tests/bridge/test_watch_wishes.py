@@ -178,7 +178,25 @@ def summarise(wish: Wish) -> tuple[str, int, str | None, tuple[str, ...], list[s
 @pytest.mark.parametrize(
     ("root", "folder", "sidecar", "expected"),
     [
-        ('model = "mdx"', "karaoke", "", ("htdemucs", 0, "vocals", (), ["karaoke"])),
+        ('model = "mdx"', "karaoke", "", ("mdx", 0, "vocals", (), ["karaoke"])),
+        ('model = "preview"\nshifts = 1', "acapella", "", ("preview", 1, "vocals", (), ["acapella"])),
+        ('quality = "draft"', "acapella", "", ("htdemucs", 0, "vocals", (), ["acapella"])),
+        ('quality = "best"', "karaoke", 'use = "remix"', ("htdemucs_ft", 2, None, (), [])),
+        ('model = "mdx"', "practice-guitar", "", ("htdemucs_6s", 0, "guitar", (), ["practice-minus-guitar"])),
+        (
+            'quality = "best"',
+            "practice-guitar",
+            "",
+            ("htdemucs_6s", 0, "guitar", (), ["practice-minus-guitar"]),
+        ),
+        (
+            'model = "htdemucs_6s"\nquality = "best"',
+            "practice-guitar",
+            "",
+            ("htdemucs_6s", 2, "guitar", (), ["practice-minus-guitar"]),
+        ),
+        ('model = "mdx"', "preview", "", ("preview", 0, None, (), [])),
+        ('model = "mdx"', "preview", 'model = "mdx_extra"', ("mdx_extra", 0, None, (), [])),
         ('use = "acapella"', "karaoke", "", ("htdemucs", 0, "vocals", (), ["karaoke"])),
         ("", "karaoke", 'model = "mdx"', ("mdx", 0, "vocals", (), ["karaoke"])),
         ("", "karaoke", 'quality = "best"', ("htdemucs_ft", 2, "vocals", (), ["karaoke"])),

@@ -177,8 +177,9 @@ def _overlay(below: Mapping[str, Said], place: Mapping[str, Said]) -> dict[str, 
 def _set_aside(key: str, value: Any, below: Mapping[str, Said]) -> tuple[str, ...]:
     """Return the keys of earlier places that a later one takes the meaning from.
 
-    A quality is a model, an overlap and shifts; a use is a quality, stems and often a preset. A residual and
-    mono stems are wished for a set with all stems: where a later place wants some, they are not meant.
+    A quality is a model, an overlap and shifts; a use is a choice of stems and often a preset, and the model
+    and the quality that an earlier place named stay. A residual and mono stems are wished for a set with all
+    stems: where a later place wants some, they are not meant.
     """
     all_stems = ("mono", "residual")
     match key:
@@ -186,7 +187,7 @@ def _set_aside(key: str, value: Any, below: Mapping[str, Said]) -> tuple[str, ..
             recipe = find_recipe(value)
             preset = ("preset", "presets", "changes") if recipe.preset else ()
             narrowed = all_stems if recipe.two_stems else ()
-            return ("model", "quality", "overlap", "shifts", "stems", "two_stems", *preset, *narrowed)
+            return ("stems", "two_stems", *_unfit_models(recipe, below), *preset, *narrowed)
         case "quality":
             return ("model", "overlap", "shifts")
         case "stems":
@@ -197,6 +198,23 @@ def _set_aside(key: str, value: Any, below: Mapping[str, Said]) -> tuple[str, ..
             brings_one = "use" in below and bool(find_recipe(below["use"].value).preset)
             return ("preset", "presets", "changes", *(("use",) if brings_one else ()))
     return ()
+
+
+def _unfit_models(recipe: Recipe, below: Mapping[str, Said]) -> tuple[str, ...]:
+    """Return the keys of earlier places whose model cannot do what a use is for."""
+    models = {key: below[key].value for key in ("model", "quality") if key in below}
+    if "quality" in models:
+        models["quality"] = QUALITIES[models["quality"]].model
+    if recipe.quality.model == recipe.use:
+        # A use that is called like a model is nothing without it.
+        return tuple(models)
+    if "model" in models and _knows(models["model"], recipe.two_stems):
+        return ()
+    return tuple(key for key, model in models.items() if not _knows(model, recipe.two_stems))
+
+
+def _knows(model: str, stem: str | None) -> bool:
+    return stem is None or stem in find_model(model).sources
 
 
 class _Wished:
