@@ -54,7 +54,7 @@ class WatchChild:
         pauses_s: Sequence[float] = PAUSES_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._command = list(command or _make_command(folders))
+        self._command = list(command or _make_command(folders, settings.model_dirs))
         self._environment = _make_environment(settings, os.environ)
         self._folders = one_line(", ".join(map(str, folders)))
         self._log_file = settings.watch_log_file
@@ -136,8 +136,10 @@ class WatchChild:
         return f"exit code {code}: {last}" if last else f"exit code {code}"
 
 
-def _make_command(folders: Sequence[Path]) -> list[str]:
-    return [sys.executable, "-P", "-m", "stembridge.cli", "watch", "--of-daemon", *map(str, folders)]
+def _make_command(folders: Sequence[Path], model_dirs: Sequence[Path]) -> list[str]:
+    models = [part for path in model_dirs for part in ("--model-dir", str(path))]
+    command = [sys.executable, "-P", "-m", "stembridge.cli", "watch", "--of-daemon", *models]
+    return [*command, "--", *map(str, folders)]
 
 
 def _make_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

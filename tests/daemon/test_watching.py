@@ -182,9 +182,10 @@ def test_a_watcher_can_reach_the_desktop() -> None:
 
 
 def test_the_command_is_this_installations_own() -> None:
-    command = watching._make_command([Path("/a b"), Path("/c")])
+    command = watching._make_command([Path("/a b"), Path("/c")], [Path("/m"), Path("/n")])
     assert command[:3] == [sys.executable, "-P", "-m"]
-    assert command[3:] == ["stembridge.cli", "watch", "--of-daemon", "/a b", "/c"]
+    models = ["--model-dir", "/m", "--model-dir", "/n"]
+    assert command[3:] == ["stembridge.cli", "watch", "--of-daemon", *models, "--", "/a b", "/c"]
 
 
 def drop(root: Path, name: str, seed: int) -> None:

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -15,7 +17,7 @@ import click
 
 from stembridge.client import Client
 from stembridge.errors import RequestError
-from stembridge.settings import load_settings
+from stembridge.settings import Settings, load_settings
 from stembridge.text import clock, one_line
 from stembridge.types import Job, JobState
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from stembridge.watch.watcher import News, Watcher
 
 EXIT_PARTLY = 3
+LEAVE_S = 10.0
+"""After the end of stdin; nothing is lost where the process has to be ended."""
 DEADLINE_S = 10.0
 """A daemon that is silent for so long is taken for one that is not there, and tried again later."""
 
@@ -33,7 +37,21 @@ DEADLINE_S = 10.0
 @click.option("--json", "as_json", is_flag=True, help="What happens to files as JSON lines on stdout.")
 @click.option("--no-notify", is_flag=True, help="No notifications on the desktop.")
 @click.option("--of-daemon", is_flag=True, hidden=True, help="End with stdin, and never start a daemon.")
-def watch(folders: tuple[Path, ...], once: bool, as_json: bool, no_notify: bool, of_daemon: bool) -> int:
+@click.option(
+    *("--model-dir", "model_dirs"),
+    multiple=True,
+    hidden=True,
+    type=click.Path(path_type=Path),
+    help="Where the daemon looks for models.",
+)
+def watch(
+    folders: tuple[Path, ...],
+    once: bool,
+    as_json: bool,
+    no_notify: bool,
+    of_daemon: bool,
+    model_dirs: tuple[Path, ...],
+) -> int:
     """Split each file that is dropped into DIR, as soon as it is whole.
 
     Results come into DIR/stems, what went wrong into DIR/failed; how all files stand is in
@@ -49,10 +67,11 @@ def watch(folders: tuple[Path, ...], once: bool, as_json: bool, no_notify: bool,
     from stembridge.watch.parts import Parts
     from stembridge.watch.watcher import Watcher
 
-    settings = load_settings()
-    roots = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100 - resolve() would follow links
-    for root in roots:
-        _check_root(root, is_awaited=of_daemon)
+    settings = load_settings(model_dirs=model_dirs or None)
+    # resolve() would follow links.
+    roots = list(dict.fromkeys(Path(os.path.abspath(folder)) for folder in folders))  # noqa: PTH100
+    for root in () if of_daemon else roots:
+        _check_root(root, settings)
     # What the observer says while it ends is no business of who looks on.
     logging.getLogger("watchdog").addHandler(logging.NullHandler())
     with (
@@ -70,40 +89,46 @@ def watch(folders: tuple[Path, ...], once: bool, as_json: bool, no_notify: bool,
             say=screen.say,
             notifier=Notifier(is_on=not no_notify),
             parts=Parts(),
+            is_patient=of_daemon,
         )
+        has_ended = threading.Event()
         try:
             if of_daemon:
-                _end_with_stdin(watcher)
+                _end_with_stdin(watcher, has_ended)
             if not as_json:
-                screen.announce(roots)
+                screen.announce(roots, "" if of_daemon else "; Ctrl-C ends it")
             watcher.run(once=once)
         except KeyboardInterrupt:
             screen.write_error("stopped; what the daemon has taken goes on, the rest waits for the next time")
             return 130 if once else 0
         finally:
             watcher.close()
+            has_ended.set()
     return EXIT_PARTLY if once and watcher.has_unfinished else 0
 
 
-def _check_root(root: Path, *, is_awaited: bool) -> None:
+def _check_root(root: Path, settings: Settings) -> None:
     """Refuse a folder that is not there, but for one that may come: a drive that was seen before."""
     from stembridge.watch.ledger import ledger_path
 
     if root.exists() and not root.is_dir():
         raise RequestError(f"{str(root)!r} is a file", "name a folder")
-    if not root.exists() and not is_awaited and not ledger_path(load_settings(), root).exists():
+    if not root.exists() and not ledger_path(settings, root).exists():
         raise RequestError(f"{str(root)!r} is not there", "make the folder first, or name another")
 
 
-def _end_with_stdin(watcher: Watcher) -> None:
-    """Stop the watcher when whoever holds the other end of stdin is gone."""
-    import threading
+def _end_with_stdin(watcher: Watcher, has_ended: threading.Event) -> None:
+    """Stop the watcher when whoever holds the other end of stdin is gone, whatever it is busy with."""
 
     def follow() -> None:
         # The file itself, not sys.stdin: its lock would be held when the interpreter ends.
-        while os.read(0, 4096):
-            pass
+        with suppress(OSError):
+            while os.read(0, 4096):
+                pass
         watcher.stop()
+        if not has_ended.wait(LEAVE_S):
+            # A share that does not answer may hold it for ever, and with it the folder's lock.
+            os._exit(1)
 
     threading.Thread(target=follow, name="end-with-stdin", daemon=True).start()
 
@@ -123,9 +148,9 @@ class _Screen:
             del self._running[job.id]
         self._show(job)
 
-    def announce(self, roots: list[Path]) -> None:
+    def announce(self, roots: list[Path], more: str) -> None:
         for root in roots:
-            self.write_error(f"watching {str(root)!r}; Ctrl-C ends it")
+            self.write_error(f"watching {str(root)!r}{more}")
 
     def tell(self, news: News) -> None:
         self._make_way(_json_line(news) if self._as_json else self._line(news), sys.stdout)

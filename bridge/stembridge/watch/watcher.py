@@ -37,6 +37,7 @@ MOST_SPLITS = 2
 MOST_FILES_AT_WORK = 4
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
+LONGEST_JOIN_PAUSE_S = 60.0
 LISTEN_S = 0.2
 """While jobs run it is the daemon that is listened to; hints wait so long at most."""
 
@@ -69,13 +70,14 @@ class Watcher:
     show : called with each job's newest state
     say : called with a line on what is wrong with the watching itself, and with '' once all is well again
     notifier : tells the desktop
+    is_patient : a folder that is refused is told of and tried again, and the others are watched meanwhile
 
     Raises
     ------
     Busy
-        One of the folders is watched already.
+        One of the folders is watched already; not where it is patient.
     RequestError
-        One of the folders lies in another.
+        One of the folders lies in another; likewise.
     """
 
     def __init__(
@@ -89,8 +91,12 @@ class Watcher:
         say: Callable[[str], None],
         notifier: Notifier,
         parts: Parts,
+        is_patient: bool = False,
     ) -> None:
-        check_apart(roots)
+        if not is_patient:
+            check_apart(roots)
+        self._settings = settings
+        self._parts = parts
         self._client = client
         self._tell = tell
         self._show = show
@@ -109,20 +115,22 @@ class Watcher:
         self._is_turn_due = False
         self.is_stopped = False
         self._has_failures = False
+        self._folders: list[WatchedFolder] = []
+        self._statuses: list[StatusFile] = []
+        self._status_due: list[float] = []
+        self._viewed_at: list[float] = []
+        self._refused = dict.fromkeys(roots, "") if is_patient else {}
+        """Folders that are not watched yet, and why."""
+        self._join_pause_s = FIRST_BACKOFF_S
+        self._join_due = 0.0
         self._exits = ExitStack()
-        with ExitStack() as exits:
-            self._folders: list[WatchedFolder] = []
-            self._statuses: list[StatusFile] = []
-            for root in roots:
-                folder = WatchedFolder(root, settings, parts, self._on_news)
-                exits.callback(folder.close)
-                self._folders.append(folder)
-                self._statuses.append(StatusFile(root, parts.clock, parts.wall_clock))
-            self._status_due = [0.0] * len(self._folders)
-            self._viewed_at = [-math.inf] * len(self._folders)
+        with ExitStack() as undo:
+            undo.push(self._exits)
+            for root in () if is_patient else roots:
+                self._join(root)
             self._hints = Hints(roots, parts.observer_factory)
-            exits.callback(self._hints.close)
-            self._exits = exits.pop_all()
+            self._exits.callback(self._hints.close)
+            undo.pop_all()
 
     def close(self) -> None:
         """Leave all as it is; jobs go on at the daemon."""
@@ -166,6 +174,8 @@ class Watcher:
         """Do all that is due now."""
         now = self._clock()
         self._is_turn_due = False
+        if self._refused and now >= self._join_due:
+            self._join_refused(now)
         self._look_around(now)
         for folder in self._folders:
             if not folder.away:
@@ -182,6 +192,27 @@ class Watcher:
                 self._back_off(error, now)
             self._commit(now)
         self._report(now)
+
+    def _join_refused(self, now: float) -> None:
+        for root in list(self._refused):
+            try:
+                self._join(root)
+                del self._refused[root]
+            except StembridgeError as error:
+                self._refused[root] = str(error)
+            except OSError as error:
+                self._refused[root] = f"{str(root)!r} cannot be watched: {error.strerror or error}"
+        self._join_due = now + self._join_pause_s
+        self._join_pause_s = min(2 * self._join_pause_s, LONGEST_JOIN_PAUSE_S)
+
+    def _join(self, root: Path) -> None:
+        check_apart([*(folder.root for folder in self._folders), root])
+        folder = WatchedFolder(root, self._settings, self._parts, self._on_news)
+        self._exits.callback(folder.close)
+        self._folders.append(folder)
+        self._statuses.append(StatusFile(root, self._parts.clock, self._parts.wall_clock))
+        self._status_due.append(0.0)
+        self._viewed_at.append(-math.inf)
 
     def _look_around(self, now: float) -> None:
         if self._hints.renew():
@@ -324,6 +355,8 @@ class Watcher:
         dues += self._status_due
         if any(folder.to_submit for folder in self._folders) or self._daemon_problem:
             dues.append(self._daemon_due)
+        if self._refused:
+            dues.append(self._join_due)
         notified = self._notifier.next_due()
         return min((*dues, math.inf if notified is None else notified))
 
@@ -346,7 +379,7 @@ class Watcher:
                 self._status_due[place] = self._viewed_at[place] + CHANGE_S
             else:
                 self._offer_status(place, now)
-        aways = [folder.away for folder in self._folders]
+        aways = [*self._refused.values(), *(folder.away for folder in self._folders)]
         said = "; ".join(filter(None, (*aways, self._daemon_problem, self._ledger_problem)))
         if said != self._said:
             self._said = said
