@@ -169,7 +169,9 @@ class Bench:
         self.told: list[tuple[str, str]] = []
         self.said: list[str] = []
 
-    def make_watcher(self, *more_roots: Path, parts: Parts | None = None) -> Watcher:
+    def make_watcher(
+        self, *more_roots: Path, parts: Parts | None = None, is_patient: bool = False
+    ) -> Watcher:
         return Watcher(
             [self.root, *more_roots],
             self.settings,
@@ -179,6 +181,7 @@ class Bench:
             say=self.said.append,
             notifier=Notifier(is_on=False),
             parts=parts or Parts(),
+            is_patient=is_patient,
         )
 
     def work_off(self, *more_roots: Path, parts: Parts | None = None) -> bool:
@@ -195,14 +198,16 @@ class Bench:
         return watcher.has_unfinished
 
     @contextmanager
-    def watching(self, parts: Parts | None = None) -> Iterator[None]:
+    def watching(
+        self, *more_roots: Path, parts: Parts | None = None, is_patient: bool = False
+    ) -> Iterator[None]:
         """Have the folder watched by a thread for the length of the block."""
         started: list[Watcher] = []
         failed: list[BaseException] = []
 
         def run() -> None:
             try:
-                watcher = self.make_watcher(parts=parts)
+                watcher = self.make_watcher(*more_roots, parts=parts, is_patient=is_patient)
                 started.append(watcher)
                 try:
                     watcher.run()
@@ -751,6 +756,29 @@ def test_a_watched_folder_is_refused_to_a_second_watcher(bench: Bench) -> None:
             bench.make_watcher()
     finally:
         watcher.close()
+
+
+def test_one_that_is_patient_watches_the_others_and_comes_back_to_what_is_refused(
+    bench: Bench, tmp_path: Path
+) -> None:
+    first = bench.make_watcher()
+    others = [tmp_path / name for name in ("other", "other/inner", "missing")]
+    others[1].mkdir(parents=True)
+    with bench.watching(*others, is_patient=True):
+        (others[0] / "stembridge.toml").write_text(QUICK)
+        bench.drop("other.wav").rename(others[0] / "other.wav")
+        bench.wait_for("other.wav", "done")
+        (said,) = {line for line in bench.said if line}
+        assert f"{str(bench.root)!r} is watched already" in said
+        assert "inner' lies in " in said and "missing' is gone" in said
+        first.close()
+        others[2].mkdir()
+        (others[2] / "stembridge.toml").write_text(QUICK)
+        bench.drop("one.wav", seed=1)
+        bench.drop("late.wav", seed=2).rename(others[2] / "late.wav")
+        bench.wait_for("one.wav", "done")
+        bench.wait_for("late.wav", "done")
+        assert "inner' lies in " in bench.said[-1] and "watched already" not in bench.said[-1]
 
 
 def test_a_backlog_is_read_before_it_is_done_and_idle_costs_nothing(bench: Bench) -> None:

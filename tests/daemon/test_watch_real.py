@@ -339,6 +339,7 @@ def test_that_of_a_daemon_ends_with_its_stdin_and_starts_none(tmp_path: Path, da
     assert command.process.stdin is not None
     command.process.stdin.close()
     command.process.stdin = None
-    code, out, _ = command.finish()
+    code, out, err = command.finish()
     assert code == 0 and "song.wav: taken" in out
+    assert "watching" in err and "Ctrl-C" not in err
     assert not is_alive(command.process.pid)
