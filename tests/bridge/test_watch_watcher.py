@@ -23,7 +23,7 @@ import pytest
 import soundfile
 
 from daemon_harness import wait_until
-from stembridge import manifest, model_store
+from stembridge import catalog, manifest, model_store
 from stembridge.errors import (
     Busy,
     DaemonUnavailable,
@@ -478,6 +478,25 @@ def test_a_model_that_has_come_lets_its_files_go_on(bench: Bench, monkeypatch: p
     monkeypatch.setattr(model_store, "locate", lambda *_: object())
     assert not bench.work_off()
     assert bench.states() == {"a.wav": "done"}
+
+
+def test_a_model_that_is_there_twice_is_waited_for_until_one_is_removed(bench: Bench) -> None:
+    models = bench.settings.model_dirs[0]
+    models.mkdir(parents=True)
+    signature = catalog.find_model("htdemucs").members[0].signature
+    twice = [models / f"{signature}-{digits * 8}.th" for digits in "ab"]
+    for file in twice:
+        file.touch()
+    bench.wish("stembridge.toml", QUICK)
+    bench.wish("song.stembridge.toml", 'model = "htdemucs"')
+    bench.drop("song.wav")
+    assert bench.work_off()
+    status = read_status(bench.root)
+    assert status is not None
+    (waits,) = status.files
+    assert waits.state == "waiting for model" and "remove all but one" in waits.hint
+    twice[0].unlink()
+    assert not bench.work_off()
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such names there")

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from daemon_harness import DaemonHarness, is_alive, wait_until
+from stembridge.catalog import find_model
 from stembridge.cli import main
 from stembridge.daemon_process import cleaned_environment
 from stembridge.settings import load_settings
@@ -273,3 +274,22 @@ def test_its_log_and_what_it_watches_are_shown(
     assert capsys.readouterr().out == "two\n"
     assert main(["daemon", "logs", "--watch", "--worker"]) == 2
     assert "one log at a time" in capsys.readouterr().err
+
+
+def test_models_are_looked_for_where_the_daemon_was_told_to(daemon: DaemonHarness, tmp_path: Path) -> None:
+    models, root = tmp_path / "models of mine", tmp_path / "drop"
+    models.mkdir()
+    root.mkdir()
+    (root / "stembridge.toml").write_text('model = "htdemucs"\n')
+    (models / f"{find_model('htdemucs').members[0].signature}.th").touch()
+    drop(root, "one.wav", 1)
+    daemon.start("--watch", str(root), "--model-dir", str(models))
+    states: set[str] = set()
+
+    def has_had_its_turn() -> bool:
+        status = read_status(root)
+        states.update(one.state for one in (status.files if status is not None else ()))
+        return bool(states & {"done", "failed", "splitting"})
+
+    wait_until(has_had_its_turn, "its turn")
+    assert "waiting for model" not in states

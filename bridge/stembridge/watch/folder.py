@@ -101,7 +101,7 @@ class WatchedFolder:
         self._read_settings()
         self._taken: dict[str, Settled] = {}
         self._own: dict[str, Signature] = {}
-        self._missing_models: dict[str, bool] = {}
+        self._missing_models: dict[str, ErrorInfo | None] = {}
         self._unexamined = dict.fromkeys(self.ledger.names(FileState.WAITING, FileState.WAITING_FOR_MODEL))
         self._unnoted = {
             name: None for name in self.ledger.names(FileState.FAILED) if not self._row(name).is_noted
@@ -249,7 +249,7 @@ class WatchedFolder:
         info = ErrorInfo(error.code, error.message, error.hint)
         if isinstance(error, ModelError) and row.split is not None:
             self._missing_models.clear()
-            if self._is_model_missing(row.split):
+            if self._find_missing(row.split) is not None:
                 self.apply(row.name, ModelMissed(info, row.digest, row.split))
                 return
         self.apply(row.name, Rejected(info))
@@ -345,7 +345,7 @@ class WatchedFolder:
         self._missing_models.clear()
         for name in self.ledger.names(FileState.WAITING_FOR_MODEL):
             split = self._row(name).split
-            if split is None or not self._is_model_missing(split):
+            if split is None or self._find_missing(split) is None:
                 self._unexamined[name] = None
         names = self.ledger.names(FileState.FAILED, FileState.WAITING_FOR_MODEL)
         start, self._looked_again = self._looked_again, self._looked_again + LOOKED_AT_AGAIN
@@ -406,13 +406,9 @@ class WatchedFolder:
         if twin is not None:
             self.apply(row.name, Matched(twin))
             return None
-        if self._is_model_missing(wish.split):
-            error = ErrorInfo(
-                "bad_model",
-                f"model {wish.split.model} is not on this machine",
-                f"stembridge models fetch {wish.split.model}",
-            )
-            self.apply(row.name, ModelMissed(error, wish.digest, wish.split))
+        missing = self._find_missing(wish.split)
+        if missing is not None:
+            self.apply(row.name, ModelMissed(missing, wish.digest, wish.split))
             return None
         self.apply(row.name, Readied(wish.digest))
         return wish
@@ -431,12 +427,22 @@ class WatchedFolder:
             other.state.is_at_daemon and other.digest == digest for other in self.ledger.alike(row.sha256)
         )
 
-    def _is_model_missing(self, split: SplitRequest) -> bool:
+    def _find_missing(self, split: SplitRequest) -> ErrorInfo | None:
+        """Return what is to be done before the model can be used; None where it is on this machine."""
         if split.model not in self._missing_models:
-            model = catalog.find_model(split.model)
-            folders = model_store.search_folders(model, self._settings.model_dirs, split.model_dir)
-            self._missing_models[split.model] = model_store.locate(model, folders) is None
+            self._missing_models[split.model] = self._look_for_model(split)
         return self._missing_models[split.model]
+
+    def _look_for_model(self, split: SplitRequest) -> ErrorInfo | None:
+        model = catalog.find_model(split.model)
+        folders = model_store.search_folders(model, self._settings.model_dirs, split.model_dir)
+        try:
+            if model_store.locate(model, folders) is not None:
+                return None
+        except ModelError as error:
+            return ErrorInfo(error.code, error.message, error.hint)
+        message = f"model {split.model} is not on this machine"
+        return ErrorInfo("bad_model", message, f"stembridge models fetch {split.model}")
 
 
 class _Mistake:
