@@ -108,6 +108,7 @@ def _read_lanes(slots: list[Any]) -> Iterator[Lane]:
 
 def _read_part(part: Any, rate: int) -> NDArray[np.float64]:
     if isinstance(part, Filler):
+        assert part.length > 0
         return np.zeros(part.length)
     master = part.mob
     assert isinstance(master, MasterMob)

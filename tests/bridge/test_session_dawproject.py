@@ -19,6 +19,7 @@ from dawproject_rules import find_faults
 from dawprojects import DawProject, Signal
 from full_disk import full_disk
 from remixes import make_set, remix
+from stembridge.audio_io import probe
 from stembridge.errors import OutputError, SourceError
 from stembridge.manifest import read_manifest
 from stembridge.sessions.arrangement import arrange
@@ -81,8 +82,11 @@ def test_a_region_stands_where_it_stood(tmp_path: Path, kind: str, channels: int
     assert_plays(DawProject(export(made.folder)), region, REGION.start)
 
 
-def test_no_more_of_a_long_original_is_embedded_than_is_heard(tmp_path: Path) -> None:
-    made = make_set(tmp_path, frames=20 * FRAMES, kind="pcm24", region=REGION)
+@pytest.mark.parametrize(("kind", "subtype"), [("pcm16", "PCM_16"), ("pcm24", "PCM_24"), ("pcm32", "DOUBLE")])
+def test_no_more_of_a_long_original_is_embedded_than_is_heard(
+    tmp_path: Path, kind: str, subtype: str
+) -> None:
+    made = make_set(tmp_path, frames=20 * FRAMES, kind=kind, region=REGION)
     longer = (tmp_path / "song.wav").rename(tmp_path / "a song. of two.wav")
     source = replace(made.manifest.source, path=str(longer))
     arrangement = arrange(made.folder, replace(made.manifest, source=source))
@@ -91,9 +95,26 @@ def test_no_more_of_a_long_original_is_embedded_than_is_heard(tmp_path: Path) ->
     assert target.stat().st_size < longer.stat().st_size
     with ZipFile(target) as archive:
         embedded = soundfile.SoundFile(io.BytesIO(archive.read("audio/a song. of two.wav")))
-    assert (embedded.frames, embedded.subtype) == (REGION.frames, "PCM_24")
+    assert (embedded.frames, embedded.subtype) == (REGION.frames, subtype)
     assert [path.name for path in made.folder.iterdir() if path.suffix == ".dawproject"] == [target.name]
     assert not list(made.folder.glob(".*"))
+
+
+def test_a_part_of_an_original_keeps_its_speakers(tmp_path: Path) -> None:
+    made = make_set(tmp_path, frames=FRAMES, channels=6, region=REGION)
+    # 5.1 with its surrounds at the sides: not what six channels usually are.
+    song, mask = tmp_path / "song.wav", 0x60F
+    head = song.read_bytes()
+    at = head.index(b"fmt ") + 28
+    song.write_bytes(head[:at] + mask.to_bytes(4, "little") + head[at + 4 :])
+    with ZipFile(export(made.folder)) as archive:
+        (tmp_path / "part.wav").write_bytes(archive.read("audio/song.wav"))
+    assert probe(str(tmp_path / "part.wav")).channel_mask == probe(str(song)).channel_mask == mask
+
+
+def test_no_channel_of_a_mono_session_meets_a_pan_law(tmp_path: Path) -> None:
+    made = make_set(tmp_path, frames=FRAMES, channels=1)
+    assert set(re.findall(r'audioChannels="(\d+)"', read_xml(export(made.folder)))) == {"2"}
 
 
 def test_a_lossy_original_is_what_was_decoded(tmp_path: Path) -> None:

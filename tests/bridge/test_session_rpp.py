@@ -140,6 +140,16 @@ def test_the_project_runs_at_the_rate_of_its_files(tmp_path: Path) -> None:
     assert "  SAMPLERATE 44100 1 0\n" in export(made.folder).read_text("utf-8")
 
 
+def test_a_project_leaves_nothing_to_preferences(tmp_path: Path) -> None:
+    made = make_set(tmp_path, frames=100, channels=3)
+    text = export(made.folder).read_text("utf-8")
+    assert "  PANLAW 1\n" in text and "  TIMELOCKMODE 0\n" in text
+    # Of seconds, not of beats: nothing moves with the tempo.
+    assert re.findall(r" BEAT (\S+)", text) == ["0"] * (7 + 6)
+    # REAPER's tracks have an even number of channels.
+    assert set(re.findall(r"NCHAN (\S+)", text)) == {"4"} and "MASTER_NCH 4 " in text
+
+
 def test_the_same_set_gives_the_same_bytes(tmp_path: Path) -> None:
     made = make_set(tmp_path, frames=FRAMES)
     assert export(made.folder).read_bytes() == export(made.folder, made.folder / "b.rpp").read_bytes()

@@ -20,7 +20,7 @@ from stembridge.conform import Delivery, conform
 from stembridge.errors import RequestError
 from stembridge.manifest import read_manifest
 from stembridge.null_test import check_result
-from stembridge.sessions import writing
+from stembridge.sessions import arrangement, writing
 from stembridge.sessions.arrangement import Arrangement, arrange
 from stembridge.sessions.writing import write_session
 from stembridge.stages import run_to_end
@@ -51,6 +51,13 @@ def test_a_set_is_published_with_its_session(song: Path) -> None:
     assert "session" in [progress.stage for progress in told]
     fractions = [progress.fraction for progress in told]
     assert fractions == sorted(fractions)
+
+
+def test_a_source_that_was_just_read_is_not_read_again(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrangement, "read_blocks", None)
+    result, _ = split_to_end(make_request(song, song.parent / "out", sessions=("rpp",)), FakeSeparator())
+    session = Session(Path(result.folder) / "song.rpp")
+    np.testing.assert_array_equal(session.play_alone("Original"), read_song(song))
 
 
 def test_a_set_without_sessions_has_none(song: Path) -> None:
@@ -93,7 +100,7 @@ def test_a_session_that_cannot_be_written_fails_no_split(song: Path) -> None:
 
 
 @pytest.mark.parametrize("step", ["arrange", "write_session"])
-@pytest.mark.parametrize("error", [KeyError("Pan"), MemoryError(), OSError(5, "Input/output error")])
+@pytest.mark.parametrize("error", [ValueError("two\nlines"), MemoryError(), OSError(5, "Input/output error")])
 def test_no_fault_of_a_session_fails_a_split(
     song: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
 ) -> None:
@@ -104,7 +111,7 @@ def test_no_fault_of_a_session_fails_a_split(
     result, _ = split_to_end(make_request(song, song.parent / "out", sessions=("rpp",)), FakeSeparator())
     folder = Path(result.folder)
     (remark,) = [warning for warning in result.warnings if "session" in warning]
-    assert type(error).__name__ in remark and "was written" in remark
+    assert type(error).__name__ in remark and "was written" in remark and "\n" not in remark
     assert remark in read_manifest(folder).warnings
     assert check_result(folder).holds
 
