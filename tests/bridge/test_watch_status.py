@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import subprocess
+import sys
 import threading
+import time as real_time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -271,20 +275,51 @@ def test_a_watcher_that_never_had_a_status_leaves_none(tmp_path: Path, kept: Sta
 def test_another_machine_that_watches_is_named(tmp_path: Path) -> None:
     write_status(tmp_path, STATUS)
     told = find_other_watcher(tmp_path, machine="laptop", wall_clock=lambda: NOON + 12)
-    assert told == f"{tmp_path} is watched by studio (process 7, 12 s ago)"
+    assert told == f"{str(tmp_path)!r} is watched by studio (process 7)"
     assert find_other_watcher(tmp_path, machine="laptop", wall_clock=lambda: NOON - 12)
     assert find_other_watcher(tmp_path, wall_clock=lambda: NOON)
+
+
+def test_another_process_of_this_machine_that_watches_is_named(tmp_path: Path) -> None:
+    now = real_time.time()
+    theirs = replace(STATUS, machine=machine_name(), pid=os.getppid(), updated=now)
+    write_status(tmp_path, theirs)
+    told = find_other_watcher(tmp_path)
+    assert told.startswith(f"{str(tmp_path)!r} is watched by process {os.getppid()} of another user or home")
+    for nobody in (
+        replace(theirs, pid=os.getpid()),
+        replace(theirs, pid=1 << 40),
+        replace(theirs, is_watching=False),
+        replace(theirs, updated=now - FRESH_S - 1),
+    ):
+        write_status(tmp_path, nobody)
+        assert find_other_watcher(tmp_path) == ""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="when a process began is asked of Linux")
+def test_a_process_that_began_after_the_status_was_written_only_has_its_number(tmp_path: Path) -> None:
+    theirs = replace(STATUS, machine=machine_name(), pid=os.getppid(), updated=NOON)
+    write_status(tmp_path, theirs)
+    with_its_number = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        now = real_time.time()
+        write_status(tmp_path, replace(theirs, pid=with_its_number.pid, updated=now - 10))
+        assert find_other_watcher(tmp_path) == ""
+        write_status(tmp_path, replace(theirs, pid=with_its_number.pid, updated=now + 1))
+        assert find_other_watcher(tmp_path) != ""
+    finally:
+        with_its_number.kill()
+        with_its_number.communicate()
 
 
 @pytest.mark.parametrize(
     ("there", "machine", "age_s"),
     [
-        (STATUS, "studio", 1.0),
         (STATUS, "laptop", FRESH_S + 1),
         (STATUS, "laptop", -FRESH_S - 1),
         (replace(STATUS, is_watching=False), "laptop", 1.0),
     ],
-    ids=["ours", "old", "future", "ended"],
+    ids=["old", "future", "ended"],
 )
 def test_what_is_no_other_watcher(tmp_path: Path, there: WatchStatus, machine: str, age_s: float) -> None:
     write_status(tmp_path, there)

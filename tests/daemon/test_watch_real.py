@@ -312,6 +312,14 @@ def test_a_second_watcher_of_a_folder_leaves_with_75(watched: Watched) -> None:
     assert code == 75 and "is watched already" in err
 
 
+def test_so_does_one_of_another_home(watched: Watched, tmp_path: Path) -> None:
+    elsewhere = DaemonHarness(tmp_path / "another home")
+    with watched.watching():
+        wait_until(lambda: read_status(watched.root) is not None, "the first to say that it watches")
+        code, _, err = Command([str(watched.root)], elsewhere).finish()
+    assert code == 75 and f"is watched by process {os.getpid()} of another user or home" in err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_at_once_when_it_is_told_to(watched: Watched, number: signal.Signals) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 import msgspec
 
 from stembridge.small_file import read_small_file
+from stembridge.watch.processes import is_running_since
 
 STATUS_FILE = "stembridge-status.json"
 LAYOUT = 1
@@ -142,16 +144,19 @@ def is_fresh(status: WatchStatus, now: float | None = None) -> bool:
 
 
 def find_other_watcher(root: Path, *, machine: str = "", wall_clock: Callable[[], float] = time.time) -> str:
-    """Return, in one line, which other machine watches this folder, or '' where none does.
+    """Return, in one line, who else watches this folder, or '' where nobody does.
 
-    No lock reaches from one machine to another through a share or a synchronised folder; the status does.
+    No lock reaches from one machine to another through a share or a synchronised folder, nor from one user or
+    home to another on the same one; the status does.
     """
     status = read_status(root)
-    now = wall_clock()
-    if status is None or status.machine == (machine or machine_name()) or not is_fresh(status, now):
+    if status is None or not is_fresh(status, wall_clock()):
         return ""
-    age_s = max(0.0, now - status.updated)
-    return f"{root} is watched by {status.machine} (process {status.pid}, {age_s:.0f} s ago)"
+    if status.machine != (machine or machine_name()):
+        return f"{str(root)!r} is watched by {status.machine} (process {status.pid})"
+    if status.pid == os.getpid() or not is_running_since(status.pid, status.updated):
+        return ""
+    return f"{str(root)!r} is watched by process {status.pid} of another user or home on this machine"
 
 
 class StatusFile:
