@@ -11,8 +11,16 @@ from stembridge.errors import ModelError, PresetError, RequestError
 from stembridge.recipes import USES, find_recipe
 from stembridge.settings import Settings, load_settings
 from stembridge.types import RemixRequest, ResidualPolicy, SplitRequest
-from stembridge.watch.wish_file import WATCHING, WISHES
-from stembridge.watch.wishes import FolderSettings, Wish, list_places, read_folder_settings, read_wish
+from stembridge.watch import wishes as wishes_module
+from stembridge.watch.wish_file import WATCHING, WISHES, read_wish_file
+from stembridge.watch.wishes import (
+    FolderSettings,
+    Wish,
+    WishReader,
+    list_places,
+    read_folder_settings,
+    read_wish,
+)
 
 Drop = Callable[..., Wish]
 
@@ -488,3 +496,52 @@ def test_the_page_names_every_key_and_its_example_can_be_wished(drop: Drop, tmp_
     wish = drop(**{"stembridge.toml": example})
     assert wish.split.sessions and wish.remixes
     assert read_folder_settings(tmp_path / "drop") != FolderSettings()
+
+
+# --- many files -----------------------------------------------------------------------------------------
+
+
+def test_a_reader_of_many_wishes_reads_what_they_share_once_and_the_next_one_sees_changes(
+    drop: Drop, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "drop"
+    texts = {
+        "stembridge.toml": 'preset = "vocals-up"',
+        "karaoke/stembridge.toml": "seed = 3",
+        "karaoke/one.stembridge.toml": "seed = 4",
+        "bad/stembridge.toml": "seed = 0\ncolour = 3",
+        "bad/one.stembridge.toml": "use = 3",
+    }
+    drop(**texts)
+    asked: list[Path] = []
+    real = read_wish_file
+
+    def read(path: Path, *, is_root: bool) -> object:
+        asked.append(path)
+        return real(path, is_root=is_root)
+
+    names = [f"{folder}{name}.wav" for folder in ("", "karaoke/", "karaoke/a/") for name in ("one", "two")]
+    expected = [read_wish(root, name, settings) for name in names]
+    monkeypatch.setattr(wishes_module, "read_wish_file", read)
+    reader = WishReader(root, settings)
+    assert [reader.read(name) for name in names] == expected
+    assert [wish.split.seed for wish in expected] == [0, 0, 4, 3, 3, 3]
+    for name in ("bad/one.wav", "bad/two.wav", "bad/deep/one.wav") * 2:
+        with pytest.raises(RequestError, match=r"bad/stembridge\.toml', line 2: colour is no key"):
+            reader.read(name)
+    shared = [path for path in asked if path.name == "stembridge.toml"]
+    assert len(shared) == len(set(shared)) == 4
+    (root / "stembridge.toml").write_text('preset = "drumless"')
+    (read_again,) = WishReader(root, settings).read("one.wav").remixes
+    assert (reader.read("one.wav").remixes[0].preset, read_again.preset) == ("vocals-up", "drumless")
+
+
+def test_two_mistakes_that_look_alike_are_told_of_the_files_that_make_them(
+    drop: Drop, tmp_path: Path, settings: Settings
+) -> None:
+    wrong = 'model = "htdemucs"\nstems = ["guitar"]'
+    drop(**{f"{name}.stembridge.toml": wrong for name in ("one", "two")}, **{"three.stembridge.toml": ""})
+    reader = WishReader(tmp_path / "drop", settings)
+    for name in ("one", "two") * 2:
+        with pytest.raises(ModelError, match=rf"{name}\.stembridge\.toml', line 2: stems"):
+            reader.read(f"{name}.wav")

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stembridge.catalog import check_stems, find_model
 from stembridge.delivery import check_delivery
@@ -35,6 +35,8 @@ from stembridge.watch.wish_file import Said, located, read_watch_table, read_wis
 
 FOLDER_FILE = "stembridge.toml"
 SIDECAR_ENDING = ".stembridge.toml"
+
+_Read = TypeVar("_Read", "_Shared", "Wish")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,43 +86,133 @@ def list_places(root: Path, name: str) -> tuple[Path, ...]:
     """
     parts = name.split("/")
     folders = [root.joinpath(*parts[:depth]) for depth in range(len(parts))]
-    file = folders[-1] / parts[-1]
-    sidecars = dict.fromkeys((file.with_suffix(SIDECAR_ENDING), file.with_name(file.name + SIDECAR_ENDING)))
-    return (*(folder / FOLDER_FILE for folder in folders), *sidecars)
+    return (*(folder / FOLDER_FILE for folder in folders), *_list_sidecars(folders[-1] / parts[-1]))
+
+
+def _list_sidecars(file: Path) -> tuple[Path, ...]:
+    return tuple(
+        dict.fromkeys((file.with_suffix(SIDECAR_ENDING), file.with_name(file.name + SIDECAR_ENDING)))
+    )
 
 
 def read_wish(root: Path, name: str, settings: Settings) -> Wish:
-    """Return what is wished for a file of a watched folder, checked so far as can be without its audio.
+    """Return what is wished for a file of a watched folder; see `WishReader.read`."""
+    return WishReader(root, settings).read(name)
 
-    Whether the model's files are on this machine is left open: a file can wait for them.
+
+class WishReader:
+    """Reads what is wished for files of a watched folder; what many of them share, once.
+
+    What was read is never read again: a change is seen by the next reader.
 
     Parameters
     ----------
     root : the watched folder
-    name : the file's path from there on, with '/'
-
-    Raises
-    ------
-    RequestError, PresetError, ModelError
-        A key or a value that is not one of ours, or wishes that exclude each other; with file, line and key.
     """
-    said: dict[str, Said] = {}
-    read: list[Path] = []
-    for place in list_places(root, name):
-        is_folder = place.name == FOLDER_FILE
-        if is_folder and place.parent != root:
-            said = _overlay(said, _read_folder_name(place.parent, settings))
-        found = read_wish_file(place, is_root=place == root / FOLDER_FILE)
-        if found is not None:
-            said = _overlay(said, found)
-            read.append(place)
-    wished = _Wished(said, settings)
-    out = str(root.absolute() / read_folder_settings(root).results)
-    split = wished.plan_split(str(root.absolute() / name), out)
-    remixes = wished.plan_remixes(split)
-    presets = [preset for preset, _ in remixes]
-    requests = tuple(request for _, request in remixes)
-    return Wish(split, requests, _digest(split, presets, requests, settings), tuple(read))
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self._root = root
+        self._settings = settings
+        self._shared: dict[str, _Shared | RequestError] = {}
+        self._plans: dict[Hashable, Wish | RequestError] = {}
+        self._preset_names: Collection[str] | None = None
+        self._out = ""
+
+    def read(self, name: str) -> Wish:
+        """Return what is wished for a file, checked so far as can be without its audio.
+
+        Whether the model's files are on this machine is left open: a file can wait for them.
+
+        Parameters
+        ----------
+        name : the file's path from the watched folder on, with '/'
+
+        Raises
+        ------
+        RequestError, PresetError, ModelError
+            A key or a value that is not one of ours, or wishes that exclude each other; with file, line and
+            key.
+        """
+        parts = name.split("/")
+        shared = self._read_folders(parts[:-1])
+        for place in _list_sidecars(self._root.joinpath(*parts)):
+            shared = shared.overlaid(read_wish_file(place, is_root=False), place)
+        wish = self._plan(shared.said)
+        split = replace(wish.split, source=str(self._root.absolute() / name))
+        return replace(wish, split=split, places=shared.places)
+
+    def _read_folders(self, names: Sequence[str]) -> _Shared:
+        """Return what the watched folder says, and those in it on the way that ``names`` are."""
+        shared = _Shared({}, ())
+        for depth in range(len(names) + 1):
+            key = "/".join(names[:depth])
+            if key not in self._shared:
+                try:
+                    self._shared[key] = self._read_folder(self._root.joinpath(*names[:depth]), shared)
+                except RequestError as error:
+                    self._shared[key] = error
+            shared = _unless_wrong(self._shared[key])
+        return shared
+
+    def _read_folder(self, folder: Path, above: _Shared) -> _Shared:
+        is_root = folder == self._root
+        named = above if is_root else above.overlaid(self._read_folder_name(folder))
+        place = folder / FOLDER_FILE
+        return named.overlaid(read_wish_file(place, is_root=is_root), place)
+
+    def _read_folder_name(self, folder: Path) -> dict[str, Said]:
+        """Return the use or the preset that a folder is called like: 'karaoke', 'Practice vocals'."""
+        where = f"the folder {str(folder)!r}"
+        plain = "-".join(folder.name.lower().split())
+        for use in USES:
+            if use.replace(":", "-") == plain:
+                return {"use": Said(use, where)}
+        if self._preset_names is None:
+            self._preset_names = find_presets(self._settings).keys()
+        return {"preset": Said(plain, where)} if plain in self._preset_names else {}
+
+    def _plan(self, said: Mapping[str, Said]) -> Wish:
+        """Return the wish of a file without a name of which all this is said."""
+        plan = self._plans.get(values := frozenset((key, entry.value) for key, entry in said.items()))
+        if plan is None:
+            # A mistake names its place, which is another one for each that makes it.
+            plan = self._plans.get(places := frozenset(said.items()))
+            if plan is None:
+                try:
+                    plan = self._plans[values] = self._make_plan(said)
+                except RequestError as error:
+                    plan = self._plans[places] = error
+        return _unless_wrong(plan)
+
+    def _make_plan(self, said: Mapping[str, Said]) -> Wish:
+        wished = _Wished(said, self._settings)
+        self._out = self._out or str(self._root.absolute() / read_folder_settings(self._root).results)
+        split = wished.plan_split("", self._out)
+        remixes = wished.plan_remixes(split)
+        presets = [preset for preset, _ in remixes]
+        requests = tuple(request for _, request in remixes)
+        return Wish(split, requests, _digest(split, presets, requests, self._settings), ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What places say together, and the files among them."""
+
+    said: Mapping[str, Said]
+    places: tuple[Path, ...]
+
+    def overlaid(self, found: Mapping[str, Said] | None, place: Path | None = None) -> _Shared:
+        """Return the same with what a later place says, None where there is nothing at ``place``."""
+        if not found and (found is None or place is None):
+            return self
+        places = self.places if place is None else (*self.places, place)
+        return _Shared(_overlay(self.said, found), places)
+
+
+def _unless_wrong(read: _Read | RequestError) -> _Read:
+    if isinstance(read, RequestError):
+        raise read.with_traceback(None)
+    return read
 
 
 def read_folder_settings(root: Path) -> FolderSettings:
@@ -135,18 +227,6 @@ def read_folder_settings(root: Path) -> FolderSettings:
     if "network" in said:
         said["is_network"] = said.pop("network")
     return FolderSettings(**said)
-
-
-def _read_folder_name(folder: Path, settings: Settings) -> dict[str, Said]:
-    """Return the use or the preset that a folder is called like: 'karaoke', 'Practice vocals'."""
-    where = f"the folder {str(folder)!r}"
-    plain = "-".join(folder.name.lower().split())
-    for use in USES:
-        if use.replace(":", "-") == plain:
-            return {"use": Said(use, where)}
-    if plain in find_presets(settings):
-        return {"preset": Said(plain, where)}
-    return {}
 
 
 def _overlay(below: Mapping[str, Said], place: Mapping[str, Said]) -> dict[str, Said]:
