@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 
 from stembridge.errors import Busy, RequestError, StembridgeError
+from stembridge.file_lock import is_locked
 from stembridge.settings import Settings, load_settings
 from stembridge.types import ErrorInfo, RemixRequest, SplitRequest
+from stembridge.watch import ledger as ledger_module
 from stembridge.watch.dropped import Signature
 from stembridge.watch.ledger import Ledger, check_apart, ledger_path, lock_folder
 from stembridge.watch.life import FileRow, FileState, RemixEnd
 
-SIGNATURE = Signature(1, 2**64 - 1, 3, 4_000_000_000_000_000_000, 5)
+SIGNATURE = Signature(2**64 - 1, 2**128 - 1, 3, 32_503_680_000 * 10**9, -5)
+"""Of a file system with inodes of 128 bits, on which somebody has set the year 3000."""
 ROW = FileRow("sub/song.wav", SIGNATURE, "a" * 64, FileState.WAITING, 1.0)
 FULL_ROW = FileRow(
     name="söng 'x'\n.wav",
@@ -73,6 +76,18 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
         assert ledger.root_device == 2**63
 
 
+def test_what_was_delivered_is_known_by_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with opened(path) as ledger:
+        ledger.note_delivered(["a" * 64, "b" * 64])
+        assert ledger.is_delivered("a" * 64) and not ledger.is_delivered("c" * 64)
+        assert ledger.commit() == ""
+        ledger.note_delivered(["a" * 64])
+    with opened(path) as ledger:
+        assert ledger.is_delivered("a" * 64) and ledger.is_delivered("b" * 64)
+        assert not ledger.is_delivered("c" * 64)
+
+
 def test_what_is_not_committed_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with opened(path) as ledger:
@@ -95,12 +110,16 @@ def test_names_are_found_by_state_in_order_and_by_content(tmp_path: Path) -> Non
         ledger.save(replace(ROW, name="c", state=FileState.DONE, changed=9.0))
         assert ledger.names(FileState.WAITING) == ["b", "a"]
         assert ledger.count(FileState.WAITING, FileState.DONE) == len(ledger) == 3
-        assert [row.name for row in ledger.alike("a" * 64)] == ["a", "c"]
-        assert [row.name for row in ledger.alike("b" * 64)] == ["b"]
-        assert ledger.alike("") == []
+        assert [row.name for row in ledger.done_alike("a" * 64)] == ["c"]
+        assert list(ledger.done_alike("b" * 64)) == []
+        for name in ("b", "a"):
+            ledger.save(replace(ROW, name=name, state=FileState.SAME))
+        assert [row.name for row in ledger.done_alike("a" * 64)] == ["a", "b", "c"]
+        ledger.save(replace(ROW, name="c", state=FileState.DONE, changed=9.0))
         assert next(ledger.newest()).name == "c"
         ledger.forget("b")
-        assert ledger.alike("b" * 64) == [] and ledger.get("b") is None
+        assert [row.name for row in ledger.done_alike("a" * 64)] == ["c", "a"]
+        assert ledger.get("b") is None
     with opened(path) as ledger:
         assert next(row.name for row in ledger.newest()) == "c"
 
@@ -189,3 +208,32 @@ def test_folders_of_one_command_lie_apart(tmp_path: Path) -> None:
     for other in ("drop", "drop/inner", "link"):
         with pytest.raises(RequestError, match="lies in"):
             check_apart([tmp_path / "drop", tmp_path / "elsewhere", tmp_path / other])
+
+
+def test_of_two_that_begin_at_once_one_sees_the_other(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer, inner = tmp_path / "drop", tmp_path / "drop" / "inner"
+    inner.mkdir(parents=True)
+    refused = []
+
+    def begin_another(path: Path) -> bool:
+        monkeypatch.setattr(ledger_module, "is_locked", is_locked)
+        with pytest.raises(RequestError, match="lies in"):
+            lock_folder(settings, inner)
+        refused.append(inner)
+        return is_locked(path)
+
+    lock_folder(settings, tmp_path / "elsewhere").release()
+    monkeypatch.setattr(ledger_module, "is_locked", begin_another)
+    lock_folder(settings, outer).release()
+    assert refused == [inner]
+
+
+def test_a_ledger_that_cannot_be_opened_is_not_to_be_moved_away(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StembridgeError, match="room"):
+        Ledger(tmp_path / "file" / "ledger.sqlite")
+    (tmp_path / "folder.sqlite").mkdir()
+    with pytest.raises(StembridgeError, match="room"):
+        Ledger(tmp_path / "folder.sqlite")

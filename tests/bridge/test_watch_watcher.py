@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -37,13 +38,14 @@ from stembridge.settings import Settings, load_settings
 from stembridge.types import ErrorInfo, Job, JobRequest, JobState, RemixRequest, SplitRequest, SplitResult
 from stembridge.watch import folder as folder_module
 from stembridge.watch import ledger as ledger_module
+from stembridge.watch import watcher as watcher_module
 from stembridge.watch.dropped import Dropped
 from stembridge.watch.failures import note_path
 from stembridge.watch.ledger import Ledger
 from stembridge.watch.life import FileState
 from stembridge.watch.notifying import Notifier
 from stembridge.watch.parts import Parts
-from stembridge.watch.status import read_status
+from stembridge.watch.status import STATUS_FILE, read_status
 from stembridge.watch.watcher import News, Watcher
 
 
@@ -726,8 +728,12 @@ def test_an_empty_place_where_a_drive_was_mounted_is_left_alone(bench: Bench) ->
     ledger.close()
     for path in list(bench.root.iterdir()):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    # A watcher that ended after the drive had gone, and a job, may have left so much.
+    (bench.root / "stems").mkdir()
+    (bench.root / "failed").mkdir()
+    (bench.root / STATUS_FILE).touch()
     assert bench.work_off()
-    assert list(bench.root.iterdir()) == []
+    assert sorted(path.name for path in bench.root.iterdir()) == ["failed", STATUS_FILE, "stems"]
     assert any("not mounted" in line for line in bench.said)
     bench.wish("stembridge.toml", QUICK)
     bench.drop("song.wav")
@@ -746,6 +752,7 @@ def test_a_ledger_that_cannot_be_written_holds_new_jobs_back(
         return "no room" if is_full.is_set() and has_begun else commit(ledger)
 
     monkeypatch.setattr(Ledger, "commit", fail_where_a_job_begins)
+    monkeypatch.setattr(folder_module, "RETRY_S", 0.2)
     with bench.watching():
         bench.drop("song.wav")
         wait_until(lambda: "no room" in bench.said, "the watcher to say it", 20.0)
@@ -807,6 +814,158 @@ def test_a_backlog_is_read_before_it_is_done_and_idle_costs_nothing(bench: Bench
     with bench.watching():
         wait_until(lambda: len(bench.told) == 300, "all files to be taken", 20.0)
         assert len(bench.daemon.jobs()) <= 2
+
+
+def test_what_cannot_go_on_is_waited_for_without_haste(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.drop("a.wav", seed=1)
+    bench.drop("wrong.wav", seed=2)
+    bench.wish("wrong.wav.stembridge.toml", "modl = 1\n")
+    bench.daemon.is_holding = True
+    is_full = True
+    commit = Ledger.commit
+
+    def fail_where_there_is_news(ledger: Ledger) -> str:
+        has_news = ledger.count(FileState.SPLITTING, FileState.FAILED) > 0
+        return "no room" if is_full and has_news else commit(ledger)
+
+    monkeypatch.setattr(Ledger, "commit", fail_where_there_is_news)
+    with stepped(bench) as watcher:
+        step_until(watcher, lambda: bench.counts().get("failed") == bench.counts().get("splitting") == 1)
+        assert "no room" in bench.said and has_rest(watcher)
+        assert bench.daemon.jobs() == [] and not note_path(bench.root, "wrong.wav").exists()
+        is_full = False
+    bench.root.rename(bench.root.with_name("away"))
+    with stepped(bench) as watcher:
+        watcher.step()
+        assert "is gone" in bench.said[-1] and has_rest(watcher)
+
+
+@contextmanager
+def stepped(bench: Bench) -> Iterator[Watcher]:
+    watcher = bench.make_watcher()
+    try:
+        yield watcher
+    finally:
+        watcher.close()
+
+
+def step_until(watcher: Watcher, is_true: Callable[[], bool]) -> None:
+    """Do what `Watcher.run` does until something is so."""
+    deadline = time.monotonic() + LIMIT_S
+    while not is_true():
+        assert time.monotonic() < deadline
+        watcher.step()
+        watcher._wait()
+
+
+def has_rest(watcher: Watcher) -> bool:
+    """Tell whether a watcher that has just done all that it can do sleeps until something happens."""
+    watcher.step()
+    now = time.monotonic()
+    return watcher._next_due(now) > now
+
+
+def test_a_system_that_lets_no_daemon_start_is_waited_out(bench: Bench) -> None:
+    submit = bench.daemon.submit
+
+    def refuse(request: JobRequest, job_id: str | None = None, *, watch: bool = False) -> Job:
+        bench.daemon.submit = submit  # type: ignore[method-assign]
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bench.daemon.submit = refuse  # type: ignore[method-assign]
+    with bench.watching():
+        bench.drop("song.wav")
+        bench.wait_for("song.wav", "done")
+    assert any("No space left on device" in line for line in bench.said)
+
+
+def test_a_done_file_that_cannot_be_read_for_a_while_stays_done(bench: Bench) -> None:
+    song = bench.drop("song.wav")
+    assert not bench.work_off()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_module, "hash_file", _refuse_to_read)
+        song.chmod(0o600)
+        assert not bench.work_off()
+    assert bench.states() == {"song.wav": "done"}
+    song.chmod(0o640)
+    assert not bench.work_off()
+    assert bench.states() == {"song.wav": "done"} and len(bench.daemon.jobs()) == 1
+
+
+@pytest.mark.parametrize("moment", [0, 1])
+def test_a_file_that_is_away_for_a_moment_as_it_is_asked_for_is_done(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    looks = iter(number != moment for number in range(100))
+    monkeypatch.setattr(watcher_module, "_is_unchanged", lambda *_: next(looks))
+    bench.drop("song.wav")
+    assert not bench.work_off()
+    assert bench.states() == {"song.wav": "done"} and len(bench.daemon.jobs("done")) == 1
+
+
+def test_without_its_ledger_a_folder_has_missing_results_made_anew(bench: Bench) -> None:
+    bench.drop("a.wav", seed=1)
+    bench.drop("b.wav", seed=2)
+    assert not bench.work_off()
+    shutil.rmtree(bench.result("a.wav"))
+    for path in (bench.settings.state_dir / "watch").glob("*.sqlite*"):
+        path.unlink()
+    assert not bench.work_off()
+    assert bench.result("a.wav").is_dir() and bench.result("b.wav").is_dir()
+    assert len(bench.daemon.jobs()) == 3
+
+
+def test_a_note_that_cannot_be_written_delays_no_other(bench: Bench) -> None:
+    names = [f"{number}.wav" for number in range(5)]
+    for number, name in enumerate(names):
+        bench.drop(name, seed=number)
+    bench.wish("stembridge.toml", QUICK.replace("model", "modl"))
+    for name in names[:4]:
+        (note_path(bench.root, name) / "in the way").mkdir(parents=True)
+    assert bench.work_off()
+    assert "modl" in bench.note(names[4])
+
+
+def test_copies_whose_result_is_gone_are_not_looked_through_for_each_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song = bench.drop("0.wav")
+    for number in range(1, 40):
+        shutil.copyfile(song, bench.root / f"{number}.wav")
+    assert not bench.work_off()
+    shutil.rmtree(bench.result("0.wav"))
+    for path in bench.root.glob("*.wav"):
+        touch(path)
+    has_set = folder_module.has_set
+    looked: list[str] = []
+
+    def look(folder: str) -> bool:
+        looked.append(folder)
+        return has_set(folder)
+
+    monkeypatch.setattr(folder_module, "has_set", look)
+    assert not bench.work_off()
+    assert len(bench.daemon.jobs()) == 2 and bench.result("39.wav").is_dir()
+    assert len(looked) < 40 * 6
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such names there")
+def test_a_folder_whose_name_is_no_text_is_refused_by_name(bench: Bench) -> None:
+    bench.root = Path(os.fsdecode(os.fsencode(bench.root) + b"\xe9"))
+    bench.root.mkdir()
+    with pytest.raises(RequestError, match=r"udce9.*not all of it is UTF-8"):
+        bench.make_watcher()
+
+
+def test_a_model_that_is_not_known_any_more_is_named(bench: Bench) -> None:
+    bench.drop("song.wav")
+    bench.wish("stembridge.toml", QUICK.replace("preview", "htdemucs"))
+    assert bench.work_off()
+    assert bench.states() == {"song.wav": "waiting for model"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(catalog._BY_NAME, "htdemucs")
+        assert bench.work_off()
+    assert "unknown model 'htdemucs'" in bench.note("song.wav")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork there")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stembridge import catalog, manifest, model_store
-from stembridge.errors import Busy, ModelError, RequestError, StembridgeError
+from stembridge.errors import Busy, ModelError, RequestError, SourceError, StembridgeError
 from stembridge.settings import Settings
 from stembridge.types import ErrorInfo, Job, JobState, SplitRequest
 from stembridge.watch.dropped import Dropped, Signature, sign
-from stembridge.watch.failures import remove_note, write_note
+from stembridge.watch.failures import FAILED, remove_note, write_note
 from stembridge.watch.hints import Hint
 from stembridge.watch.ledger import Ledger, ledger_path, lock_folder
 from stembridge.watch.life import (
@@ -33,13 +33,14 @@ from stembridge.watch.life import (
     Rejected,
     Retried,
     advance,
+    is_as_old,
     is_handled,
 )
 from stembridge.watch.parts import Parts
 from stembridge.watch.scan import ScanNotes, is_own, look, scan
 from stembridge.watch.settling import Settled, SettleRules, Settling, choose_rules
 from stembridge.watch.shares import is_network_share
-from stembridge.watch.status import find_other_watcher
+from stembridge.watch.status import STATUS_FILE, find_other_watcher
 from stembridge.watch.wishes import FolderSettings, Wish, read_folder_settings, read_wish
 
 LOCAL_SCAN_S = 10.0
@@ -52,6 +53,8 @@ EXAMINED_AT_ONCE = 200
 LOOKED_AT_AGAIN = 50
 """Files of whose wishes each scan asks whether they have changed."""
 RETRY_S = 5.0
+NOTES_IN_VAIN = 20
+"""So many notes that cannot be written are tried at a time: the disk may be full, or their names too long."""
 _CHUNK_BYTES = 1 << 20
 
 
@@ -68,7 +71,8 @@ class WatchedFolder:
     Busy
         Another process or another machine watches it.
     RequestError
-        Another process watches a folder inside this one, or one that this one lies in.
+        Another process watches a folder inside this one, or one that this one lies in; or its name is not
+        all UTF-8.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class WatchedFolder:
         self._settings = settings
         self._parts = parts
         self._tell = tell
+        check_name(str(root))
         self._lock = lock_folder(settings, root)
         try:
             other = find_other_watcher(root)
@@ -107,6 +112,8 @@ class WatchedFolder:
             name: None for name in self.ledger.names(FileState.FAILED) if not self._row(name).is_noted
         }
         self._notes_due = 0.0
+        self._commit_due = 0.0
+        self._commit_problem = ""
         self._looked_again = 0
         self.to_submit |= dict.fromkeys(self.ledger.names(FileState.SPLITTING, FileState.REMIXING), False)
 
@@ -131,8 +138,10 @@ class WatchedFolder:
             return max(now, self.scan_due)
         if self._taken or self._unexamined:
             return now
-        noted = self._notes_due if self._unnoted else None
-        dues = self.scan_due, self.settling.next_due(now), noted
+        # What cannot be committed is not noted either.
+        noted = self._notes_due if self._unnoted and not self._commit_problem else None
+        committed = self._commit_due if self._commit_problem else None
+        dues = self.scan_due, self.settling.next_due(now), noted, committed
         return max(now, min(due for due in dues if due is not None))
 
     def scan(self, now: float) -> None:
@@ -199,15 +208,17 @@ class WatchedFolder:
 
     def begin_next(self, now: float) -> bool:
         """Let the first file that waits have its turn, and tell whether there was one."""
+        at_work = map(self._row, self.ledger.names(FileState.SPLITTING, FileState.REMIXING))
+        running = {(row.sha256, row.digest) for row in at_work}
         for name in self.ledger.names(FileState.WAITING):
             row = self._row(name)
             if self.away:
                 return False
             # Asked before anything is read, since it may be so for thousands of copies.
-            if self._has_running_twin(row, row.digest) or not self.check_file(row, now):
+            if (row.sha256, row.digest) in running or not self.check_file(row, now):
                 continue
             wish = self._examine(row)
-            if wish is None or self._has_running_twin(row, wish.digest):
+            if wish is None or (row.sha256, wish.digest) in running:
                 continue
             job_id = make_job_id(row, wish.digest)
             self.apply(name, Begun(wish.digest, job_id, wish.split, wish.remixes))
@@ -241,6 +252,8 @@ class WatchedFolder:
         if failed and row.state is FileState.SPLITTING and not self.check_file(row, now):
             return
         self.apply(name, Heard(job))
+        if job.state is JobState.DONE and job.result is not None:
+            self.ledger.note_delivered(list_delivered(Path(job.result.folder)))
         if job.state.is_final:
             self.hear(Hint(self.root.joinpath(*name.split("/")), is_closed=False), now)
 
@@ -279,19 +292,34 @@ class WatchedFolder:
 
     def commit(self, now: float) -> str:
         """Make all that was decided durable, then write what failed; return why that could not be, or ''."""
-        problem = self.ledger.commit()
-        if problem or self.away or now < self._notes_due:
-            return problem
+        if self._commit_problem and now < self._commit_due:
+            return self._commit_problem
+        if not self._commit() and not self.away and self._unnoted and now >= self._notes_due:
+            self._write_notes(now)
+            self._commit()
+        self._commit_due = now + RETRY_S
+        return self._commit_problem
+
+    def _commit(self) -> str:
+        self._commit_problem = self.ledger.commit()
+        return self._commit_problem
+
+    def _write_notes(self, now: float) -> None:
+        """Write down what failed; what cannot be written comes last the next time, and delays no other."""
+        in_vain = 0
         for name in list(self._unnoted):
             row = self._row(name)
             assert row.error is not None
-            lines = [f"The stems are there: {row.folder}"] if row.folder else []
-            if not write_note(self.root, name, row.error, job=row.job, lines=lines, at=row.changed):
-                self._notes_due = now + RETRY_S
-                break
+            lines = [f"The stems are there: {row.folder}"] if has_set(row.folder) else []
             del self._unnoted[name]
-            self.apply(name, Noted())
-        return self.ledger.commit()
+            if write_note(self.root, name, row.error, job=row.job, lines=lines, at=row.changed):
+                self.apply(name, Noted())
+                continue
+            self._unnoted[name] = None
+            self._notes_due = now + RETRY_S
+            in_vain += 1
+            if in_vain == NOTES_IN_VAIN:
+                break
 
     def _row(self, name: str) -> FileRow:
         row = self.ledger.get(name)
@@ -320,8 +348,9 @@ class WatchedFolder:
         try:
             device = self.root.stat().st_dev
             is_elsewhere = self.ledger.root_device not in (0, device) and len(self.ledger) > 0
-            # A job that ended after the drive had gone may have made its folder anew.
-            if is_elsewhere and {path.name for path in self.root.iterdir()} <= {self.wanted.results}:
+            # What ended after the drive had gone may have made these anew.
+            ours = {self.wanted.results.split("/")[0], FAILED, STATUS_FILE}
+            if is_elsewhere and {path.name for path in self.root.iterdir()} <= ours:
                 return f"{str(self.root)!r} is empty: its drive is not mounted"
         except OSError as error:
             return f"{str(self.root)!r} is gone: {error.strerror or error}"
@@ -360,7 +389,7 @@ class WatchedFolder:
     def _take(self, settled: Settled, now: float) -> None:
         file = settled.dropped
         try:
-            file.name.encode()
+            check_name(file.name)
             if settled.fault:
                 self._refuse_unread(file, ErrorInfo("bad_source", settled.fault, "save or copy it again"))
                 return
@@ -368,9 +397,8 @@ class WatchedFolder:
                 self._own[file.name] = file.signature
                 return
             sha256 = hash_file(file)
-        except UnicodeEncodeError:
-            message = f"{file.name!r} is no valid name: not all of it is UTF-8"
-            self._refuse_unread(file, ErrorInfo("bad_source", ascii(message), "rename the file"))
+        except RequestError as error:
+            self._refuse_unread(file, ErrorInfo(SourceError.code, error.message, error.hint))
             return
         except OSError as error:
             message = f"{file.name!r} cannot be read: {error.strerror or error}"
@@ -382,11 +410,18 @@ class WatchedFolder:
                 self.settling.see(again, now)
             return
         row = self.ledger.get(file.name)
+        if (row is None or row.sha256 != sha256) and self.ledger.is_delivered(sha256):
+            self._own[file.name] = file.signature
+            return
         has_result = row is not None and has_set(row.folder)
         self.apply(file.name, Found(file.name, file.signature, sha256, has_result=has_result))
         self._unexamined[file.name] = None
 
     def _refuse_unread(self, file: Dropped, error: ErrorInfo) -> None:
+        row = self.ledger.get(file.name)
+        if row is not None and row.state.is_done and is_as_old(row, file.signature):
+            # Its rights or its disk have changed, and it is done already: the next scan asks again.
+            return
         self.apply(file.name, Found(file.name, file.signature, ""))
         self.apply(file.name, Refused(error))
 
@@ -402,7 +437,7 @@ class WatchedFolder:
         if isinstance(wish, _Mistake):
             self.apply(row.name, Refused(wish.error, wish.digest))
             return None
-        twin = next((twin for twin in self._twins(row, wish.digest) if has_set(twin.folder)), None)
+        twin = self._find_twin(row, wish.digest)
         if twin is not None:
             self.apply(row.name, Matched(twin))
             return None
@@ -413,19 +448,15 @@ class WatchedFolder:
         self.apply(row.name, Readied(wish.digest))
         return wish
 
-    def _twins(self, row: FileRow, digest: str) -> list[FileRow]:
-        """Return the rows of files that are done and have these bytes and wishes."""
-        done = FileState.DONE, FileState.SAME
-        return [
-            other
-            for other in self.ledger.alike(row.sha256)
-            if other.name != row.name and other.digest == digest and other.state in done
-        ]
-
-    def _has_running_twin(self, row: FileRow, digest: str) -> bool:
-        return any(
-            other.state.is_at_daemon and other.digest == digest for other in self.ledger.alike(row.sha256)
-        )
+    def _find_twin(self, row: FileRow, digest: str) -> FileRow | None:
+        """Return a file that is done, has these bytes and wishes, and whose result still lies there."""
+        gone = set()
+        for other in self.ledger.done_alike(row.sha256):
+            if other.name != row.name and other.digest == digest and other.folder not in gone:
+                if has_set(other.folder):
+                    return other
+                gone.add(other.folder)
+        return None
 
     def _find_missing(self, split: SplitRequest) -> ErrorInfo | None:
         """Return what is to be done before the model can be used; None where it is on this machine."""
@@ -434,9 +465,9 @@ class WatchedFolder:
         return self._missing_models[split.model]
 
     def _look_for_model(self, split: SplitRequest) -> ErrorInfo | None:
-        model = catalog.find_model(split.model)
-        folders = model_store.search_folders(model, self._settings.model_dirs, split.model_dir)
         try:
+            model = catalog.find_model(split.model)
+            folders = model_store.search_folders(model, self._settings.model_dirs, split.model_dir)
             if model_store.locate(model, folders) is not None:
                 return None
         except ModelError as error:
@@ -457,6 +488,34 @@ def make_job_id(row: FileRow, digest: str) -> str:
     """Return the id of a file's split: the same whenever it is asked for, as long as file and wishes are."""
     told = (row.name, *row.signature[1:], row.sha256, digest, row.attempt)
     return "w-" + _sha256("\n".join(map(str, told)))[:24]
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be told to a daemon, nor be written down.
+
+    Raises
+    ------
+    RequestError
+        Naming it.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise RequestError(f"{name!a} is no valid name: not all of it is UTF-8", "rename it") from None
+
+
+def list_delivered(folder: Path) -> Iterator[str]:
+    """Yield the sha256 of each file of a finished set; that of MP3s to listen to is found here."""
+    try:
+        found = manifest.read_manifest(folder)
+        stems = found.stems if found.mixture is None else (*found.stems, found.mixture)
+        yield from (stem.sha256_file for stem in stems)
+        for copy in found.listening:
+            with (folder / copy.file).open("rb") as file:
+                yield hashlib.file_digest(file, "sha256").hexdigest()
+    except (SourceError, OSError):
+        # Somebody has it in use, or has removed it: then what is dragged out of it is one more drop.
+        return
 
 
 def has_set(folder: str) -> bool:

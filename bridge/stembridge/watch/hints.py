@@ -7,6 +7,7 @@ import logging
 import os
 import queue
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -37,6 +38,9 @@ _EVENTS: list[type[FileSystemEvent]] = [
 
 _LOGGERS = ("watchdog.observers.inotify", "watchdog.observers.inotify_c")
 
+RETRY_S = 30.0
+"""How long a system that refuses to watch a folder is left alone: each time all of the folder is walked."""
+
 _LIMITS = {
     errno.ENOSPC: "the system watches as many folders as it may (sysctl fs.inotify.max_user_watches)",
     errno.EMFILE: "the system has as many watchers as it may (sysctl fs.inotify.max_user_instances)",
@@ -65,6 +69,15 @@ class _Place:
     identity: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a folder could not be watched, and until when that is taken for so."""
+
+    problem: str
+    identity: tuple[int, int]
+    until: float
+
+
 class Hints:
     """Changes in some folders and all below them.
 
@@ -72,6 +85,7 @@ class Hints:
     ----------
     roots : absolute; they need not be there
     observer_factory : makes watchdog's observer; by default the system's own
+    clock : monotonic seconds
 
     Attributes
     ----------
@@ -79,9 +93,14 @@ class Hints:
     """
 
     def __init__(
-        self, roots: Sequence[Path], observer_factory: Callable[[], BaseObserver] | None = None
+        self,
+        roots: Sequence[Path],
+        observer_factory: Callable[[], BaseObserver] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.problem = ""
+        self._clock = clock
+        self._refusals: dict[Path, _Refusal] = {}
         self._roots = tuple(roots)
         self._observer_factory = observer_factory or _make_observer
         self._observer: BaseObserver | None = None
@@ -139,13 +158,23 @@ class Hints:
             if place is not None and place.identity == identity and self._is_alive(place.watch):
                 continue
             self._leave(root)
-            try:
-                self._places[root] = _Place(self._watch(root), identity)
+            refusal = self._refusals.pop(root, None)
+            if refusal is None or refusal.identity != identity or self._clock() >= refusal.until:
                 is_due = True
-            except OSError as error:
-                reason = _LIMITS.get(error.errno or 0, error.strerror or str(error))
-                self.problem = f"changes in {str(root)!r} are found by scans alone: {reason}"
+                refusal = self._begin(root, identity)
+            if refusal is not None:
+                self._refusals[root] = refusal
+                self.problem = refusal.problem
         return is_due
+
+    def _begin(self, root: Path, identity: tuple[int, int]) -> _Refusal | None:
+        try:
+            self._places[root] = _Place(self._watch(root), identity)
+        except OSError as error:
+            reason = _LIMITS.get(error.errno or 0, error.strerror or str(error))
+            problem = f"changes in {str(root)!r} are found by scans alone: {reason}"
+            return _Refusal(problem, identity, self._clock() + RETRY_S)
+        return None
 
     def close(self) -> None:
         """End every thread of it."""

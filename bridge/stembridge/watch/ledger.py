@@ -17,14 +17,18 @@ from stembridge.errors import Busy, RequestError, StembridgeError
 from stembridge.file_lock import FileLock, is_locked
 from stembridge.manifest import sanitise_name
 from stembridge.settings import Settings
+from stembridge.watch.dropped import Signature
 from stembridge.watch.life import FileRow, FileState
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
-CREATE TABLE files (name BLOB PRIMARY KEY, row BLOB NOT NULL);
+CREATE TABLE files (name BLOB PRIMARY KEY, signature TEXT NOT NULL, row BLOB NOT NULL);
+CREATE TABLE delivered (sha256 BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE root (one INTEGER PRIMARY KEY, device TEXT NOT NULL);
 """
 _MAX_LABEL_BYTES = 60
+_NO_ROOM = "see that its disk has room, and that this user may write there"
+_NOWHERE = Signature(0, 0, 0, 0, 0)
 
 
 def ledger_path(settings: Settings, root: Path) -> Path:
@@ -48,6 +52,8 @@ def lock_folder(settings: Settings, root: Path) -> FileLock:
     lock = FileLock(ledger_path(settings, root).with_suffix(".lock"))
     if not lock.acquire(1.0):
         raise Busy(f"{str(root)!r} is watched already", "stembridge-status.json in it names the process")
+    # Before the others are looked at: of two that begin at once, one at least sees the other.
+    lock.write(json.dumps(os.path.realpath(root)))
     for other in lock.path.parent.glob("*.lock"):
         if other != lock.path and is_locked(other):
             try:
@@ -58,7 +64,6 @@ def lock_folder(settings: Settings, root: Path) -> FileLock:
             except RequestError:
                 lock.release()
                 raise
-    lock.write(json.dumps(os.path.realpath(root)))
     return lock
 
 
@@ -105,16 +110,24 @@ class Ledger:
         self._rows: dict[str, FileRow] = {}
         self._names: dict[FileState, dict[str, None]] = {state: {} for state in FileState}
         self._names_of_content: dict[str, dict[str, None]] = {}
+        """Of files that are done."""
         self._unsaved: dict[str, FileRow | None] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level="DEFERRED")
+        self._undelivered: set[bytes] = set()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level="DEFERRED")
+        except (OSError, sqlite3.Error) as error:
+            raise StembridgeError(f"ledger {path} cannot be opened: {error}", _NO_ROOM) from None
         try:
             self._open()
-        except (sqlite3.DatabaseError, msgspec.MsgspecError) as error:
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            raise StembridgeError(f"ledger {path} cannot be used: {error}", _NO_ROOM) from None
+        except (sqlite3.DatabaseError, msgspec.MsgspecError, TypeError, ValueError) as error:
             self._db.close()
             raise StembridgeError(
                 f"ledger {path} cannot be used: {error}",
-                "move that file away; every file of the folder is then done again",
+                "move that file away; every file of the folder is then looked at anew",
             ) from None
         except BaseException:
             self._db.close()
@@ -137,9 +150,19 @@ class Ledger:
         """Return the names of the files in these states, in the order in which they came into them."""
         return [name for state in states for name in self._names[state]]
 
-    def alike(self, sha256: str) -> list[FileRow]:
-        """Return the rows of files with these bytes."""
-        return [self._rows[name] for name in self._names_of_content.get(sha256, ())] if sha256 else []
+    def done_alike(self, sha256: str) -> Iterator[FileRow]:
+        """Yield the rows of files with these bytes that are done, the last that was saved first."""
+        for name in reversed(self._names_of_content.get(sha256, {})):
+            yield self._rows[name]
+
+    def is_delivered(self, sha256: str) -> bool:
+        """Tell whether a file with these bytes was delivered here."""
+        digest = bytes.fromhex(sha256)
+        try:
+            found = self._db.execute("SELECT 1 FROM delivered WHERE sha256 = ?", (digest,)).fetchone()
+        except sqlite3.Error:
+            found = None
+        return digest in self._undelivered or found is not None
 
     def close(self) -> None:
         """Write the last changes, if there is room, and let go of the file."""
@@ -155,6 +178,10 @@ class Ledger:
         self._drop(name)
         self._unsaved[name] = None
 
+    def note_delivered(self, digests: Iterable[str]) -> None:
+        """Keep the sha256 of files that are results, so that they are known wherever they are dropped."""
+        self._undelivered |= set(map(bytes.fromhex, digests))
+
     def note_device(self, device: int) -> None:
         """Keep the number of the file system on which the folder lies."""
         if device != self.root_device:
@@ -163,26 +190,33 @@ class Ledger:
 
     def commit(self) -> str:
         """Make all changes durable; return '', or why that was not possible this time."""
-        if not self._unsaved and not self._has_new_device:
+        if not self._unsaved and not self._undelivered and not self._has_new_device:
             return ""
-        kept = [(_key(name), _encode(row)) for name, row in self._unsaved.items() if row is not None]
+        kept = [
+            (_key(name), _spell(row.signature), _encode(row))
+            for name, row in self._unsaved.items()
+            if row is not None
+        ]
         gone = [(_key(name),) for name, row in self._unsaved.items() if row is None]
         try:
-            self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?)", kept)
+            self._db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", kept)
             self._db.executemany("DELETE FROM files WHERE name = ?", gone)
+            delivered = [(digest,) for digest in self._undelivered]
+            self._db.executemany("INSERT OR IGNORE INTO delivered VALUES (?)", delivered)
             self._db.execute("INSERT OR REPLACE INTO root VALUES (0, ?)", (str(self.root_device),))
             self._db.commit()
         except sqlite3.Error as error:
             self._db.rollback()
             return f"the ledger {self.path} cannot be written: {error}"
         self._unsaved.clear()
+        self._undelivered.clear()
         self._has_new_device = False
         return ""
 
     def _keep(self, row: FileRow) -> None:
         self._rows[row.name] = row
         self._names[row.state][row.name] = None
-        if row.sha256:
+        if row.sha256 and row.state.is_done:
             self._names_of_content.setdefault(row.sha256, {})[row.name] = None
 
     def _drop(self, name: str, keeps_place: FileState | None = None) -> None:
@@ -210,8 +244,8 @@ class Ledger:
         for (device,) in self._db.execute("SELECT device FROM root"):
             self.root_device = int(device)
         found = [
-            replace(_decoder.decode(blob), name=os.fsdecode(key))
-            for key, blob in self._db.execute("SELECT name, row FROM files")
+            replace(_decoder.decode(blob), name=os.fsdecode(key), signature=_read_signature(text))
+            for key, text, blob in self._db.execute("SELECT name, signature, row FROM files")
         ]
         for row in sorted(found, key=lambda row: row.changed):
             self._keep(row)
@@ -227,4 +261,13 @@ def _key(name: str) -> bytes:
 
 
 def _encode(row: FileRow) -> bytes:
-    return _encoder.encode(replace(row, name=""))
+    return _encoder.encode(replace(row, name="", signature=_NOWHERE))
+
+
+def _spell(signature: Signature) -> str:
+    """Return a signature as text: inodes have 128 bits on some systems, and years beyond 2554 are set."""
+    return " ".join(map(str, signature))
+
+
+def _read_signature(text: str) -> Signature:
+    return Signature(*map(int, text.split()))

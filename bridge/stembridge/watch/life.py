@@ -30,8 +30,12 @@ class FileState(StrEnum):
         return self in (FileState.SPLITTING, FileState.REMIXING)
 
     @property
+    def is_done(self) -> bool:
+        return self in (FileState.DONE, FileState.SAME)
+
+    @property
     def is_over(self) -> bool:
-        return self in (FileState.DONE, FileState.FAILED, FileState.SAME)
+        return self.is_done or self is FileState.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,18 +292,18 @@ def advance(row: FileRow | None, event: Event, now: float) -> Transition:
             return Transition(row)
 
 
+def is_as_old(row: FileRow, signature: Signature) -> bool:
+    """Return whether a file is as long and as old as the one of a row, by what programs set."""
+    return (row.signature.size, row.signature.mtime_ns) == (signature.size, signature.mtime_ns)
+
+
 def is_handled(row: FileRow, signature: Signature) -> bool:
     """Return whether ``signature`` is the one of a row, so that its file need not be looked at.
 
     The device is left out: it may have another number each time that a disk is mounted.
     """
     then = row.signature
-    return (
-        then.size == signature.size
-        and then.mtime_ns == signature.mtime_ns
-        and then.ctime_ns == signature.ctime_ns
-        and then.inode == signature.inode
-    )
+    return is_as_old(row, signature) and then.ctime_ns == signature.ctime_ns and then.inode == signature.inode
 
 
 def _find(row: FileRow | None, found: Found, now: float) -> Transition:

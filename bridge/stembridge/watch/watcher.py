@@ -7,8 +7,8 @@ job is asked for only after the row that names it has been committed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from stembridge.errors import (
     StorageFailed,
 )
 from stembridge.settings import Settings
-from stembridge.types import Job, JobState
-from stembridge.watch.folder import WatchedFolder
+from stembridge.types import Job
+from stembridge.watch.folder import WatchedFolder, has_set
 from stembridge.watch.hints import Hints
 from stembridge.watch.ledger import check_apart
 from stembridge.watch.life import FileRow, FileState, Postponed
@@ -128,7 +128,7 @@ class Watcher:
             undo.push(self._exits)
             for root in () if is_patient else roots:
                 self._join(root)
-            self._hints = Hints(roots, parts.observer_factory)
+            self._hints = Hints(roots, parts.observer_factory, parts.clock)
             self._exits.callback(self._hints.close)
             undo.pop_all()
 
@@ -271,13 +271,13 @@ class Watcher:
             return
         is_split = row.state is FileState.SPLITTING
         try:
-            if is_split and not _is_unchanged(folder, row):
-                # Asked for before this process began, maybe: only the daemon knows if it came there.
-                job = self._client.get(row.job_now, watch=True)
-            else:
-                job = self._ask(row)
+            # Asked for before this process began, maybe: only the daemon knows if the old one came there.
+            is_other = is_split and not _is_unchanged(folder, row)
+            job = self._get(row.job_now) if is_other else self._ask(row)
         except JobNotFound:
-            folder.check_file(row, now)
+            if folder.check_file(row, now):
+                # It was away for that moment alone.
+                folder.to_submit[name] = is_first
             return
         except WAITED_OUT:
             raise
@@ -287,11 +287,13 @@ class Watcher:
             return
         if is_split and not job.state.is_final and not _is_unchanged(folder, row):
             # Somebody wrote to it between our look and the daemon's, which may have seen either.
-            self._client.cancel(job.id)
-            folder.check_file(row, now)
+            with asked(), suppress(JobNotFound):
+                self._client.cancel(job.id)
+            if folder.check_file(row, now):
+                folder.apply(name, Postponed())
             return
-        if is_first and job.state in (JobState.FAILED, JobState.CANCELLED):
-            # It ended so long ago, when the file lay here before.
+        if is_first and job.state.is_final and not (job.result and has_set(job.result.folder)):
+            # It ended so long ago, when the file lay here before, or its result has gone since.
             folder.apply(name, Postponed())
             return
         self._files[job.id] = folder, name
@@ -299,9 +301,18 @@ class Watcher:
 
     def _ask(self, row: FileRow) -> Job:
         try:
-            return self._client.submit(row.request_now, row.job_now, watch=True)
+            with asked():
+                return self._client.submit(row.request_now, row.job_now, watch=True)
         except IdConflict:
-            return self._client.get(row.job_now, watch=True)
+            return self._get(row.job_now)
+
+    def _get(self, job_id: str) -> Job:
+        with asked():
+            return self._client.get(job_id, watch=True)
+
+    def _next_change(self, timeout_s: float) -> Job | None:
+        with asked():
+            return self._client.next_change(self._files.keys(), timeout_s) if self._files else None
 
     def _hear(self, job: Job, now: float) -> None:
         if job.id not in self._files:
@@ -333,10 +344,10 @@ class Watcher:
             self._hints.wait(left)
             return
         try:
-            job = self._client.next_change(self._files.keys(), min(left, LISTEN_S))
+            job = self._next_change(min(left, LISTEN_S))
             while job is not None:
                 self._hear(job, now)
-                job = self._client.next_change(self._files.keys(), 0.0) if self._files else None
+                job = self._next_change(0.0)
         except JobNotFound:
             self._ask_again()
         except WAITED_OUT as error:
@@ -353,7 +364,9 @@ class Watcher:
     def _next_due(self, now: float) -> float:
         dues = [folder.next_due(now) for folder in self._folders]
         dues += self._status_due
-        if any(folder.to_submit for folder in self._folders) or self._daemon_problem:
+        # What a folder that is away, or a ledger that is full, holds back waits for these.
+        has_jobs = any(folder.to_submit and not folder.away for folder in self._folders)
+        if (has_jobs and not self._ledger_problem) or self._daemon_problem:
             dues.append(self._daemon_due)
         if self._refused:
             dues.append(self._join_due)
@@ -367,7 +380,7 @@ class Watcher:
             if folder.wanted.notify:
                 self._notifier.failed(row.name, row.error.message if row.error else "")
         elif row.state is FileState.DONE and folder.wanted.notify:
-            self._notifier.done(row.name, row.results[-1])
+            self._notifier.done(row.name, row.results[-1] if row.results else "")
 
     def _report(self, now: float) -> None:
         """Bring status files, notifications and what is said up to date, none more often than need be."""
@@ -394,6 +407,22 @@ class Watcher:
         self._viewed_at[place] = now
         due = status.next_due()
         self._status_due[place] = math.inf if due is None else due
+
+
+@contextmanager
+def asked() -> Iterator[None]:
+    """Have what the system refuses, as a full disk a daemon that is to start, waited out like a daemon's own.
+
+    Raises
+    ------
+    DaemonUnavailable
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DaemonUnavailable(
+            f"no daemon can be asked: {error.strerror or error}", "stembridge doctor"
+        ) from error
 
 
 def _is_unchanged(folder: WatchedFolder, row: FileRow) -> bool:
