@@ -8,6 +8,8 @@ from collections.abc import Mapping
 Place = tuple[str | int, ...]
 """A way into a TOML document: ('stems', 'vocals', 'effects', 0, 'kind')."""
 
+_MOST_DEPTH = 64
+
 _PART = r"""(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)"""
 _DOTTED = rf"{_PART}(?:\s*\.\s*{_PART})*"
 _HEADER = re.compile(rf"\s*(\[{{1,2}})\s*({_DOTTED})\s*\]")
@@ -30,7 +32,8 @@ def list_lines(text: str) -> dict[Place, int]:
             place = (*inside, *_split(key[1]))
         else:
             continue
-        for end in range(1, len(place) + 1):
+        # A line of a longer text can look like a key of any depth.
+        for end in range(1, min(len(place), _MOST_DEPTH) + 1):
             lines.setdefault(place[:end], number)
     return lines
 

@@ -20,7 +20,8 @@ def read_small_file(path: Path, most_bytes: int) -> bytes:
     with open(path, "rb", opener=_open_regular) as file:
         data = file.read(most_bytes + 1)
     if len(data) > most_bytes:
-        raise OSError(f"it has more than {most_bytes >> 20} MiB")
+        size = f"{most_bytes >> 20} MiB" if most_bytes >= 1 << 20 else f"{most_bytes >> 10} KiB"
+        raise OSError(f"it has more than {size}")
     return data
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,6 +12,9 @@ _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _MOST_BITS = 63
 _MOST_DEPTH = 32
 _MOST_SHOWN = 200
+_PART = r"""(?:"[^"\n]*+"|'[^'\n]*+'|[A-Za-z0-9_-]++)"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_PART}[ \t]*+\.[ \t]*+){{{_MOST_DEPTH}}}")
+"""The way of a key that is deeper than all that is read; tomllib takes an hour for one of a megabyte."""
 
 
 def read_toml(text: str) -> dict[str, Any]:
@@ -22,6 +26,9 @@ def read_toml(text: str) -> dict[str, Any]:
         It is none, or its numbers or its depth are beyond what anybody means: `tomllib` takes or fails at
         those with other errors, and so does what handles them later.
     """
+    if long := _LONG_KEY.search(text):
+        line = text.count("\n", 0, long.start()) + 1
+        raise tomllib.TOMLDecodeError(f"a key is nested too deep (at line {line}, column 1)")
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError:

@@ -371,7 +371,7 @@ def test_a_file_that_nobody_can_read_is_told_and_one_of_notepad_is_read(drop: Dr
     (root / "b" / "stembridge.toml").mkdir(parents=True)
     with pytest.raises(RequestError, match=r"b/stembridge\.toml' cannot be read: this is no regular file"):
         drop("b/song.wav")
-    with pytest.raises(RequestError, match="more than 1 MiB"):
+    with pytest.raises(RequestError, match="more than 64 KiB"):
         drop("c/song.wav", **{"c/stembridge.toml": "#" * (1 << 20) + "\n"})
 
 
@@ -545,3 +545,14 @@ def test_two_mistakes_that_look_alike_are_told_of_the_files_that_make_them(
     for name in ("one", "two") * 2:
         with pytest.raises(ModelError, match=rf"{name}\.stembridge\.toml', line 2: stems"):
             reader.read(f"{name}.wav")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{} = 1", "[{}]", "[[{}]]", "x = {{ {} = 1 }}", 'x = """\n{} = 1\n"""'],
+    ids=["key", "table", "tables", "inside", "text"],
+)
+def test_a_key_that_would_take_hours_is_refused_at_once(text: str, drop: Drop) -> None:
+    for part in ("a", '"a b"', "a "):
+        with pytest.raises(RequestError, match=r"line [12]: a key is nested too deep"):
+            drop(**{"stembridge.toml": text.format(".".join([part] * 8_000))})

@@ -31,7 +31,7 @@ from stembridge.small_file import read_small_file
 from stembridge.toml_text import read_toml, shorten_text, spell_value
 from stembridge.watch.failures import FAILED
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 16
 """What nobody writes by hand is not read."""
 
 WATCH_TABLE = "watch"
