@@ -458,6 +458,54 @@ def test_a_wrong_wish_fails_with_its_line_until_it_is_mended(bench: Bench) -> No
     assert bench.states() == {"song.wav": "done"}
 
 
+@pytest.mark.parametrize("place", ["stembridge.toml", "song.stembridge.toml"])
+def test_settings_that_are_just_being_saved_are_waited_for(bench: Bench, place: str) -> None:
+    bench.wish("stembridge.toml", QUICK)
+    saving = threading.Event()
+    parts = Parts(is_written=lambda path: path.name == place and saving.is_set())
+    with bench.watching(parts=parts):
+        bench.drop("before.wav")
+        bench.wait_for("before.wav", "done")
+        saving.set()
+        bench.wish(place, "model = ")
+        bench.drop("song.wav", seed=1)
+
+        def is_waited_for() -> bool:
+            status = read_status(bench.root)
+            return status is not None and any("just being saved" in note for note in status.notes)
+
+        wait_until(is_waited_for, "the note on it")
+        assert bench.states()["song.wav"] == "waiting"
+        bench.wish(place, QUICK if place == "stembridge.toml" else 'model = "preview"\nseed = 7\n')
+        saving.clear()
+        bench.wait_for("song.wav", "done")
+        wait_until(lambda: not is_waited_for(), "the note to go")
+    assert ("song.wav", "failed") not in bench.told
+
+
+def test_settings_that_were_saved_just_before_the_file_came_apply_to_it(bench: Bench) -> None:
+    bench.wish("stembridge.toml", QUICK.replace("0.1", "0.4"))
+    late = threading.Event()
+
+    def is_written(path: Path) -> bool:
+        if path.name == "song.wav" and not late.is_set():
+            # The sidecar is copied after its song, and is there in part when the song is whole.
+            late.set()
+            bench.wish("song.stembridge.toml", "model = ")
+            hidden = threading.Timer(0.2, bench.wish, ("song.stembridge.toml", 'model = "mdx"\n'))
+            hidden.start()
+            timers.append(hidden)
+        return False
+
+    timers: list[threading.Timer] = []
+    bench.drop("song.wav")
+    assert bench.work_off(parts=Parts(is_written=is_written))
+    for timer in timers:
+        timer.join()
+    assert bench.states() == {"song.wav": "waiting for model"}
+    assert ("song.wav", "failed") not in bench.told
+
+
 def test_a_file_waits_for_its_model_and_not_in_the_way_of_others(bench: Bench) -> None:
     bench.drop("a.wav", seed=1)
     bench.drop("b.wav", seed=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from stembridge import catalog, manifest, model_store
@@ -37,11 +37,19 @@ from stembridge.watch.life import (
     is_handled,
 )
 from stembridge.watch.parts import Parts
+from stembridge.watch.quiet_places import QuietPlaces
 from stembridge.watch.scan import ScanNotes, is_own, look, scan
 from stembridge.watch.settling import Settled, SettleRules, Settling, choose_rules
 from stembridge.watch.shares import is_network_share
 from stembridge.watch.status import STATUS_FILE, find_other_watcher
-from stembridge.watch.wishes import FolderSettings, Wish, read_folder_settings, read_wish
+from stembridge.watch.wishes import (
+    FOLDER_FILE,
+    FolderSettings,
+    Wish,
+    WishReader,
+    list_places,
+    read_folder_settings,
+)
 
 LOCAL_SCAN_S = 10.0
 SHARE_SCAN_S = 5.0
@@ -53,6 +61,8 @@ EXAMINED_AT_ONCE = 200
 LOOKED_AT_AGAIN = 50
 """Files of whose wishes each scan asks whether they have changed."""
 RETRY_S = 5.0
+WISHES_S = 0.05
+"""For so long at most, less than anybody may ask for as quiet, wishes that were read are taken for new."""
 NOTES_IN_VAIN = 20
 """So many notes that cannot be written are tried at a time: the disk may be full, or their names too long."""
 _CHUNK_BYTES = 1 << 20
@@ -104,6 +114,11 @@ class WatchedFolder:
             raise
         self._rules: SettleRules | None = None
         self._read_settings()
+        self._quiet_places = QuietPlaces(parts.is_written, parts.wall_clock)
+        self._held: dict[str, float] = {}
+        """Files whose wishes somebody is just saving, and when to look at these again."""
+        self._wishes = WishReader(root, settings)
+        self._wishes_due = 0.0
         self._taken: dict[str, Settled] = {}
         self._own: dict[str, Signature] = {}
         self._missing_models: dict[str, ErrorInfo | None] = {}
@@ -128,9 +143,16 @@ class WatchedFolder:
             self.scan_due == 0.0
             or self._taken
             or self._unexamined
+            or self._held
             or self.settling.next_due(0.0) is not None
             or self.ledger.count(FileState.WAITING, FileState.SPLITTING, FileState.REMIXING)
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of it beside how its files stand."""
+        held = f"settings are just being saved; so many files wait for that: {len(self._held)}"
+        return (*self.problems, *((held,) if self._held else ()))
 
     def next_due(self, now: float) -> float:
         """Return when there is something to do without any event, ``now`` at the earliest."""
@@ -141,7 +163,8 @@ class WatchedFolder:
         # What cannot be committed is not noted either.
         noted = self._notes_due if self._unnoted and not self._commit_problem else None
         committed = self._commit_due if self._commit_problem else None
-        dues = self.scan_due, self.settling.next_due(now), noted, committed
+        held = min(self._held.values(), default=None)
+        dues = self.scan_due, self.settling.next_due(now), noted, committed, held
         return max(now, min(due for due in dues if due is not None))
 
     def scan(self, now: float) -> None:
@@ -153,7 +176,11 @@ class WatchedFolder:
         if self.away:
             self.settling.forget_missing(())
             return
-        self._read_settings()
+        wait_s = self._find_wait([self.root / FOLDER_FILE], now)
+        if wait_s:
+            self.scan_due = min(self.scan_due, now + wait_s)
+        else:
+            self._read_settings()
         notes = ScanNotes()
         try:
             found = scan(self.root, self.wanted.results, notes)
@@ -167,7 +194,7 @@ class WatchedFolder:
                 self.settling.see(file, now)
         self.settling.forget_missing([file.path for file in found])
         self._forget_missing({file.name for file in found})
-        self._look_again()
+        self._look_again(now)
         self.scan_due = max(self.scan_due, now + REST_PER_SCAN * (self._parts.clock() - began))
 
     def hear(self, hint: Hint, now: float) -> None:
@@ -194,30 +221,37 @@ class WatchedFolder:
 
         While files wait to be read, those come first.
         """
+        for name in [name for name, due in self._held.items() if due <= now]:
+            del self._held[name]
+            self._unexamined[name] = None
         settling = self.settling.next_due(now)
         if self._taken or (settling is not None and settling <= now):
             return
+        self._renew_wishes()
         for name in list(self._unexamined)[:EXAMINED_AT_ONCE]:
             del self._unexamined[name]
             row = self.ledger.get(name)
-            if row is not None and row.state is FileState.FAILED and self._has_other_wish(row):
+            if row is not None and row.state is FileState.FAILED and self._has_other_wish(row, now):
                 self.apply(name, Retried())
                 row = self._row(name)
             if row is not None and row.state.is_waiting:
-                self._examine(row)
+                self._examine(row, now)
 
     def begin_next(self, now: float) -> bool:
         """Let the first file that waits have its turn, and tell whether there was one."""
         at_work = map(self._row, self.ledger.names(FileState.SPLITTING, FileState.REMIXING))
         running = {(row.sha256, row.digest) for row in at_work}
+        self._renew_wishes()
         for name in self.ledger.names(FileState.WAITING):
+            if name in self._held:
+                continue
             row = self._row(name)
             if self.away:
                 return False
             # Asked before anything is read, since it may be so for thousands of copies.
             if (row.sha256, row.digest) in running or not self.check_file(row, now):
                 continue
-            wish = self._examine(row)
+            wish = self._examine(row, now)
             if wish is None or (row.sha256, wish.digest) in running:
                 continue
             job_id = make_job_id(row, wish.digest)
@@ -369,8 +403,9 @@ class WatchedFolder:
                 self.apply(name, Lost())
         self._own = {name: signature for name, signature in self._own.items() if name in present}
 
-    def _look_again(self) -> None:
+    def _look_again(self, now: float) -> None:
         """See whether a model has come, or other settings help: for some files, and if so for all."""
+        self._renew_wishes()
         self._missing_models.clear()
         for name in self.ledger.names(FileState.WAITING_FOR_MODEL):
             split = self._row(name).split
@@ -379,12 +414,14 @@ class WatchedFolder:
         names = self.ledger.names(FileState.FAILED, FileState.WAITING_FOR_MODEL)
         start, self._looked_again = self._looked_again, self._looked_again + LOOKED_AT_AGAIN
         some = [names[(start + place) % len(names)] for place in range(min(LOOKED_AT_AGAIN, len(names)))]
-        if any(self._has_other_wish(self._row(name)) for name in some):
+        if any(self._has_other_wish(self._row(name), now) for name in some):
             self._unexamined |= dict.fromkeys(names)
 
-    def _has_other_wish(self, row: FileRow) -> bool:
+    def _has_other_wish(self, row: FileRow, now: float) -> bool:
         """Tell whether something else is wished for a file than when that was read last, if it was."""
-        return bool(row.digest) and self._read_wish(row.name).digest != row.digest
+        if not row.digest or self._read_wish(row.name).digest == row.digest:
+            return False
+        return not self._is_held(row.name, now)
 
     def _take(self, settled: Settled, now: float) -> None:
         file = settled.dropped
@@ -425,15 +462,37 @@ class WatchedFolder:
         self.apply(file.name, Found(file.name, file.signature, ""))
         self.apply(file.name, Refused(error))
 
+    def _renew_wishes(self) -> None:
+        self._wishes = WishReader(self.root, self._settings)
+        self._wishes_due = self._parts.clock() + WISHES_S
+
+    def _find_wait(self, places: Iterable[Path], now: float) -> float:
+        assert self._rules is not None
+        return self._quiet_places.find_wait(places, self._rules, now, has_other_clock=self._is_share)
+
+    def _is_held(self, name: str, now: float) -> bool:
+        """Tell whether somebody is saving what is wished for a file; then it is looked at again later.
+
+        Asked after that was read: what is quiet now was so, and the same, when it was read.
+        """
+        wait_s = self._find_wait(list_places(self.root, name), now)
+        if wait_s:
+            self._held[name] = now + wait_s
+        return wait_s > 0
+
     def _read_wish(self, name: str) -> Wish | _Mistake:
+        if self._parts.clock() >= self._wishes_due:
+            self._renew_wishes()
         try:
-            return read_wish(self.root, name, self._settings)
+            return self._wishes.read(name)
         except RequestError as error:
             return _Mistake(ErrorInfo(error.code, error.message, error.hint))
 
-    def _examine(self, row: FileRow) -> Wish | None:
+    def _examine(self, row: FileRow, now: float) -> Wish | None:
         """Return what is wished for a file that waits, None where its job cannot be made."""
         wish = self._read_wish(row.name)
+        if self._is_held(row.name, now):
+            return None
         if isinstance(wish, _Mistake):
             self.apply(row.name, Refused(wish.error, wish.digest))
             return None

@@ -40,7 +40,7 @@ def view_folder(
         version=__version__,
         daemon=daemon,
         counts={"settling": len(unsettled), **counts},
-        notes=(*folder.problems, *notes),
+        notes=(*folder.notes, *notes),
         now=tuple(_view_work(folder, row, jobs.get(row.job_now)) for row in at_work if row is not None),
         files=(*settling, *known)[:MOST_FILES],
     )
