@@ -208,6 +208,24 @@ def test_a_preset_beside_the_file_gives_a_remix_too(watched: Watched) -> None:
     assert [check_result(Path(folder)).holds for folder in row.results] == [True, True]
 
 
+def test_what_is_dragged_out_of_a_result_does_not_come_in_again(watched: Watched) -> None:
+    (watched.root / "song.wav.stembridge.toml").write_text(
+        'format = "flac24"\nmp3 = true\npreset = "karaoke"\n'
+    )
+    record(watched.root / "song.wav", seed=1)
+    with watched.watching():
+        row = watched.wait_for("song.wav", "done").row
+    dragged = [path for folder in row.results for path in Path(folder).rglob("*.*") if path.suffix != ".json"]
+    assert {path.suffix for path in dragged} == {".flac", ".mp3"}
+    for number, path in enumerate(dragged):
+        shutil.copyfile(path, watched.root / f"{number}{path.suffix}")
+    record(watched.root / "zuletzt.wav", seed=2)
+    watched.told.clear()
+    with watched.watching():
+        watched.result_of("zuletzt.wav")
+    assert {news.row.name for news in watched.told} == {"zuletzt.wav"}
+
+
 def test_changes_of_jobs_come_one_by_one_across_a_restart(tmp_path: Path, daemon: DaemonHarness) -> None:
     gate = tmp_path / "gate"
     daemon.start(worker=fake_worker.command(gate))
