@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import datetime
 from pathlib import Path
 
@@ -131,3 +132,15 @@ def test_a_note_goes_and_takes_only_empty_folders_along(tmp_path: Path) -> None:
     remove_note(tmp_path, "a/b/one.wav")
     remove_note(tmp_path, "a/two.wav")
     assert everything_in(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_in_the_way_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    root = tmp_path / "drop"
+    (root / FAILED).mkdir(parents=True)
+    for place in (root / FAILED / ".stembridge-note.new", note_path(root, "a.wav")):
+        place.symlink_to(victim)
+    assert write_note(root, "a.wav", ErrorInfo("bad_source", "it is cut off"))
+    assert victim.read_text() == "mine" and "cut off" in note_path(root, "a.wav").read_text()

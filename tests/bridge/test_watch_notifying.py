@@ -207,6 +207,19 @@ def test_where_nobody_sees_a_desktop_nothing_is_shown() -> None:
     assert Screen("darwin", {}).notifier().is_available and Screen("win32", {}).notifier().is_available
 
 
+def test_a_powershell_that_lies_in_a_folder_of_ours_is_never_asked_for() -> None:
+    asked: list[str] = []
+
+    def find(name: str) -> str:
+        asked.append(name)
+        return name
+
+    Notifier(find=find, environ={"SYSTEMROOT": "D:\\Win"}, platform="win32")
+    Notifier(find=find, environ={}, platform="win32")
+    ending = "System32\\WindowsPowerShell\\v1.0\\powershell.exe"
+    assert asked == [f"D:\\Win\\{ending}", f"C:\\Windows\\{ending}"]
+
+
 def test_where_there_is_no_command_nothing_is_shown() -> None:
     notifier = Notifier(True, find=lambda _name: None, environ=DESKTOP, platform="linux")
     notifier.done("a.wav", "stems")

@@ -28,6 +28,7 @@ from stembridge.watch.status import (
     StatusFile,
     WatchStatus,
     find_other_watcher,
+    is_fresh,
     machine_name,
     read_status,
     write_status,
@@ -182,6 +183,34 @@ def test_who_reads_meanwhile_always_finds_all_of_it(tmp_path: Path) -> None:
     is_over.set()
     reader.join()
     assert torn == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_in_the_way_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    root = tmp_path / "drop"
+    root.mkdir()
+    (root / f".{STATUS_FILE}.new").symlink_to(victim)
+    (root / STATUS_FILE).symlink_to(victim)
+    assert write_status(root, STATUS) == ""
+    assert victim.read_text() == "mine" and read_status(root) == STATUS
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00", "9999-12-31T23:59:59", "now", "", 3, None, "2026-13-01T00:00:00"]
+)
+@pytest.mark.parametrize("key", ["updated", "at"])
+def test_a_time_that_is_none_is_no_status_or_one_that_is_not_fresh(
+    tmp_path: Path, key: str, moment: object
+) -> None:
+    write_status(tmp_path, STATUS)
+    document = shown(tmp_path)
+    (document if key == "updated" else document["files"][0])[key] = moment
+    (tmp_path / STATUS_FILE).write_text(json.dumps(document))
+    status = read_status(tmp_path)
+    assert status is None or key == "at" or not is_fresh(status, NOON)
+    assert key == "at" or find_other_watcher(tmp_path, machine="laptop") == ""
 
 
 def test_a_folder_that_is_gone_is_not_made(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def _watch_lines(settings: Settings) -> Iterator[str]:
             found = ", ".join(counts) or "no files yet"
             if not is_fresh(status):
                 found += " (not watched now)"
-        yield f"watches {one_line(str(root))}: {found}"
+        yield one_line(f"watches {root}: {found}")
 
 
 def _new_lines(path: Path) -> Iterator[str]:

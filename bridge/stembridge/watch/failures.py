@@ -54,7 +54,9 @@ def write_note(
     try:
         _make_folders(root, path.parent)
         text = _compose(name, error, job, lines, time.time() if at is None else at)
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+        # What lies there may be a link that leads anywhere: in a shared folder anybody can have put it there.
+        temporary.unlink(missing_ok=True)
+        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         temporary.replace(path)
     except OSError:

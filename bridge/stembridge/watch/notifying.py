@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Protocol
 
 from stembridge.text import one_line, shorten
@@ -30,6 +30,7 @@ _APPLESCRIPT = (
     "display notification (item 2 of argv) with title (item 1 of argv)",
     "end run",
 )
+_POWERSHELL = "WindowsPowerShell/v1.0/powershell.exe"
 _CENTER = "Windows.UI.Notifications.ToastNotificationManager"
 # A toast needs an application that the start menu knows; Windows PowerShell is one on every machine.
 _TOAST = f"""
@@ -198,7 +199,9 @@ def _find_command(
 ) -> _Make | None:
     """Return what makes this system's command, or None where it has none or nobody would see it."""
     if platform == "win32":
-        name, compose = "powershell", _compose_toast
+        # By its name alone it would be looked for first in the folder where we stand, maybe a watched one.
+        system = PureWindowsPath(environ.get("SYSTEMROOT") or "C:\\Windows")
+        name, compose = str(system / "System32" / _POWERSHELL), _compose_toast
     elif platform == "darwin":
         name, compose = "osascript", _compose_applescript
     else:

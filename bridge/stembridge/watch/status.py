@@ -114,7 +114,10 @@ def write_status(root: Path, status: WatchStatus) -> str:
     """
     temporary = root / _TEMPORARY
     try:
-        temporary.write_bytes(_encode(status))
+        # What lies there may be a link that leads anywhere: in a shared folder anybody can have put it there.
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
+            file.write(_encode(status))
         temporary.replace(root / STATUS_FILE)
     except OSError as error:
         with suppress(OSError):
@@ -132,7 +135,7 @@ def read_status(root: Path) -> WatchStatus | None:
                 entry["at"] = _seconds(entry["at"])
         document["updated"] = _seconds(document["updated"])
         return msgspec.convert(document, WatchStatus)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
