@@ -8,7 +8,7 @@ daemon never reads the environment, so a setting of the daemon's there is refuse
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,8 @@ def _from_file(path: Path) -> dict[str, Any]:
     from stembridge.toml_text import read_toml
 
     try:
-        text = path.read_text("utf-8")
+        # Notepad begins a file with a byte order mark.
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"settings file {path} cannot be read: {error}") from None
     try:
@@ -190,9 +191,12 @@ def _converted(key: str, value: Any, where: str) -> Any:
     kind = str(_SETTABLE[key])
     try:
         if key in _FOLDERS:
-            if isinstance(value, str):
+            if not isinstance(value, list):
                 raise TypeError
-            return tuple(find_home(Path(part)).absolute() for part in value)
+            folders = [find_home(Path(part)) for part in value]
+            if key == "watch_dirs":
+                _check_absolute(folders, where)
+            return tuple(folder.absolute() for folder in folders)
         if kind == "int":
             return int(value)
         if kind == "float":
@@ -202,7 +206,21 @@ def _converted(key: str, value: Any, where: str) -> Any:
         raise RequestError(f"{where} = {value!r} is not {what}") from None
     if not isinstance(value, str):
         raise RequestError(f"{where} = {value!r} is not of type {kind}")
+    if key == "file_names":
+        try:
+            check_file_names(value)
+        except RequestError as error:
+            raise RequestError(f"{where.removesuffix(key)}{error.message}", error.hint) from None
     return value
+
+
+def _check_absolute(folders: Iterable[Path], where: str) -> None:
+    """Refuse a folder that would be another one for each process, by the folder in which that stands."""
+    for folder in folders:
+        if not folder.is_absolute():
+            raise RequestError(
+                f"{where} names {str(folder)!r}, which is not a whole path", 'as in "~/drop" or "/music/drop"'
+            )
 
 
 def _checked(values: dict[str, Any]) -> Settings:
@@ -223,7 +241,6 @@ def _checked(values: dict[str, Any]) -> Settings:
         raise RequestError(
             f"home {str(settings.home)!r} is no valid name", "set STEMBRIDGE_HOME to one that is text"
         ) from None
-    check_file_names(settings.file_names)
     if settings.max_queue < 1:
         raise RequestError(f"max_queue = {settings.max_queue}", "at least 1")
     return settings

@@ -63,7 +63,10 @@ def test_what_stems_are_called_can_be_set(tmp_path: Path) -> None:
         ('plugin_dirs = "/vst3"\n', "plugin_dirs = '/vst3' is not a list of folders"),
         ("plugin_dirs = [3]\n", "plugin_dirs = [3] is not a list of folders"),
         ('watch_dirs = "/drop"\n', "watch_dirs = '/drop' is not a list of folders"),
-        ('file_names = "{name}"\n', "file_names '{name}': without {stem}"),
+        ("watch_dirs = {a = 1}\n", "watch_dirs = {'a': 1} is not a list of folders"),
+        ('watch_dirs = ["/a", "drop"]\n', "watch_dirs names 'drop', which is not a whole path"),
+        ('watch_dirs = [""]\n', "watch_dirs names '.', which is not a whole path"),
+        ('file_names = "{name}"\n', "settings.toml: file_names '{name}': without {stem}"),
         ("file_names = 3\n", "3 is not of type str"),
         ("model = \n", "settings.toml"),
     ],
@@ -73,6 +76,11 @@ def test_what_is_no_setting_is_refused_with_its_place(text: str, words: str, tmp
     with pytest.raises(RequestError) as caught:
         load_settings(home=tmp_path, environ={})
     assert words in caught.value.message and "\n" not in str(caught.value)
+
+
+def test_a_file_that_notepad_saved_is_read(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_bytes(b'\xef\xbb\xbfmodel = "preview"\r\n')
+    assert load_settings(home=tmp_path, environ={}).model == "preview"
 
 
 def test_a_home_that_is_no_text_is_refused(tmp_path: Path) -> None:
