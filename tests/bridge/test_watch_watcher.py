@@ -38,6 +38,7 @@ from stembridge.settings import Settings, load_settings
 from stembridge.types import ErrorInfo, Job, JobRequest, JobState, RemixRequest, SplitRequest, SplitResult
 from stembridge.watch import folder as folder_module
 from stembridge.watch import ledger as ledger_module
+from stembridge.watch import status as status_module
 from stembridge.watch import watcher as watcher_module
 from stembridge.watch.dropped import Dropped
 from stembridge.watch.failures import note_path
@@ -274,6 +275,14 @@ class Bench:
         self.told.append((news.row.name, news.row.state.value))
 
 
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have folders scanned and statuses written more often than a disk should bear."""
+    monkeypatch.setattr(folder_module, "LOCAL_SCAN_S", 0.2)
+    for module in (status_module, watcher_module):
+        monkeypatch.setattr(module, "CHANGE_S", 0.1)
+
+
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     root = tmp_path / "drop"
@@ -285,7 +294,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 LIMIT_S = 30.0
-QUICK = 'model = "preview"\n[watch]\nquiet_s = 0.1\nscan_s = 1\nnotify = false\n'
+QUICK = 'model = "preview"\n[watch]\nquiet_s = 0.1\nnotify = false\n'
 
 
 def touch(path: Path) -> None:
@@ -427,7 +436,7 @@ def test_a_job_that_the_daemon_refuses_fails_the_file_and_no_other(bench: Bench)
 
 
 def test_what_the_daemon_refuses_or_has_done_already_makes_room_at_once(bench: Bench) -> None:
-    bench.wish("stembridge.toml", QUICK.replace("scan_s = 1", "scan_s = 600"))
+    bench.wish("stembridge.toml", QUICK + "scan_s = 600\n")
     names = [f"{number}.wav" for number in range(24)]
     for number, name in enumerate(names):
         bench.drop(name, seed=number)
@@ -982,8 +991,8 @@ def test_copies_whose_result_is_gone_are_not_looked_through_for_each_other(
         shutil.copyfile(song, bench.root / f"{number}.wav")
     assert not bench.work_off()
     shutil.rmtree(bench.result("0.wav"))
-    for path in bench.root.glob("*.wav"):
-        touch(path)
+    for number in range(20):
+        touch(bench.root / f"{number}.wav")
     has_set = folder_module.has_set
     looked: list[str] = []
 
@@ -993,8 +1002,8 @@ def test_copies_whose_result_is_gone_are_not_looked_through_for_each_other(
 
     monkeypatch.setattr(folder_module, "has_set", look)
     assert not bench.work_off()
-    assert len(bench.daemon.jobs()) == 2 and bench.result("39.wav").is_dir()
-    assert len(looked) < 40 * 6
+    assert len(bench.daemon.jobs()) == 2 and bench.result("19.wav").is_dir()
+    assert len(looked) < 20 * 8
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no such names there")
