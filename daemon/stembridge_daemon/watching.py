@@ -118,7 +118,7 @@ class WatchChild:
                 return ""
             try:
                 self._process = process = _spawn(self._command, self._environment)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 return f"cannot be started: {error}"
         logger.info("watcher %d started: %s", process.pid, self._folders)
         assert process.stdout is not None and process.stdin is not None
@@ -166,7 +166,9 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str]) -> subprocess
 def _open_log(path: Path) -> logging.Logger:
     """Return what writes the watcher's lines into its own log, with the time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=5_000_000, backupCount=1, encoding="utf-8")
+    handler = logging.handlers.RotatingFileHandler(
+        path, maxBytes=5_000_000, backupCount=1, encoding="utf-8", delay=True
+    )
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     output = logging.Logger("watch")
     output.addHandler(handler)

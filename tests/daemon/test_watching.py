@@ -276,6 +276,26 @@ def test_its_log_and_what_it_watches_are_shown(
     assert "one log at a time" in capsys.readouterr().err
 
 
+def test_what_it_was_told_to_watch_is_shown(
+    daemon: DaemonHarness, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "drop"
+    root.mkdir()
+    daemon.start("--watch", str(root))
+    wait_until(lambda: read_status(root) is not None, "its first status")
+    assert main(["daemon", "status"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"watches {root}: no files yet"
+
+
+def test_one_that_cannot_have_a_name_costs_the_daemon_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = WatchChild([Path("a\0b")], load_settings(home=tmp_path, environ={}), pauses_s=(0.01,))
+    child.start()
+    wait_until(lambda: "cannot be started" in caplog.text, "a word about it")
+    child.close(30)
+
+
 def test_models_are_looked_for_where_the_daemon_was_told_to(daemon: DaemonHarness, tmp_path: Path) -> None:
     models, root = tmp_path / "models of mine", tmp_path / "drop"
     models.mkdir()

@@ -138,7 +138,11 @@ def _status_lines(found: DaemonStatus) -> Iterator[str]:
 
 
 def _watch_lines(settings: Settings) -> Iterator[str]:
-    for root in settings.watch_dirs:
+    from stembridge.watch.ledger import list_watched
+
+    known = {os.path.realpath(root) for root in settings.watch_dirs}
+    others = [root for root in list_watched(settings) if str(root) not in known]
+    for root in (*settings.watch_dirs, *others):
         status = read_status(root)
         if status is None:
             found = "no status yet"

@@ -7,6 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -53,18 +54,27 @@ def lock_folder(settings: Settings, root: Path) -> FileLock:
     if not lock.acquire(1.0):
         raise Busy(f"{str(root)!r} is watched already", "stembridge-status.json in it names the process")
     # Before the others are looked at: of two that begin at once, one at least sees the other.
-    lock.write(json.dumps(os.path.realpath(root)))
-    for other in lock.path.parent.glob("*.lock"):
-        if other != lock.path and is_locked(other):
-            try:
-                check_apart((root, Path(json.loads(other.read_text("ascii")))))
-            except (OSError, ValueError):
-                # Just taken, and not written yet; or a system where what is locked cannot be read.
-                continue
-            except RequestError:
-                lock.release()
-                raise
+    real = os.path.realpath(root)
+    lock.write(json.dumps(real))
+    try:
+        for other in list_watched(settings):
+            if str(other) != real:
+                check_apart((root, other))
+    except RequestError:
+        lock.release()
+        raise
     return lock
+
+
+def list_watched(settings: Settings) -> list[Path]:
+    """Return the folders that processes of this home watch now, by their real paths."""
+    found = []
+    for path in sorted((settings.state_dir / "watch").glob("*.lock")):
+        if is_locked(path):
+            # Just taken, and not written yet; or a system where what is locked cannot be read.
+            with suppress(OSError, ValueError):
+                found.append(Path(json.loads(path.read_text("ascii"))))
+    return found
 
 
 def check_apart(folders: Iterable[Path]) -> None:
