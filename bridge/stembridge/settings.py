@@ -186,8 +186,13 @@ _SETTABLE = {field.name: field.type for field in fields(Settings) if field.name 
 def _converted(key: str, value: Any, where: str) -> Any:
     """Return ``value`` in the type of field ``key``; TOML gives types, the environment gives text."""
     if key not in _SETTABLE:
-        known = ", ".join(sorted(_SETTABLE))
-        raise RequestError(f"{where} is no setting", f"the settings are {known}")
+        import difflib
+
+        near = difflib.get_close_matches(key, _SETTABLE, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
+        raise RequestError(
+            f"{where} is no setting", f"{meant}the settings are {', '.join(sorted(_SETTABLE))}"
+        )
     kind = str(_SETTABLE[key])
     try:
         if key in _FOLDERS:

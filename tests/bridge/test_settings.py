@@ -78,6 +78,17 @@ def test_what_is_no_setting_is_refused_with_its_place(text: str, words: str, tmp
     assert words in caught.value.message and "\n" not in str(caught.value)
 
 
+def test_a_slip_in_the_name_of_a_setting_is_told_first(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('watch_dir = ["/drop"]\n')
+    with pytest.raises(RequestError) as caught:
+        load_settings(home=tmp_path, environ={})
+    assert caught.value.hint.startswith("did you mean watch_dirs? the settings are ")
+    (tmp_path / "settings.toml").write_text("bogus = 1\n")
+    with pytest.raises(RequestError) as caught:
+        load_settings(home=tmp_path, environ={})
+    assert caught.value.hint.startswith("the settings are device, ")
+
+
 def test_a_file_that_notepad_saved_is_read(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_bytes(b'\xef\xbb\xbfmodel = "preview"\r\n')
     assert load_settings(home=tmp_path, environ={}).model == "preview"
