@@ -171,6 +171,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.told: list[tuple[str, str]] = []
         self.said: list[str] = []
+        self.shown: list[Job] = []
 
     def make_watcher(
         self, *more_roots: Path, parts: Parts | None = None, is_patient: bool = False
@@ -180,7 +181,7 @@ class Bench:
             self.settings,
             self.daemon,
             tell=self._tell,
-            show=lambda _job: None,
+            show=self.shown.append,
             say=self.said.append,
             notifier=Notifier(is_on=False),
             parts=parts or Parts(),
@@ -676,6 +677,16 @@ def test_a_daemon_that_has_lost_its_jobs_is_asked_again(bench: Bench) -> None:
         wait_until(lambda: bench.daemon.jobs("queued") == [job_id], "the job to be asked for again", 20.0)
         bench.daemon.is_holding = False
         bench.wait_for("song.wav", "done")
+
+
+def test_a_job_that_the_daemon_has_lost_with_its_file_is_shown_no_more(bench: Bench) -> None:
+    bench.drop("a.wav")
+    bench.daemon.is_holding = True
+    with bench.watching():
+        wait_until(lambda: len(bench.shown) > 0, "the job to be shown")
+        (bench.root / "a.wav").unlink()
+        bench.daemon.forget()
+        wait_until(lambda: bench.shown[-1].state.is_final, "an end of it to be shown")
 
 
 def test_a_file_that_is_overwritten_while_it_is_split_is_done_as_it_is_now(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stembridge.errors import (
@@ -22,7 +22,7 @@ from stembridge.errors import (
     StorageFailed,
 )
 from stembridge.settings import Settings
-from stembridge.types import Job
+from stembridge.types import Job, JobState
 from stembridge.watch.folder import WatchedFolder, has_set
 from stembridge.watch.hints import Hints
 from stembridge.watch.ledger import check_apart
@@ -358,6 +358,9 @@ class Watcher:
         """Have every job asked for once more: a daemon that has lost one takes it anew, others know it."""
         for folder, name in self._files.values():
             folder.to_submit[name] = False
+        for job in self._jobs.values():
+            # No end may ever be heard of it; who looks on must not wait for one.
+            self._show(replace(job, state=JobState.CANCELLED))
         self._files.clear()
         self._jobs.clear()
 
