@@ -369,3 +369,29 @@ def test_that_of_a_daemon_ends_with_its_stdin_and_starts_none(tmp_path: Path, da
     assert code == 0 and "song.wav: taken" in out
     assert "watching" in err and "Ctrl-C" not in err
     assert not is_alive(command.process.pid)
+
+
+HUNG = """
+import threading
+from stembridge.cli import watch
+
+class Hung:
+    def stop(self):
+        print("told to stop", flush=True)
+
+watch.LEAVE_S = 0.05
+watch._end_with_stdin(Hung(), threading.Event())
+threading.Event().wait()
+"""
+
+
+def test_that_of_a_daemon_ends_with_its_stdin_even_where_it_hangs() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HUNG],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "told to stop\n", "")
