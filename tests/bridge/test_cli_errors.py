@@ -13,6 +13,7 @@ import soundfile
 import fake_worker
 from daemon_harness import DaemonHarness
 from stembridge.cli import main
+from stembridge.errors import DaemonUnavailable
 from stembridge.synthesis import make_song
 
 
@@ -41,6 +42,34 @@ def test_doctor_has_a_remedy_for_such_a_home(
     assert main(["doctor"]) == 1
     page = capsys.readouterr().out
     assert "/dev/null is not a folder" in page and "set STEMBRIDGE_HOME elsewhere" in page
+
+
+def test_doctor_names_every_folder_that_cannot_be_watched(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(settings: object) -> None:
+        raise DaemonUnavailable("no daemon here")
+
+    monkeypatch.setattr("stembridge.cli.doctor.Client", refuse)
+    monkeypatch.setattr("stembridge.cli.doctor._hardware", lambda page: None)
+    (tmp_path / "drop" / "inner").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    names = ("drop", "drop/inner", "drop", "file", "gone", "fine")
+    (tmp_path / "fine").mkdir()
+    folders = ", ".join(f"'{tmp_path / name}'" for name in names)
+    home.mkdir()
+    (home / "settings.toml").write_text(f"watch_dirs = [{folders}]\n")
+    assert main(["doctor"]) == 1
+    page = capsys.readouterr().out
+    assert page.count("watches  ") == len(set(names))
+    faults = [line for line in page.splitlines() if line.startswith("- watch_dirs: ")]
+    assert faults == [
+        f"- watch_dirs: '{tmp_path}/drop/inner' lies in '{tmp_path}/drop', "
+        "which is watched with all that is in it",
+        f"- watch_dirs: '{tmp_path}/file' is no folder",
+        f"- watch_dirs: '{tmp_path}/gone' is not there",
+    ]
+    assert f"make the folder, or mend watch_dirs in {home / 'settings.toml'}" in page
 
 
 def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

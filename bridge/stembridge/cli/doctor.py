@@ -50,6 +50,7 @@ def doctor() -> int:
         page.fault(error.message, error.hint)
     else:
         _paths(page, settings)
+        _watched(page, settings)
         _models(page, settings)
         _daemon(page, settings)
     if not page.faults:
@@ -139,6 +140,27 @@ def _paths(page: Page, settings: Settings) -> None:
         page.fault(f"{place} is not a folder", "set STEMBRIDGE_HOME elsewhere")
     elif not os.access(place, os.W_OK):
         page.fault(f"{place} cannot be written", "give this user the right, or set STEMBRIDGE_HOME elsewhere")
+
+
+def _watched(page: Page, settings: Settings) -> None:
+    from stembridge.watch.ledger import check_apart
+
+    roots = list(dict.fromkeys(settings.watch_dirs))
+    mend = f"mend watch_dirs in {settings.config_file}"
+    for number, root in enumerate(roots):
+        page.line("watches", str(root))
+        shown = f"watch_dirs: {str(root)!r}"
+        if not os.path.lexists(root):
+            page.fault(f"{shown} is not there", f"make the folder, or {mend}")
+        elif not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir() raises where it may not look
+            page.fault(f"{shown} is no folder", mend)
+        elif not os.access(root, os.R_OK | os.W_OK | os.X_OK):
+            page.fault(f"{shown} cannot be read and written", f"give this user the right, or {mend}")
+        for other in roots[:number]:
+            try:
+                check_apart((root, other))
+            except StembridgeError as error:
+                page.fault(f"watch_dirs: {error.message}", error.hint)
 
 
 def _models(page: Page, settings: Settings) -> None:
