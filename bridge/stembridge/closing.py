@@ -24,7 +24,7 @@ from stembridge.dsp import grid
 from stembridge.dsp.residual import route_residual
 from stembridge.errors import RequestError, SourceError
 from stembridge.publishing import publish, verify_files, write_listening_copies
-from stembridge.sessions.writing import write_sessions
+from stembridge.sessions.writing import add_sessions
 from stembridge.stages import Stages
 from stembridge.stem_file import MP3_CHANNELS, open_writer
 from stembridge.stem_tag import StemTag
@@ -287,10 +287,7 @@ def finish_set(
     if plan.mp3:
         copying = write_listening_copies(work, document.stems, plan.region.frames, written.tags)
         document = replace(document, listening=(yield from stages.tell("mp3", copying)))
-    if plan.sessions:
-        writing = write_sessions(plan.sessions, work, document, name=plan.name)
-        remarks = yield from stages.tell("session", writing)
-        document = replace(document, warnings=(*document.warnings, *remarks))
+    document = yield from add_sessions(plan.sessions, work, document, stages, name=plan.name)
     yield from publish(work, plan.final, document, stages, before_each)
     return document
 

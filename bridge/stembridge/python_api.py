@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stembridge.audio_io import MAX_RATE_HZ, MIN_RATE_HZ
 from stembridge.client import Client, new_job_id, raise_if_not_done
-from stembridge.delivery import find_policy
+from stembridge.delivery import check_file_names, check_sessions, find_policy
 from stembridge.errors import ExactnessError, PresetError, SourceError
 from stembridge.local_job import run_here
 from stembridge.manifest import Manifest, read_manifest
@@ -254,6 +254,8 @@ def remix(
     report: bool = False,
     speed: float = 1.0,
     pitch: float = 0.0,
+    file_names: str | None = None,
+    sessions: Sequence[str] = (),
     model: str | None = None,
     overlap: float = 0.25,
     shifts: int = 0,
@@ -271,7 +273,8 @@ def remix(
     preset : name of a preset, or path of its file
     changes : values in place of the preset's own: ``{"vocals.gain_db": -3}``
     out : folder for the result folder; None keeps the files only as long as the returned object lives
-    stems_out, format, mp3, report, speed, pitch : as in `stembridge.types.RemixRequest`
+    stems_out, format, mp3, report, speed, pitch, sessions : as in `stembridge.types.RemixRequest`
+    file_names : as there, of a file that is split too; None means the settings' own
     match, ceiling_dbtp, tail : as in `stembridge.mixdown.batch.Output`
     model, overlap, shifts, seed, model_dir : of a file that is split, as in `split`
     progress : show progress on a terminal or in a notebook; elsewhere a script stays silent
@@ -296,7 +299,11 @@ def remix(
             match=match,
             ceiling_dbtp=ceiling_dbtp,
             tail=tail,
+            file_names=settings.file_names if file_names is None else file_names,
+            sessions=tuple(sessions),
         )
+        check_file_names(output.file_names)
+        check_sessions(output.sessions)
         told = {f"{key}={_as_toml(value)}": f"changes[{key!r}]" for key, value in (changes or {}).items()}
         variant = Variant(locate_preset(str(preset), Path.cwd()), tuple(told))
         told |= {text: text.partition("=")[0].removeprefix("master.") for text in output.changes}
@@ -308,6 +315,7 @@ def remix(
             shifts=shifts,
             seed=seed,
             model_dir=str(Path(model_dir).absolute()) if model_dir is not None else None,
+            file_names=output.file_names,
         )
         try:
             wanted = read_preset(find_preset(variant.preset, settings), (*variant.changes, *output.changes))

@@ -151,6 +151,9 @@ class RemixRequest:
     report : add a page that shows what was changed
     speed : also deliver a copy at so many times the speed, same pitch; 1 means none; outside of every claim
     pitch : semitones by which that copy is moved, 0 means none
+    file_names : what the files are called, as in `SplitRequest`; ``{model}`` is the preset, as in the name of
+        the result folder, and so is ``{stem}`` of the remix itself
+    sessions : kinds of `SESSIONS` to be written beside the files
     """
 
     source: str
@@ -163,6 +166,8 @@ class RemixRequest:
     report: bool = False
     speed: float = 1.0
     pitch: float = 0.0
+    file_names: str = FILE_NAMES
+    sessions: tuple[str, ...] = ()
 
 
 JobRequest = SplitRequest | RemixRequest

@@ -115,6 +115,8 @@ def admit_remix(request: RemixRequest, settings: Settings) -> RemixRequest:
     _check_out(out)
     check_format(request.format)
     check_practice(request.speed, request.pitch)
+    check_file_names(request.file_names)
+    check_sessions(request.sessions)
     stems = manifest.read_manifest(source).stems
     _read_preset(request, settings).check_stems([stem.name for stem in stems])
     return replace(request, source=str(source), out=str(out))

@@ -119,6 +119,8 @@ def test_every_key_reaches_its_request(drop: Drop, tmp_path: Path) -> None:
         report=True,
         speed=0.8,
         pitch=-2.0,
+        file_names="{job8} {stem}",
+        sessions=("rpp", "dawproject"),
     )
     first, second = wish.remixes
     assert (first, second.preset) == (karaoke, str(root / "mine.toml"))

@@ -14,6 +14,20 @@ from stembridge.types import AUTO_FORMAT, FILE_FORMATS, FILE_NAMES, SESSIONS, Re
 
 Command = TypeVar("Command", bound=Callable[..., int])
 
+file_names_option = click.option(
+    "--file-names",
+    metavar="TEMPLATE",
+    help=f"What stems are called, of {', '.join(f'{{{field}}}' for field in NAME_FIELDS)}; "
+    f"default: the settings', {FILE_NAMES!r} at first.",
+)
+session_option = click.option(
+    "--session",
+    "sessions",
+    multiple=True,
+    type=click.Choice(SESSIONS),
+    help="Add a session file that opens the set in a DAW; may come several times.",
+)
+
 _OPTIONS = (
     click.option(
         "--format",
@@ -39,19 +53,8 @@ _OPTIONS = (
     click.option(
         "--mono", metavar="STEMS", shell_complete=complete_stems, help="Only the mid of these, by comma."
     ),
-    click.option(
-        "--file-names",
-        metavar="TEMPLATE",
-        help=f"What stems are called, of {', '.join(f'{{{field}}}' for field in NAME_FIELDS)}; "
-        f"default: the settings', {FILE_NAMES!r} at first.",
-    ),
-    click.option(
-        "--session",
-        "sessions",
-        multiple=True,
-        type=click.Choice(SESSIONS),
-        help="Add a session file that opens the set in a DAW; may come several times.",
-    ),
+    file_names_option,
+    session_option,
 )
 
 

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from stembridge.cli.completion import complete_models
 from stembridge.cli.conform import locate
+from stembridge.cli.delivery_options import file_names_option, session_option
 from stembridge.cli.presets import complete_presets
 from stembridge.errors import StembridgeError
 from stembridge.mixdown.batch import (
@@ -78,6 +79,8 @@ _OF_SPLITS = ("stems_dir", "model_name", "quality", "overlap", "shifts", "seed",
 @click.option("--report", is_flag=True, help="Add report.html: what was changed, to look at.")
 @click.option("--speed", type=float, default=1.0, help="Add a copy for practice: 0.8 is slower, same pitch.")
 @click.option("--pitch", type=float, default=0.0, help="Semitones by which that copy is moved.")
+@file_names_option
+@session_option
 @click.option(
     "--batch", "batch_file", type=click.Path(path_type=Path), metavar="FILE", help="See docs/remix.md."
 )
@@ -116,6 +119,8 @@ def remix(
     report: bool,
     speed: float,
     pitch: float,
+    file_names: str | None,
+    sessions: tuple[str, ...],
     batch_file: Path | None,
     stems_dir: Path | None,
     model_name: str | None,
@@ -143,7 +148,7 @@ def remix(
         settings = load_settings()
         if batch_file is not None:
             _refuse_beside_batch(context)
-            batch = read_batch(batch_file, settings.model)
+            batch = read_batch(batch_file, settings.model, settings.file_names)
         else:
             if not inputs:
                 raise click.UsageError("name audio files or folders with stems, or a --batch file")
@@ -171,6 +176,8 @@ def remix(
                 match=match,
                 ceiling_dbtp=ceiling_dbtp,
                 tail=tail,
+                file_names=settings.file_names if file_names is None else file_names,
+                sessions=tuple(dict.fromkeys(sessions)),
             )
             places = list_places(base, [output], locate(stems_dir) if stems_dir else None)
             batch = Batch(
@@ -187,6 +194,7 @@ def remix(
                     seed=seed,
                     model_dir=locate(model_dir) if model_dir else None,
                     two_stems=recipe.two_stems if recipe else None,
+                    file_names=output.file_names,
                 ),
                 sets=places,
                 is_model_named=model_name is not None,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from stembridge.cli.job_line import job_json
 from stembridge.cli.split import announce, glance, present_model, run_splits
 from stembridge.client import Client, new_job_id
-from stembridge.delivery import check_practice
+from stembridge.delivery import check_file_names, check_practice, check_sessions
 from stembridge.errors import JobCancelled, OutputError, PresetError, StembridgeError
 from stembridge.file_lock import FileLock
 from stembridge.local_job import ctrl_c_answered, run_here
@@ -93,6 +93,8 @@ class BatchRun:
         """
         for output in self.batch.outputs:
             check_practice(output.speed, output.pitch)
+            check_file_names(output.file_names)
+            check_sessions(output.sessions)
         wanted = [
             self._read_wanted(variant, output)
             for variant in self.batch.variants

@@ -16,12 +16,16 @@ from stembridge.manifest import RESIDUAL, Manifest, source_name
 from stembridge.presets import Preset
 from stembridge.quality import QUALITIES, Quality, check_ranges
 from stembridge.settings import Settings
-from stembridge.types import AUTO_FORMAT, RemixRequest, SplitRequest
+from stembridge.types import AUTO_FORMAT, FILE_NAMES, RemixRequest, SplitRequest
 
 STEMS_FOLDER = "stems"
 """Where `stembridge split` puts its sets if it is not told otherwise."""
 REMIXES_FOLDER = "remixes"
 """Where `stembridge remix` puts remixes, and the sets of what it has split, if it is not told otherwise."""
+
+
+_UNASKED = (("file_names", FILE_NAMES), ("sessions", ()))
+"""What a remix has if nothing is said of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class Output:
     match: str | None = None
     ceiling_dbtp: float | None = None
     tail: str | None = None
+    file_names: str = FILE_NAMES
+    sessions: tuple[str, ...] = ()
 
     @property
     def changes(self) -> tuple[str, ...]:
@@ -88,6 +94,7 @@ def plan_split(
     seed: int = 0,
     model_dir: Path | None = None,
     two_stems: str | None = None,
+    file_names: str = FILE_NAMES,
 ) -> SplitRequest:
     """Return how files are split, but for the source; what is named wins over ``quality``, that over all.
 
@@ -110,6 +117,7 @@ def plan_split(
         shifts=chosen.shifts if shifts is None else shifts,
         seed=seed,
         model_dir=str(model_dir) if model_dir is not None else None,
+        file_names=file_names,
     )
     check_ranges(request.overlap, request.shifts)
     return request
@@ -172,6 +180,8 @@ def make_request(folder: Path, variant: Variant, output: Output) -> RemixRequest
         report=output.report,
         speed=output.speed,
         pitch=output.pitch,
+        file_names=output.file_names,
+        sessions=output.sessions,
     )
 
 
@@ -183,7 +193,10 @@ def describe_set(manifest: Manifest) -> str:
 
 def describe_split(request: SplitRequest, sha256_pcm: str) -> str:
     """Return what tells the set that a split of ``request`` gives from every other, before it is made."""
-    asked = replace(request, source=source_name(request.source), out="", model_dir=None)
+    # What its files are called makes it no other set.
+    asked = replace(
+        request, source=source_name(request.source), out="", model_dir=None, file_names=FILE_NAMES
+    )
     return json.dumps([sha256_pcm, asdict(asked)])
 
 
@@ -204,12 +217,16 @@ def describe_preset(preset: Preset, settings: Settings) -> str:
 def derive_job_id(content: str, preset: str, request: RemixRequest) -> str:
     """Return the id of a remix: the same for the same samples, preset and options, in whatever folder.
 
+    What names files and adds sessions counts where it is asked for.
+
     Parameters
     ----------
     content : as `describe_set` or `describe_split` gives it
     preset : as `describe_preset` gives it, changes included
     """
     options = asdict(replace(request, source="", out="", preset=Path(request.preset).stem, changes=()))
+    # Remixes that were finished before these could be asked for are found again.
+    options = {key: value for key, value in options.items() if (key, value) not in _UNASKED}
     text = json.dumps([__version__, content, preset, options], sort_keys=True)
     return f"remix-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import glob
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from stembridge.delivery import check_file_names, check_sessions
 from stembridge.errors import RequestError, SourceError
 from stembridge.manifest import FILE_NAME, read_manifest
 from stembridge.mixdown.batch import (
@@ -38,18 +40,19 @@ from stembridge.quality import QUALITIES
 from stembridge.recipes import USES, Recipe, find_recipe
 from stembridge.small_file import read_small_file
 from stembridge.toml_text import read_toml
-from stembridge.types import AUTO_FORMAT, FILE_FORMATS, SplitRequest
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, FILE_NAMES, SplitRequest
 
 MAX_BATCH_BYTES = 16 << 20
 """What nobody writes by hand is not read."""
 
 
-def read_batch(path: Path, model: str) -> Batch:
+def read_batch(path: Path, model: str, file_names: str = FILE_NAMES) -> Batch:
     """Return what a batch file asks for; paths in it are relative to its own folder.
 
     Parameters
     ----------
     model : splits what is not split yet, where the file names none
+    file_names : what files of splits are called, and those of remixes where an output says nothing else
 
     Raises
     ------
@@ -64,14 +67,15 @@ def read_batch(path: Path, model: str) -> Batch:
         ) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RequestError(f"batch {str(path)!r}: {error}", "mend that line") from None
-    return _Reader(path).read(table, model)
+    return _Reader(path, file_names).read(table, model)
 
 
 class _Reader:
     """Reads the tables of one file; what is wrong is named with its key."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file_names: str) -> None:
         self._path = path
+        self._file_names = file_names
         self._base = path.absolute().parent
 
     def read(self, table: Mapping[str, Any], model: str) -> Batch:
@@ -150,7 +154,20 @@ class _Reader:
         ):
             if name in entry:
                 values[name] = self._read_choice(entry, name, allowed, place)
+        values["file_names"] = self._file_names
+        if "file_names" in entry:
+            values["file_names"] = self._read_text(entry, "file_names", place)
+            with self._placing(place):
+                check_file_names(values["file_names"])
+        values["sessions"] = self._read_sessions(entry.get("sessions", []), place)
         return Output(**values)
+
+    def _read_sessions(self, kinds: Any, place: str) -> tuple[str, ...]:
+        if not isinstance(kinds, list) or not all(isinstance(kind, str) for kind in kinds):
+            raise self._error(f"{place}sessions", kinds, 'a list such as ["rpp"]')
+        with self._placing(place):
+            check_sessions(kinds)
+        return tuple(dict.fromkeys(kinds))
 
     def _read_split(
         self, entry: Any, model: str, places: Sequence[Path], recipe: Recipe | None
@@ -168,7 +185,7 @@ class _Reader:
         overlap = self._read_number(entry, "overlap", place) if "overlap" in entry else None
         shifts = self._read_whole(entry, "shifts", place) if "shifts" in entry else None
         seed = self._read_whole(entry, "seed", place) if "seed" in entry else 0
-        try:
+        with self._placing("split: "):
             request = plan_split(
                 places,
                 model,
@@ -179,9 +196,8 @@ class _Reader:
                 seed=seed,
                 model_dir=model_dir,
                 two_stems=recipe.two_stems if recipe else None,
+                file_names=self._file_names,
             )
-        except RequestError as error:
-            raise RequestError(f"batch {str(self._path)!r}: split: {error.message}", error.hint) from None
         return request, "model" in entry
 
     def _read_list(self, table: Mapping[str, Any], key: str) -> list[Any]:
@@ -234,6 +250,14 @@ class _Reader:
                 raise RequestError(
                     f"batch {str(self._path)!r}: {place}{key} is no key", f"there are {', '.join(known)}"
                 )
+
+    @contextmanager
+    def _placing(self, place: str) -> Iterator[None]:
+        """Name the file and the place in it in an error of what is done inside."""
+        try:
+            yield
+        except RequestError as error:
+            raise RequestError(f"batch {str(self._path)!r}: {place}{error.message}", error.hint) from None
 
     def _error(self, key: str, value: Any, allowed: str) -> RequestError:
         given = "is not there" if value is None else f"= {value!r}"

@@ -42,6 +42,7 @@ class RemixPlan:
     label : of the preset, as names of files have it
     has_stems : every voice gets a file beside the remix
     format : a name of `FILE_FORMATS`, or `AUTO_FORMAT`
+    file_names : as in `stembridge.types.RemixRequest`
     """
 
     job_id: str
@@ -50,6 +51,7 @@ class RemixPlan:
     label: str
     has_stems: bool
     format: str
+    file_names: str
 
     @property
     def name(self) -> str:
@@ -58,6 +60,12 @@ class RemixPlan:
     @property
     def final(self) -> Path:
         return self.out / manifest.folder_name(self.name, self.label, self.job_id)
+
+    def name_file(self, stem: str, suffix: str) -> str:
+        """Return the name of a stem's file, or of the remix' own."""
+        return manifest.file_name(
+            self.name, stem, suffix, template=self.file_names, model=self.label, job_id=self.job_id
+        )
 
     @property
     def stem_bits(self) -> int:
@@ -373,15 +381,16 @@ class _Writing:
         return is_same and voice.entry is not None and format_of(voice.entry) == chosen
 
     def _copy(self, entry: manifest.StemEntry) -> manifest.StemEntry:
+        name = self._plan.name_file(entry.name, Path(entry.file).suffix)
         with disk.writing(self._plan.out):
-            path = self._work / entry.file
+            path = self._work / name
             shutil.copyfile(self._plan.source.folder / entry.file, path)
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
                 is_same = hash_file(file) == entry.sha256_file
         if not is_same:
             raise self._plan.source.error_of(entry, "its sha256_file differs")
-        return entry
+        return replace(entry, file=name)
 
     def _write(self, formats: dict[str, FileFormat]) -> Generator[float, None, tuple[list[_Output], _Tally]]:
         mix, out = self._mix, self._plan.out
@@ -432,7 +441,7 @@ class _Writing:
             channel_mask=source.channel_mask,
         )
         self._remarks += remarks
-        path = self._work / manifest.file_name(plan.name, name, chosen.suffix)
+        path = self._work / plan.name_file(name, chosen.suffix)
         writer = open_writer(
             path,
             chosen,

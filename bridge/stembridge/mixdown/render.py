@@ -16,7 +16,7 @@ from pathlib import Path
 
 from stembridge import __version__, disk, manifest
 from stembridge.closing import tell_inexact
-from stembridge.delivery import check_format, check_practice
+from stembridge.delivery import check_file_names, check_format, check_practice, check_sessions
 from stembridge.dsp import grid
 from stembridge.effects.chain import PluginEffect
 from stembridge.effects.kinds import chain_is_linear, drop_neutral
@@ -34,6 +34,7 @@ from stembridge.null_test import decibels
 from stembridge.plane_file import PlaneFile
 from stembridge.presets import Preset, find_preset, read_preset
 from stembridge.publishing import find_published, publish, verify_files, work_folder, write_listening_copies
+from stembridge.sessions.writing import add_sessions
 from stembridge.settings import Settings
 from stembridge.stages import Stages
 from stembridge.stem_file import MP3_CHANNELS
@@ -81,7 +82,15 @@ def render_remix(
     preset = read_preset(path, request.changes)
     tracks = plan_tracks(source.document, preset)
     _check_request(request, source)
-    plan = RemixPlan(job_id, Path(request.out), source, label_of(path), request.stems_out, request.format)
+    plan = RemixPlan(
+        job_id,
+        Path(request.out),
+        source,
+        label_of(path),
+        request.stems_out,
+        request.format,
+        request.file_names,
+    )
     document = find_published(plan.final, job_id, source.document.source.path)
     if document is None:
         document = yield from _render(plan, preset, tracks, request, settings, now, before_each)
@@ -103,6 +112,8 @@ def _check_request(request: RemixRequest, source: SourceSet) -> None:
             f"MP3 copies of {source.channels} channels", f"MP3 holds {MP3_CHANNELS}: leave out --mp3"
         )
     check_practice(request.speed, request.pitch)
+    check_file_names(request.file_names)
+    check_sessions(request.sessions)
 
 
 @dataclass(slots=True)
@@ -147,6 +158,7 @@ def _render(
                     write_report(work, document, figures)
         with disk.writing(plan.out):
             shutil.rmtree(temporary)
+        document = yield from add_sessions(request.sessions, work, document, stages)
         yield from publish(work, plan.final, document, stages, before_each)
     return document
 
@@ -194,6 +206,7 @@ def _plan_stages(plan: RemixPlan, preset: Preset, tracks: tuple[Track, ...], req
         "mp3": 3.0 * request.mp3,
         "practice": 6.0 * ((request.speed, request.pitch) != (1.0, 0.0)),
         "report": request.report * (1.0 + 0.25 * stems),
+        "session": 0.2 * len(request.sessions),
         "publish": 0.05,
     }
     begins, begin = {}, 0.0

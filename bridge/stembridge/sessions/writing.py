@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,9 @@ from stembridge.delivery import check_sessions
 from stembridge.errors import OutputError, StembridgeError
 from stembridge.manifest import Manifest
 from stembridge.sessions.arrangement import Arrangement, arrange
+from stembridge.stages import Stages
 from stembridge.text import one_line
+from stembridge.types import Progress
 
 _WRITERS = {
     "rpp": ("stembridge.sessions.rpp", "write_rpp"),
@@ -60,6 +63,22 @@ def write_session(kind: str, arrangement: Arrangement, folder: Path, target: Pat
     writer(arrangement, folder, target)
 
 
+def add_sessions(
+    kinds: Sequence[str], work: Path, document: Manifest, stages: Stages, *, name: str = ""
+) -> Generator[Progress, None, Manifest]:
+    """Write session files into a verified work folder; return the manifest that warns of those that failed.
+
+    Parameters
+    ----------
+    stages : has 'session'
+    name : of the sessions, as `stembridge.sessions.arrangement.arrange` takes it
+    """
+    if not kinds:
+        return document
+    remarks = yield from stages.tell("session", write_sessions(kinds, work, document, name=name))
+    return replace(document, warnings=(*document.warnings, *remarks))
+
+
 def write_sessions(
     kinds: Sequence[str], folder: Path, document: Manifest, *, name: str
 ) -> Generator[float, None, tuple[str, ...]]:
@@ -69,7 +88,7 @@ def write_sessions(
 
     Parameters
     ----------
-    name : of the sessions, without the ending
+    name : of the sessions, as `stembridge.sessions.arrangement.arrange` takes it
     """
     try:
         arrangement = arrange(folder, document, name=name, was_just_read=True)

@@ -378,6 +378,8 @@ class _Wished:
                 report=self._get("report", False),
                 speed=self._get("speed", 1.0),
                 pitch=self._get("pitch", 0.0),
+                file_names=split.file_names,
+                sessions=split.sessions,
             )
             planned.append((self._read_preset(preset, changes, stems), request))
         return planned
