@@ -285,9 +285,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = read_small_file(path, MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SourceError(
-            f"{shown} does not exist", "give a result folder: one that holds stems.json"
-        ) from error
+        fault = f"{str(folder)!r} is no folder" if folder.is_file() else f"{shown} does not exist"
+        raise SourceError(fault, "give a result folder: one that holds stems.json") from error
     except OSError as error:
         raise SourceError(f"{shown} cannot be read: {error.strerror or error}", "check its rights") from error
     try:

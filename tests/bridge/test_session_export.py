@@ -72,6 +72,41 @@ def test_a_folder_that_is_not_there_is_named(
     assert not target.parent.exists()
 
 
+@pytest.mark.parametrize("name", ["exchange", "exchange/", "exchange.v2/", ""])
+def test_a_name_without_an_ending_means_a_folder(
+    made: MadeSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    out = f"{tmp_path}/{name}" if name else ""
+    assert main(["export", str(made.folder), "--to", "rpp", "--out", out]) == 73
+    remedy = "make the folder first, or name a file that ends on .rpp"
+    assert capsys.readouterr().err == f"stembridge: folder {out!r} does not exist ({remedy})\n"
+
+
+def test_a_file_is_no_folder(made: MadeSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.rpp"
+    mine.write_text("a mix of one's own")
+    assert main(["export", str(made.folder), "--to", "rpp", "--out", f"{mine}/", "--force"]) == 73
+    assert f"'{mine}/' is no folder" in capsys.readouterr().err
+    assert main(["export", str(mine), "--to", "rpp"]) == 1
+    assert f"'{mine}' is no folder (give a result folder" in capsys.readouterr().err
+    assert mine.read_text() == "a mix of one's own"
+
+
+@pytest.mark.parametrize("kind", SESSIONS)
+def test_too_long_a_name_has_a_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    made = make_set(tmp_path, frames=FRAMES, format="wav24")
+    target = tmp_path / f"{'x' * 300}.{kind}"
+    assert main(["export", str(made.folder), "--to", kind, "--out", str(target)]) == 73
+    said = capsys.readouterr().err
+    assert said == f"stembridge: '{target}' is too long a name (choose a shorter one with --out)\n"
+
+
+def test_the_help_says_what_out_may_be_and_what_aaf_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--out FILE|FOLDER" in shown and 'pip install "stembridge[aaf]"' in " ".join(shown.split())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_what_a_killed_export_leaves_the_next_one_removes(made: MadeSet) -> None:
     before = {path.name for path in made.folder.iterdir()}

@@ -18,28 +18,27 @@ from stembridge.types import SESSIONS
 @click.option("--to", "kind", type=click.Choice(SESSIONS), required=True, help="Kind of session.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where it goes; default: into RESULT_DIR, named after the source.",
+    metavar="FILE|FOLDER",
+    help="File, or folder that is there; default: into RESULT_DIR, named after the source.",
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
-def export(folder: Path, kind: str, out: Path | None, force: bool) -> int:
+def export(folder: Path, kind: str, out: str | None, force: bool) -> int:
     """Write RESULT_DIR as a session: stems at their place in the source, the original beside them, muted.
 
     REAPER opens rpp; Bitwig Studio, Studio One, Cubase and others dawproject; Pro Tools, Logic Pro and Media
-    Composer aaf.
+    Composer aaf, which needs pip install "stembridge[aaf]".
     """
     from stembridge.manifest import read_manifest
     from stembridge.sessions.arrangement import arrange
     from stembridge.sessions.writing import name_session, write_session
 
     document = read_manifest(folder)
-    named = None if out is None or out.is_dir() else out
-    home = named.parent if named else out or folder
+    named = None
+    if out is not None and not os.path.isdir(out):  # noqa: PTH112 - Path.is_dir() raises where a name is too long
+        named = _check_file(out, kind)
+    home = named.parent if named else Path(out or folder)
     arrangement = arrange(folder, document, home=home)
     target = named or home / name_session(arrangement, kind)
-    if target.suffix.lower() != f".{kind}":
-        raise RequestError(f"{str(target)!r} does not end on .{kind}", "no DAW would know what it is")
     if os.path.lexists(target) and not force:
         raise OutputError(f"{str(target)!r} exists", "replace it with --force or choose another with --out")
     write_session(kind, arrangement, home, target)
@@ -47,3 +46,17 @@ def export(folder: Path, kind: str, out: Path | None, force: bool) -> int:
         print(f"warning: {one_line(remark)}", file=sys.stderr)
     print(one_line(str(target)))
     return 0
+
+
+def _check_file(out: str, kind: str) -> Path:
+    """Return ``out`` as a session file's path; refuse other names, and a folder that is not there."""
+    is_folder = out.endswith(("/", os.sep))
+    remedy = f"make the folder first, or name a file that ends on .{kind}"
+    if os.path.lexists(out.rstrip("/" + os.sep)):
+        if is_folder:
+            raise OutputError(f"{out!r} is no folder", f"name one, or a file that ends on .{kind}")
+    elif is_folder or not Path(out).suffix:
+        raise OutputError(f"folder {out!r} does not exist", remedy)
+    if Path(out).suffix.lower() != f".{kind}":
+        raise RequestError(f"{out!r} does not end on .{kind}", f"DAWs know a session by that; {remedy}")
+    return Path(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,10 @@ def replace_file(target: Path) -> Iterator[Path]:
 
     Raises
     ------
-    OutputError : nothing can be written there, or not all of it, or another process writes that very file
+    OutputError : nothing can be written there, or not all of it, or another process writes that very file, or
+        its name is too long
     """
+    _check_name(target)
     folder = target.parent
     if not folder.is_dir():
         raise OutputError(f"{str(folder)!r} is no folder", "make it, or choose another with --out")
@@ -33,3 +36,13 @@ def replace_file(target: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         hidden.replace(target)
         disk.sync_folder(folder)
+
+
+def _check_name(target: Path) -> None:
+    try:
+        target.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise OutputError(
+                f"{str(target)!r} is too long a name", "choose a shorter one with --out"
+            ) from None
