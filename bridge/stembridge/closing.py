@@ -287,7 +287,7 @@ def finish_set(
     if plan.mp3:
         copying = write_listening_copies(work, document.stems, plan.region.frames, written.tags)
         document = replace(document, listening=(yield from stages.tell("mp3", copying)))
-    document = yield from add_sessions(plan.sessions, work, document, stages, name=plan.name)
+    document = yield from add_sessions(plan.sessions, work, plan.final, document, stages, name=plan.name)
     yield from publish(work, plan.final, document, stages, before_each)
     return document
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from aafs import Aaf, read_aaf
-from fakes import ZeroSeparator
+from fakes import FakeSeparator, ZeroSeparator
 from full_disk import full_disk
 from remixes import make_set, remix
 from stembridge.errors import OutputError, RequestError, SourceError
@@ -149,6 +150,21 @@ def test_floats_are_refused_and_nothing_is_written(tmp_path: Path, kind: str) ->
     with pytest.raises(RequestError, match=r"drums\.wav.*(FLOAT|DOUBLE).*--format wav24"):
         export(made.folder)
     assert not list(made.folder.glob("*.aaf")) and not list(made.folder.glob(".*"))
+
+
+class _LoudSeparator(FakeSeparator):
+    def estimate(self, mixture: NDArray[np.float32], start: int) -> NDArray[np.float32]:
+        return 8 * super().estimate(mixture, start)
+
+
+@pytest.mark.parametrize(("kind", "separator"), [("float", FakeSeparator()), ("pcm24", _LoudSeparator())])
+def test_what_24_bits_do_not_hold_has_a_remedy_where_they_were_asked_for(
+    tmp_path: Path, kind: str, separator: FakeSeparator
+) -> None:
+    made = make_set(tmp_path, frames=FRAMES, kind=kind, separator=separator, format="wav24")
+    assert any(warning.endswith("written as 32-bit float WAV") for warning in made.manifest.warnings)
+    with pytest.raises(RequestError, match=r"if that was asked for: export 24-bit .*, and quieter"):
+        export(made.folder)
 
 
 def test_more_than_a_wave_file_holds_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

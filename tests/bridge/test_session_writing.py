@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 import threading
@@ -22,6 +23,7 @@ from stembridge.manifest import read_manifest
 from stembridge.null_test import check_result
 from stembridge.sessions import arrangement, writing
 from stembridge.sessions.arrangement import Arrangement, arrange
+from stembridge.sessions.replacing import replace_file
 from stembridge.sessions.writing import write_session
 from stembridge.stages import run_to_end
 from stembridge.types import SESSIONS
@@ -120,9 +122,32 @@ def test_a_session_leaves_room_for_the_rest_of_its_set(song: Path, monkeypatch: 
     made = make_set(song.parent / "set", frames=100)
     usage = shutil.disk_usage(song.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1_000_000))
-    (remark,) = run_to_end(writing.write_sessions(("rpp",), made.folder, made.manifest, name="mine"))
-    assert remark.startswith("no rpp session was written: ") and "1000000 bytes left" in remark
+    (remark,) = run_to_end(
+        writing.write_sessions(("rpp",), made.folder, made.manifest, name="mine", final=Path("seen"))
+    )
+    assert (
+        remark.startswith("no rpp session was written: ")
+        and "/seen' would have had 1000000 bytes left" in remark
+    )
     assert not (made.folder / "mine.rpp").exists()
+
+
+def test_a_full_disk_is_told_of_the_folder_that_will_be_there(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write_in_vain(arrangement: Arrangement, folder: Path, target: Path) -> None:
+        with replace_file(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    module = types.ModuleType("full")
+    monkeypatch.setattr(module, "write", write_in_vain, raising=False)
+    monkeypatch.setitem(sys.modules, "full", module)
+    monkeypatch.setitem(writing._WRITERS, "rpp", ("full", "write"))
+    result, _ = split_to_end(make_request(song, song.parent / "out", sessions=("rpp",)), FakeSeparator())
+    (remark,) = [warning for warning in result.warnings if "session" in warning]
+    shown = f"cannot write into '{result.folder}': No space left on device"
+    assert remark.startswith(f"no rpp session was written: {shown} (")
+    assert remark in read_manifest(Path(result.folder)).warnings
 
 
 def test_an_original_that_no_session_can_name_is_told(song: Path) -> None:
@@ -165,7 +190,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 def test_a_session_that_takes_long_says_that_it_moves(song: Path, slow: threading.Event) -> None:
     made = make_set(song.parent / "set", frames=100)
-    steps = writing.write_sessions(("rpp",), made.folder, made.manifest, name="mine")
+    steps = writing.write_sessions(("rpp",), made.folder, made.manifest, name="mine", final=made.folder)
     assert [next(steps) for _ in range(3)] == [0.0, 0.0, 0.0]
     slow.set()
     assert run_to_end(steps) == ()

@@ -158,7 +158,7 @@ def _render(
                     write_report(work, document, figures)
         with disk.writing(plan.out):
             shutil.rmtree(temporary)
-        document = yield from add_sessions(request.sessions, work, document, stages)
+        document = yield from add_sessions(request.sessions, work, plan.final, document, stages)
         yield from publish(work, plan.final, document, stages, before_each)
     return document
 

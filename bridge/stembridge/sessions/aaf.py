@@ -42,6 +42,11 @@ TIMECODE_RATE = 25
 
 _GRID_BITS = {"PCM_16": 15, "PCM_24": 23}
 """Samples are multiples of 2^-bits, by libsndfile's names of what can be embedded."""
+_REMEDY = (
+    "split with --format wav24; if that was asked for: export 24-bit from the DAW, not 32-bit float, and "
+    "quieter if a stem is beyond full scale"
+)
+"""Why a set came out in float although 24 bits were asked for, a session cannot tell."""
 _MAX_BYTES = 2**32 - 2**16
 """Of one embedded WAVE file, whose sizes have 32 bits."""
 _EPOCH = datetime(2000, 1, 1)
@@ -121,7 +126,7 @@ def _check_file(folder: Path, track: SessionTrack) -> SourceInfo:
     if info.subtype not in _GRID_BITS:
         raise RequestError(
             f"AAF holds whole numbers of 16 or 24 bits, and {track.file.name!r} is {info.subtype}",
-            "split with --format wav24",
+            _REMEDY,
         )
     check_region(info, Region(track.offset_frames, track.frames))
     if track.frames * WIDTH_OF_SUBTYPE[info.subtype] > _MAX_BYTES:

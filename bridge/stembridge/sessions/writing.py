@@ -64,23 +64,25 @@ def write_session(kind: str, arrangement: Arrangement, folder: Path, target: Pat
 
 
 def add_sessions(
-    kinds: Sequence[str], work: Path, document: Manifest, stages: Stages, *, name: str = ""
+    kinds: Sequence[str], work: Path, final: Path, document: Manifest, stages: Stages, *, name: str = ""
 ) -> Generator[Progress, None, Manifest]:
     """Write session files into a verified work folder; return the manifest that warns of those that failed.
 
     Parameters
     ----------
+    final : what ``work`` is called once it is seen
     stages : has 'session'
     name : of the sessions, as `stembridge.sessions.arrangement.arrange` takes it
     """
     if not kinds:
         return document
-    remarks = yield from stages.tell("session", write_sessions(kinds, work, document, name=name))
+    writing = write_sessions(kinds, work, document, name=name, final=final)
+    remarks = yield from stages.tell("session", writing)
     return replace(document, warnings=(*document.warnings, *remarks))
 
 
 def write_sessions(
-    kinds: Sequence[str], folder: Path, document: Manifest, *, name: str
+    kinds: Sequence[str], folder: Path, document: Manifest, *, name: str, final: Path
 ) -> Generator[float, None, tuple[str, ...]]:
     """Write session files beside the files of a set; yield the fraction that is done, return remarks.
 
@@ -89,11 +91,16 @@ def write_sessions(
     Parameters
     ----------
     name : of the sessions, as `stembridge.sessions.arrangement.arrange` takes it
+    final : what ``folder`` is called once it is seen: remarks name that
     """
+
+    def remark(what: str, error: Exception) -> str:
+        return _remark(what, error).replace(folder.name, final.name)
+
     try:
         arrangement = arrange(folder, document, name=name, was_just_read=True)
     except Exception as error:  # noqa: BLE001 - a set never fails of its session
-        return (_remark("no session", error),)
+        return (remark("no session", error),)
     remarks = [*arrangement.remarks]
     for number, kind in enumerate(kinds, 1):
         try:
@@ -101,7 +108,7 @@ def write_sessions(
                 for _ in waiting:
                     yield (number - 1) / len(kinds)
         except Exception as error:  # noqa: BLE001 - a set never fails of its session
-            remarks.append(_remark(f"no {kind} session", error))
+            remarks.append(remark(f"no {kind} session", error))
         yield number / len(kinds)
     return tuple(remarks)
 
@@ -126,7 +133,7 @@ def _write_beside(kind: str, arrangement: Arrangement, folder: Path) -> Generato
     if free_bytes < _LEFT_BYTES:
         target.unlink()
         raise OutputError(
-            f"{str(folder.parent)!r} would have had {free_bytes} bytes left", "make room, then export the set"
+            f"{str(folder)!r} would have had {free_bytes} bytes left", "make room, then export the set"
         )
 
 
