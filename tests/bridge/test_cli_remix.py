@@ -226,9 +226,11 @@ class Splits:
     def __init__(self, outcome: Outcome | StembridgeError) -> None:
         self.outcome = outcome
         self.sources: list[str] = []
+        self.file_names: list[str] = []
 
     def __call__(self, _client: object, requests: list[SplitRequest], **_: object) -> Outcome:
         self.sources += [Path(request.source).name for request in requests]
+        self.file_names += [request.file_names for request in requests]
         if isinstance(self.outcome, StembridgeError):
             raise self.outcome
         return self.outcome
@@ -374,6 +376,45 @@ def test_a_preset_of_ones_own_is_a_path_and_everything_that_was_asked_for_is_the
     assert main(["null", str(folder)]) == 0
 
 
+def test_files_are_called_as_the_option_says_or_else_the_settings(
+    home: Path, stems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--stems-out", "--session", "rpp", "--session", "rpp", "--file-names", "{stem} {job8}"]
+    assert main(["remix", str(stems), "--preset", "karaoke", "--preset", "drumless", *options]) == 0
+    folders = find_remixes(Path("remixes"))
+    for preset, folder in folders.items():
+        names = {path.stem for path in folder.glob("*.wav")}
+        assert {f"{preset} {folder.name[-8:]}", f"bass {folder.name[-8:]}"} <= names
+        assert all(name.endswith(f" {folder.name[-8:]}") for name in names)
+        assert [path.name for path in folder.glob("*.rpp")] == [f"song - {preset}.rpp"]
+    (home / "settings.toml").write_text('model = "preview"\nfile_names = "{stem} of {name}"\n')
+    assert main(["remix", str(stems), "--preset", "acapella", "--out", "usual"]) == 0
+    (folder,) = find_remixes(Path("usual")).values()
+    assert [path.name for path in folder.glob("*.wav")] == ["acapella of song.wav"]
+    assert not list(folder.glob("*.rpp"))
+
+
+def test_a_split_for_a_remix_and_a_batch_are_named_by_the_settings_too(
+    home: Path, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "settings.toml").write_text('model = "preview"\nfile_names = "{stem} of {name}"\n')
+    splits = Splits(Outcome((), 73))
+    monkeypatch.setattr("stembridge.cli.remixing.run_splits", splits)
+    monkeypatch.setattr("stembridge.cli.remixing.announce", lambda *_: None)
+    Path("remix.toml").write_text(
+        'inputs = ["song.wav"]\npresets = ["karaoke"]\noutputs = [{folder = "out"}]\n'
+    )
+    for arguments in (
+        ["song.wav", "--preset", "karaoke"],
+        ["song.wav", "--preset", "karaoke", "--file-names", "{job8} {stem}"],
+        ["--batch", "remix.toml"],
+    ):
+        assert main(["remix", *arguments]) == 73
+    assert splits.file_names == ["{stem} of {name}", "{job8} {stem}", "{stem} of {name}"]
+    read = read_batch(Path("remix.toml"), "preview", load_settings().file_names)
+    assert read.outputs[0].file_names == "{stem} of {name}"
+
+
 def test_what_does_not_fit_one_set_is_rendered_from_the_other(
     song: Path, stems: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -420,6 +461,8 @@ def test_a_preset_that_no_split_could_serve_is_told_before_anything_is_split(
         (["STEMS", "--preset", "karaoke", "--speed", "0"], 1, "speed"),
         (["STEMS", "--preset", "karaoke", "--out", "song.wav"], 73, "song.wav"),
         (["song.wav", "--preset", "karaoke", "--pitch", "25"], 1, "pitch 25"),
+        (["song.wav", "--preset", "karaoke", "--file-names", "{name}"], 1, "without {stem}"),
+        (["STEMS", "--preset", "karaoke", "--session", "als"], 2, "als"),
         (["nowhere.wav", "--preset", "karaoke"], 1, "nowhere.wav"),
         ([".", "--preset", "karaoke"], 1, "stems.json"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from fakes import FakeSeparator
 from signals import make_music, read_wav, to_ints, write_pcm
 from splits import split_to_end
 from stembridge import Remix, Stems, remix, split
-from stembridge.errors import PresetError, SourceError
+from stembridge.errors import PresetError, RequestError, SourceError
 from stembridge.manifest import read_manifest
 from stembridge.presets import read_preset
+from stembridge.settings import load_settings
 from stembridge.types import SplitRequest
 
 RATE = 44_100
@@ -77,6 +79,27 @@ def test_with_an_out_folder_they_stay(stems: Stems, tmp_path: Path) -> None:
     assert entry is not None
     (tmp_path / "again.toml").write_text(entry.text)
     assert read_preset(tmp_path / "again.toml").master.match == "rms"
+
+
+def test_files_are_called_as_asked_or_else_as_the_settings_say(stems: Stems) -> None:
+    asked = {"file_names": "{job8} {stem}", "sessions": ["rpp"]}
+    made = remix(stems, preset="karaoke", stems_out=True, **asked)  # type: ignore[arg-type]
+    job8 = made.folder.name[-8:]
+    assert {path.name for path in made.folder.iterdir()} == {
+        *(f"{job8} {name}.wav" for name in (*made.names, "karaoke")), "song - karaoke.rpp", "stems.json",
+    }  # fmt: skip
+    assert np.array_equal(made.drums, stems.drums)
+    usual = remix(stems, preset="karaoke", settings=load_settings(file_names="{stem} of {name}"))
+    assert {path.name for path in usual.folder.iterdir()} == {"karaoke of song.wav", "stems.json"}
+
+
+@pytest.mark.parametrize("wrong", [{"file_names": "{name}"}, {"sessions": ["als"]}])
+def test_names_and_sessions_that_cannot_be_are_refused_before_anything_is_split(
+    home: Path, song: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(RequestError):
+        remix(song, preset="karaoke", model="preview", **wrong)
+    assert not (home / "run").exists()
 
 
 def test_a_file_is_split_once_for_all_its_remixes(daemon: DaemonHarness, song: Path, tmp_path: Path) -> None:

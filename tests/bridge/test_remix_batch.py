@@ -234,8 +234,23 @@ def test_an_id_follows_from_samples_preset_and_options_and_from_nothing_else(
         identify(report=True),
         identify(speed=0.8),
         identify(pitch=-2.0),
+        identify(file_names="{name} - {stem} - {job8}"),
+        identify(sessions=("rpp",)),
     }
-    assert len(others) == 11 and not others & same
+    assert len(others) == 13 and not others & same
+
+
+def test_the_id_of_a_remix_with_the_usual_names_and_no_session_stays_what_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("stembridge.mixdown.batch.__version__", "0.5.0")
+    request = RemixRequest("/sets/a", "/out", "karaoke", stems_out=True, speed=0.8)
+    assert derive_job_id("content", "preset", request) == "remix-378de6944a424175409d700f06e7099b"
+
+
+def test_what_files_of_a_split_are_called_makes_it_no_other_set(request_: SplitRequest) -> None:
+    named = replace(request_, file_names="{stem} {job8}")
+    assert describe_split(named, "0" * 64) == describe_split(request_, "0" * 64)
 
 
 def test_another_version_of_stembridge_renders_again(
@@ -332,6 +347,8 @@ def test_inputs_presets_and_outputs_are_read_with_their_paths(tmp_path: Path) ->
             match = "lufs"
             ceiling_dbtp = -1.0
             tail = "extend"
+            file_names = "{name} - {stem} - {job8}"
+            sessions = ["rpp", "dawproject", "rpp"]
 
             [split]
             model = "preview"
@@ -363,6 +380,7 @@ def test_inputs_presets_and_outputs_are_read_with_their_paths(tmp_path: Path) ->
         "wav24",
         str(tmp_path / "mix"),
     )
+    assert (made.file_names, made.sessions) == ("{name} - {stem} - {job8}", ("rpp", "dawproject"))
     assert (batch.split.model, batch.split.shifts, batch.is_model_named) == ("preview", 1, True)
     places = ("singer", "mix", "stems", "remixes")
     assert batch.sets == tuple(tmp_path / name for name in places)
@@ -427,6 +445,14 @@ def test_without_a_split_table_the_settings_model_splits(tmp_path: Path) -> None
     assert (batch.split.model, batch.split.overlap, batch.split.shifts) == ("preview", 0.25, 0)
 
 
+def test_what_no_output_names_is_called_as_the_settings_say(tmp_path: Path) -> None:
+    text = 'inputs = ["a.wav"]\npresets = ["karaoke"]\noutputs = [{folder = "out"}]\n'
+    batch = read_batch(write_batch(tmp_path, text), "preview", "{stem} {job8}")
+    made = make_request(tmp_path, batch.variants[0], batch.outputs[0])
+    assert (made.file_names, made.sessions) == ("{stem} {job8}", ())
+    assert batch.split.file_names == "{stem} {job8}"
+
+
 GOOD = {"inputs": '["a.wav"]', "presets": '["karaoke"]', "outputs": '[{folder = "out"}]'}
 
 
@@ -449,6 +475,14 @@ GOOD = {"inputs": '["a.wav"]', "presets": '["karaoke"]', "outputs": '[{folder = 
         ("outputs", '[{folder = "out", speed = "slow"}]', "outputs.0.speed = 'slow' (a number)"),
         ("outputs", '[{folder = "out", tail = "long"}]', "outputs.0.tail = 'long' (one of trim, extend)"),
         ("outputs", '[{folder = "out", colour = "red"}]', "outputs.0.colour is no key"),
+        (
+            "outputs",
+            '[{folder = "out", file_names = "{name}"}]',
+            "outputs.0.file_names '{name}': without {stem}",
+        ),
+        ("outputs", '[{folder = "out", file_names = 3}]', "outputs.0.file_names = 3 (a text)"),
+        ("outputs", '[{folder = "out", sessions = ["als"]}]', "outputs.0.session 'als' (one of rpp"),
+        ("outputs", '[{folder = "out", sessions = "rpp"}]', "outputs.0.sessions = 'rpp' (a list such as"),
         ("split", '{model = ""}', "split.model = ''"),
         ("split", "3", "split = 3"),
         ("use", '"dancing"', "use = 'dancing' (one of karaoke"),

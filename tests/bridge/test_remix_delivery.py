@@ -21,6 +21,7 @@ from fakes import AdversarialSeparator, FakeSeparator, IdentitySeparator
 from remixes import (
     FRAMES,
     RATE_HZ,
+    MadeRemix,
     MadeSet,
     factor,
     make_set,
@@ -30,6 +31,7 @@ from remixes import (
     sum_all,
     write_preset,
 )
+from rpp_projects import Session
 from signals import make_music, read_wav, to_ints, write_float, write_pcm
 from splits import assert_exact, make_request, read_set, split_to_end
 from stembridge import disk
@@ -236,6 +238,103 @@ def test_files_are_named_after_the_song_and_the_preset_and_a_stem_keeps_its_own(
     assert long.manifest.stems[0].file == f"song - {'n' * 26}.wav"
 
 
+def list_files(made: MadeRemix) -> dict[str, str]:
+    """Return the files of a remix by what they hold, its own under 'remix'."""
+    files = {entry.name: entry.file for entry in made.manifest.stems}
+    if made.manifest.mixture is not None:
+        files["remix"] = made.manifest.mixture.file
+    assert all((made.folder / file).is_file() for file in files.values())
+    return files
+
+
+def test_no_two_results_of_a_song_share_a_file_name_where_a_template_says_so(tmp_path: Path) -> None:
+    names = "{name} - {stem} - {job8}"
+    made = make_set(tmp_path, file_names=names)
+    first, second = (
+        remix(tmp_path, made, text, job_id=text, stems_out=True, mp3=True, speed=0.8, file_names=names)
+        for text in (QUIETER, "[stems.drums]\ngain_db = -3.0\n")
+    )
+    taken = {entry.file for entry in made.manifest.stems}
+    for found, changed in ((first, "vocals"), (second, "drums")):
+        _, _, job8 = found.folder.name.rpartition("__")
+        files = list_files(found)
+        assert files == {
+            name: f"song - {'mine' if name == 'remix' else name} - {job8}.wav"
+            for name in (*made.stems, "remix")
+        }
+        heard = {Path(entry.file).name for entry in found.manifest.listening}
+        assert heard == {f"song - mine - {job8}.mp3", f"song - mine - {job8} 0.80x.wav"}
+        published = {path.name for path in found.folder.rglob("*") if path.is_file()} - {FILE_NAME}
+        assert published == {*files.values(), *heard} and not published & taken
+        taken |= published
+        for entry in made.manifest.stems:
+            is_same = filecmp.cmp(made.folder / entry.file, found.folder / files[entry.name], shallow=False)
+            assert is_same == (entry.name != changed)
+
+
+@pytest.mark.parametrize("asked", ["auto", "flac24"])
+def test_a_template_names_the_preset_and_every_file_alike(usual: MadeSet, tmp_path: Path, asked: str) -> None:
+    suffix = ".flac" if asked == "flac24" else ".wav"
+    template = {"file_names": "{stem} ({model}) of {name}", "format": asked}
+    found = remix(tmp_path, usual, QUIETER, name="Quiet: vocals", stems_out=True, **template)
+    assert found.folder.name.startswith("song__Quiet_ vocals__")
+    assert list_files(found) == {
+        **{name: f"{name} (Quiet_ vocals) of song{suffix}" for name in usual.stems},
+        "remix": f"Quiet_ vocals (Quiet_ vocals) of song{suffix}",
+    }
+    alone = remix(tmp_path, usual, QUIETER, job_id="alone", **template)
+    assert [entry.file for entry in alone.manifest.stems] == [f"mine (mine) of song{suffix}"]
+
+
+def test_files_of_a_set_with_names_of_its_own_are_all_called_alike(tmp_path: Path) -> None:
+    made = make_set(tmp_path, file_names="{stem} by {model}")
+    found = remix(tmp_path, made, QUIETER, stems_out=True)
+    assert set(list_files(found).values()) == {f"song - {name}.wav" for name in (*made.stems, "mine")}
+
+
+@pytest.mark.parametrize("has_stems", [False, True])
+def test_a_remix_comes_with_its_sessions(usual: MadeSet, tmp_path: Path, has_stems: bool) -> None:
+    found = remix(
+        tmp_path,
+        usual,
+        QUIETER,
+        stems_out=has_stems,
+        report=True,
+        file_names="{name} - {stem} - {job8}",
+        sessions=("rpp", "dawproject"),
+    )
+    session = Session(found.folder / "song - mine.rpp")
+    assert np.array_equal(session.play(), found.samples)
+    assert {path.name for path in session.files.values()} == set(list_files(found).values())
+    assert {path.name for path in found.folder.iterdir()} == {
+        *list_files(found).values(),
+        "song - mine.rpp",
+        "song - mine.dawproject",
+        "report.html",
+        FILE_NAME,
+    }
+    assert found.manifest.warnings == ()
+    plain = remix(tmp_path, usual, QUIETER, job_id="plain", stems_out=has_stems)
+    assert not [path for path in plain.folder.iterdir() if path.suffix in (".rpp", ".dawproject")]
+
+
+def test_a_session_that_cannot_be_written_is_a_warning_and_no_more(tmp_path: Path) -> None:
+    made = make_set(tmp_path, kind="gridfloat")
+    found = remix(tmp_path, made, QUIETER, stems_out=True, sessions=("aaf", "rpp"))
+    (said,) = (line for line in found.result.warnings if "session" in line)
+    assert said.startswith("no aaf session was written: ") and said in found.manifest.warnings
+    assert np.array_equal(Session(found.folder / "song - mine.rpp").play(), found.samples)
+    assert not list(found.folder.glob("*.aaf"))
+
+
+def test_sessions_are_told_of_between_the_checks_and_the_end(usual: MadeSet, tmp_path: Path) -> None:
+    told = list(start(tmp_path, usual, QUIETER, sessions=("rpp",)))
+    stages = list(dict.fromkeys(progress.stage for progress in told))
+    assert stages.index("verify") < stages.index("session") == len(stages) - 2
+    fractions = [progress.fraction for progress in told]
+    assert fractions == sorted(fractions)
+
+
 def test_a_remix_says_what_it_is_made_of(usual: MadeSet, tmp_path: Path) -> None:
     made = usual
     found = remix(tmp_path, made, QUIETER, stems_out=True, changes=("vocals.gain_db=-7",))
@@ -401,6 +500,8 @@ def test_what_nothing_is_left_of_is_refused(usual: MadeSet, tmp_path: Path) -> N
         "speed nan": {"speed": float("nan")},
         "pitch 25": {"pitch": 25.0},
         "pitch inf": {"pitch": float("inf")},
+        "without {stem}": {"file_names": "{name}"},
+        "session 'als'": {"sessions": ("als",)},
     }
     for message, fields in options.items():
         with pytest.raises(RequestError, match=message):

@@ -571,6 +571,8 @@ def settings(tmp_path: Path) -> Settings:
         ({"speed": float("nan")}, RequestError, "speed nan"),
         ({"pitch": -25.0}, RequestError, "pitch -25 semitones .*-24 to 24"),
         ({"pitch": float("nan")}, RequestError, "pitch nan"),
+        ({"file_names": "{name}"}, RequestError, "file_names '{name}': without {stem}"),
+        ({"sessions": ("rpp", "als")}, RequestError, "session 'als' .*rpp"),
     ],
 )
 def test_what_cannot_be_remixed_is_refused_by_name(
