@@ -132,7 +132,7 @@ def test_a_done_file_is_not_done_again_until_its_result_is_gone() -> None:
     touched = SIGNATURE._replace(mtime_ns=9)
     row, orders = live(*done, replace(FOUND, signature=touched, has_result=True))
     assert row is not None and row.state is FileState.DONE and row.signature == touched
-    assert orders == (Order.SAVE,)
+    assert orders == (Order.SAVE, Order.TELL_SAME)
     assert state_after(*done, replace(FOUND, signature=touched)) is FileState.WAITING
     moved = SIGNATURE._replace(inode=9, ctime_ns=9)
     assert state_after(*done, replace(FOUND, signature=moved)) is FileState.DONE
@@ -199,3 +199,40 @@ def test_a_disk_that_is_mounted_again_brings_no_news() -> None:
     assert is_handled(row, SIGNATURE._replace(device=77))
     for field in ("inode", "size", "mtime_ns", "ctime_ns"):
         assert not is_handled(row, SIGNATURE._replace(**{field: 77}))
+
+
+@pytest.mark.parametrize(
+    ("again", "is_meant"),
+    [
+        (SIGNATURE._replace(mtime_ns=9, ctime_ns=9), True),
+        (SIGNATURE._replace(inode=9, ctime_ns=9), True),
+        (SIGNATURE._replace(ctime_ns=9), False),
+        (SIGNATURE._replace(device=9, inode=9), False),
+    ],
+    ids=["touched", "replaced", "its rights or its marks", "mounted again"],
+)
+def test_a_done_file_that_is_dropped_again_is_done_again_where_something_else_is_wished(
+    again: Signature, is_meant: bool
+) -> None:
+    done = (*begun(), heard("w-1"))
+    found = replace(FOUND, signature=again, has_result=True)
+    row, orders = live(*done, replace(found, has_other_wish=True))
+    assert row is not None and row.signature == again
+    assert row.state is (FileState.WAITING if is_meant else FileState.DONE)
+    assert (Order.TELL in orders) is is_meant and Order.TELL_SAME not in orders
+    row, orders = live(*done, found)
+    assert row is not None and row.state is FileState.DONE
+    assert orders == ((Order.SAVE, Order.TELL_SAME) if is_meant else (Order.SAVE,))
+
+
+def test_what_the_jobs_of_a_file_warn_of_is_kept_once() -> None:
+    def warned(job_id: str, *warnings: str) -> Heard:
+        result = SplitResult("/drop/stems/song", 1.0, 1.0, 2.5, None, warnings)
+        return Heard(Job(job_id, SPLIT, JobState.DONE, 0.0, result=result))
+
+    row, orders = live(*begun(REMIX), warned("w-1", "loud", "no AAF"), warned("w-1-r1", "no AAF", "late"))
+    assert row is not None and row.state is FileState.DONE and row.error is None
+    assert row.warnings == ("loud", "no AAF", "late")
+    assert Order.NOTE not in orders
+    row, _ = live(replace(FOUND, sha256="b" * 64), row=row)
+    assert row is not None and row.warnings == ()

@@ -43,7 +43,7 @@ from stembridge.watch import watcher as watcher_module
 from stembridge.watch.dropped import Dropped
 from stembridge.watch.failures import note_path
 from stembridge.watch.ledger import Ledger
-from stembridge.watch.life import FileState
+from stembridge.watch.life import FileRow, FileState
 from stembridge.watch.notifying import Notifier
 from stembridge.watch.parts import Parts
 from stembridge.watch.status import STATUS_FILE, read_status
@@ -61,6 +61,7 @@ class FakeDaemon:
         place.mkdir()
         self.refusals: dict[str, StembridgeError] = {}
         self.failures: dict[str, ErrorInfo] = {}
+        self.warnings: tuple[str, ...] = ()
         self.is_holding = False
         self.problem: StembridgeError | None = None
         self.most_at_once = 0
@@ -136,7 +137,9 @@ class FakeDaemon:
         kept = self._read(job_id)
         fields = json.loads(kept["digest"])
         is_remix = "preset" in fields
-        result = SplitResult(kept["folder"], 1.0, 1.0, 2.0, None) if "folder" in kept else None
+        result = None
+        if "folder" in kept:
+            result = SplitResult(kept["folder"], 1.0, 1.0, 2.0, None, self.warnings)
         return Job(
             job_id,
             None if is_remix else SplitRequest(**fields),
@@ -172,6 +175,7 @@ class Bench:
         self.told: list[tuple[str, str]] = []
         self.said: list[str] = []
         self.shown: list[Job] = []
+        self.rows: list[FileRow] = []
 
     def make_watcher(
         self, *more_roots: Path, parts: Parts | None = None, is_patient: bool = False
@@ -274,6 +278,7 @@ class Bench:
 
     def _tell(self, news: News) -> None:
         self.told.append((news.row.name, news.row.state.value))
+        self.rows.append(news.row)
 
 
 @pytest.fixture(autouse=True)
@@ -411,6 +416,72 @@ def test_a_file_whose_result_was_removed_is_done_again_when_it_is_touched(bench:
     touch(song)
     assert not bench.work_off()
     assert len(bench.daemon.jobs()) == 2 and bench.result("song.wav").is_dir()
+
+
+def test_other_wishes_for_a_done_file_wait_until_it_is_touched_or_dropped_again(bench: Bench) -> None:
+    song = bench.drop("song.wav")
+    assert not bench.work_off()
+    first = bench.result("song.wav")
+    bench.wish("song.stembridge.toml", "mp3 = true\n")
+    bench.told.clear()
+    assert not bench.work_off()
+    assert bench.told == [] and len(bench.daemon.jobs()) == 1
+    touch(song)
+    assert not bench.work_off()
+    assert bench.told == [("song.wav", "waiting"), ("song.wav", "done")]
+    assert len(bench.daemon.jobs()) == 2 and bench.result("song.wav") != first and first.is_dir()
+    bench.wish("song.stembridge.toml", "mp3 = false\n")
+    kept = song.stat()
+    shutil.copy2(song, song.with_name(".copy.wav"))
+    song.with_name(".copy.wav").replace(song)
+    assert song.stat().st_mtime_ns == kept.st_mtime_ns
+    assert not bench.work_off()
+    assert len(bench.daemon.jobs()) == 3
+
+
+def test_a_done_file_that_is_touched_with_the_wishes_of_before_is_told_as_the_same(bench: Bench) -> None:
+    song = bench.drop("song.wav")
+    shutil.copyfile(song, bench.root / "copy.wav")
+    assert not bench.work_off()
+    bench.told.clear()
+    bench.rows.clear()
+    touch(song)
+    touch(bench.root / "copy.wav")
+    assert not bench.work_off()
+    assert {(row.name, row.state) for row in bench.rows} == {
+        ("song.wav", FileState.SAME),
+        ("copy.wav", FileState.SAME),
+    }
+    (result,) = {folder for row in bench.rows for folder in row.results}
+    assert len({row.same_as for row in bench.rows}) == 1
+    assert Path(result) == bench.result("song.wav") and len(bench.daemon.jobs()) == 1
+    assert sorted(bench.states().values()) == ["done", "same"]
+
+
+def test_a_touched_file_waits_for_wishes_that_are_just_being_saved(bench: Bench) -> None:
+    bench.wish("stembridge.toml", QUICK.replace("0.1", "1"))
+    song = bench.drop("song.wav")
+    assert not bench.work_off()
+    bench.wish("song.stembridge.toml", "mp3 = tr")
+    touch(song)
+    with bench.watching():
+        wait_until(lambda: bench.counts().get("settling") == 1, "the file to be seen", 20.0)
+        bench.wish("song.stembridge.toml", "mp3 = true\n")
+        wait_until(lambda: len(bench.daemon.jobs("done")) == 2, "the second job", 20.0)
+    assert ("song.wav", "failed") not in bench.told
+
+
+def test_what_a_job_warns_of_is_told_and_is_no_failure(bench: Bench) -> None:
+    bench.drop("song.wav")
+    bench.daemon.warnings = ("no AAF: a package is not here", "the residual is loud")
+    assert not bench.work_off()
+    status = read_status(bench.root)
+    assert status is not None
+    (file,) = status.files
+    assert file.state == "done" and not file.error_code
+    assert file.detail == "no AAF: a package is not here; the residual is loud"
+    assert bench.rows[-1].warnings == bench.daemon.warnings
+    assert not note_path(bench.root, "song.wav").exists()
 
 
 def test_a_failure_is_noted_and_tried_again_when_the_file_is_touched(bench: Bench) -> None:

@@ -7,9 +7,11 @@ import logging
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -58,11 +60,12 @@ def watch(
     DIR/stembridge-status.json. A stembridge.toml in DIR, a folder's name (karaoke, acapella, a preset) or a
     NAME.stembridge.toml beside a file says what is to be made of it.
 
-    Exit codes: 0 ended, 1 cannot be watched, 2 usage, 3 some files failed or wait for their model (with
-    --once), 69 no daemon (with --once), 75 watched already, 130 cancelled (with --once).
+    Exit codes: 0 ended, 1 cannot be watched, 2 usage, 3 some files failed, or wait for their model or for
+    their folder (with --once), 69 no daemon (with --once), 75 watched already, 130 cancelled (with --once).
     """
     from stembridge.local_job import ended_like_ctrl_c
     from stembridge.progress import progress_shown
+    from stembridge.watch.life import FileState
     from stembridge.watch.notifying import Notifier
     from stembridge.watch.parts import Parts
     from stembridge.watch.watcher import Watcher
@@ -98,6 +101,8 @@ def watch(
             if not as_json:
                 screen.announce(roots, "" if of_daemon else "; Ctrl-C ends it")
             watcher.run(once=once)
+            if once and not as_json:
+                screen.conclude(watcher.count(FileState.WAITING_FOR_MODEL))
         except KeyboardInterrupt:
             screen.write_error("stopped; what the daemon has taken goes on, the rest waits for the next time")
             return 130 if once else 0
@@ -141,6 +146,8 @@ class _Screen:
         self._has_many = has_many
         self._as_json = as_json
         self._running: dict[str, Job] = {}
+        self._ends: dict[tuple[Path, str], str] = {}
+        """How each file ended that was told of."""
 
     def show(self, job: Job) -> None:
         self._running[job.id] = job
@@ -152,7 +159,21 @@ class _Screen:
         for root in roots:
             self.write_error(f"watching {str(root)!r}{more}")
 
+    def conclude(self, waiting: int) -> None:
+        """Say what became of all, ``waiting`` of which wait for their models."""
+        found = Counter(self._ends.values())
+        counts = (
+            (found["done"], "done"),
+            (found["same"], "the same as before"),
+            (found["failed"], "failed"),
+            (waiting, "waits for its model" if waiting == 1 else "wait for their models"),
+        )
+        told = ", ".join(f"{count} {what}" for count, what in counts if count)
+        self.write_error(told or "nothing to do")
+
     def tell(self, news: News) -> None:
+        if news.row.state.is_over:
+            self._ends[news.folder, news.row.name] = news.row.state.value
         self._make_way(_json_line(news) if self._as_json else self._line(news), sys.stdout)
 
     def say(self, problem: str) -> None:
@@ -178,7 +199,12 @@ class _Screen:
         match row.state:
             case FileState.DONE:
                 results = ", ".join(map(_shown(news.folder), row.results))
-                return f"{name}: done in {clock(row.spent_s)}: {results}"
+                warnings = (f"\n    {one_line(warning)}" for warning in row.warnings)
+                return f"{name}: done in {clock(row.spent_s)}: {results}{''.join(warnings)}"
+            case FileState.SAME if row.same_as == row.name:
+                results = ", ".join(map(_shown(news.folder), row.results))
+                remedy = "; delete that folder and touch the file to split it again"
+                return f"{name}: the same as before: {results}{remedy}"
             case FileState.SAME:
                 results = ", ".join(map(_shown(news.folder), row.results))
                 return f"{name}: the same as {one_line(row.same_as)}, see {results}"
@@ -206,6 +232,8 @@ def _json_line(news: News) -> str:
             "results": list(row.results),
             "same_as": row.same_as,
             "error": error and {"code": error.code, "message": error.message, "hint": error.hint},
-            "seconds": row.spent_s,
+            "warnings": list(row.warnings),
+            "seconds": round(row.spent_s, 2),
+            "at": datetime.fromtimestamp(row.changed).astimezone().isoformat(timespec="seconds"),
         }
     )

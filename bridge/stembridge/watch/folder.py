@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from stembridge import catalog, manifest, model_store
@@ -34,6 +35,7 @@ from stembridge.watch.life import (
     Retried,
     advance,
     is_as_old,
+    is_dropped_again,
     is_handled,
 )
 from stembridge.watch.parts import Parts
@@ -323,6 +325,9 @@ class WatchedFolder:
                     self._notes_due = 0.0
                 case Order.TELL if row is not None:
                     self._tell(self, row)
+                case Order.TELL_SAME if row is not None:
+                    told = replace(row, state=FileState.SAME, same_as=row.same_as or row.name)
+                    self._tell(self, told)
 
     def commit(self, now: float) -> str:
         """Make all that was decided durable, then write what failed; return why that could not be, or ''."""
@@ -451,7 +456,16 @@ class WatchedFolder:
             self._own[file.name] = file.signature
             return
         has_result = row is not None and has_set(row.folder)
-        self.apply(file.name, Found(file.name, file.signature, sha256, has_result=has_result))
+        is_done = row is not None and row.state.is_done and row.sha256 == sha256
+        has_other_wish = False
+        if row is not None and is_done and is_dropped_again(row, file.signature):
+            has_other_wish = self._read_wish(file.name).digest != row.digest
+            if self._find_wait(list_places(self.root, file.name), now):
+                # Somebody is just saving what is wished for it.
+                self.settling.see(file, now)
+                return
+        found = Found(file.name, file.signature, sha256, has_result=has_result, has_other_wish=has_other_wish)
+        self.apply(file.name, found)
         self._unexamined[file.name] = None
 
     def _refuse_unread(self, file: Dropped, error: ErrorInfo) -> None:

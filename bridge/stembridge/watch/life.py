@@ -65,6 +65,7 @@ class FileRow:
     attempt : how often its job was given up for a reason that says nothing about the file
     spent_s : seconds that the daemon has worked on it
     is_noted : the failure is written down where a person finds it
+    warnings : what its jobs said beside their results, each once
     """
 
     name: str
@@ -83,6 +84,7 @@ class FileRow:
     attempt: int = 0
     spent_s: float = 0.0
     is_noted: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def job_now(self) -> str:
@@ -109,13 +111,17 @@ class FileRow:
 class Found:
     """A file is whole, and was not known with this signature.
 
-    ``has_result`` where the result of the row that is known still lies there.
+    Parameters
+    ----------
+    has_result : the result of the row that is known still lies there
+    has_other_wish : something else is wished for it than what that row was done with
     """
 
     name: str
     signature: Signature
     sha256: str
     has_result: bool = False
+    has_other_wish: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +229,8 @@ class Order(Enum):
     """Remove what was written of an earlier failure."""
     TELL = auto()
     """Say it to whoever looks on."""
+    TELL_SAME = auto()
+    """Say that the result of before is the one of now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +314,13 @@ def is_handled(row: FileRow, signature: Signature) -> bool:
     return is_as_old(row, signature) and then.ctime_ns == signature.ctime_ns and then.inode == signature.inode
 
 
+def is_dropped_again(row: FileRow, signature: Signature) -> bool:
+    """Return whether somebody touched a file or put another into its place; who reads it does neither."""
+    then = row.signature
+    is_other = then.inode != signature.inode and then.ctime_ns != signature.ctime_ns
+    return then.mtime_ns != signature.mtime_ns or is_other
+
+
 def _find(row: FileRow | None, found: Found, now: float) -> Transition:
     if row is not None and row.state.is_at_daemon:
         return Transition(row)
@@ -319,7 +334,12 @@ def _find(row: FileRow | None, found: Found, now: float) -> Transition:
     is_touched = row.signature.mtime_ns != found.signature.mtime_ns
     if is_touched and row.state.is_over and not found.has_result:
         return Transition(_begin_again(row, found.signature, now), (Order.SAVE, Order.TELL))
-    return Transition(replace(row, signature=found.signature), (Order.SAVE,))
+    if not row.state.is_done or not is_dropped_again(row, found.signature):
+        return Transition(replace(row, signature=found.signature), (Order.SAVE,))
+    if found.has_other_wish:
+        return Transition(_begin_again(row, found.signature, now), (Order.SAVE, Order.TELL))
+    same = replace(row, signature=found.signature)
+    return Transition(same, (Order.SAVE, Order.TELL_SAME) if found.has_result else (Order.SAVE,))
 
 
 def _is_new(row: FileRow, digest: str) -> bool:
@@ -363,7 +383,12 @@ def _match(row: FileRow, twin: FileRow, now: float) -> Transition:
 def _end_job(row: FileRow, job: Job, now: float) -> Transition:
     error = None if job.state is JobState.DONE else job.error or CANCELLED
     folder = job.result.folder if job.result is not None else ""
-    row = replace(row, spent_s=row.spent_s + (job.result.total_s if job.result is not None else 0.0))
+    if job.result is not None:
+        row = replace(
+            row,
+            spent_s=row.spent_s + job.result.total_s,
+            warnings=tuple(dict.fromkeys((*row.warnings, *job.result.warnings))),
+        )
     if row.state is FileState.REMIXING:
         return _end_remix(row, RemixEnd(folder, error), now)
     if error is not None:

@@ -47,11 +47,11 @@ def view_folder(
 
 
 def _view_row(folder: WatchedFolder, row: FileRow) -> FileStatus:
-    detail = f"as {row.same_as}" if row.same_as else row.error.message if row.error is not None else ""
+    told = f"as {row.same_as}" if row.same_as else row.error.message if row.error is not None else ""
     return FileStatus(
         file=row.name,
         state=row.state.value,
-        detail=detail,
+        detail="; ".join(filter(None, (told, *row.warnings))),
         job=row.job,
         result=_shown(folder, row.folder),
         remixes=tuple(_shown(folder, end.folder) for end in row.ends if end.folder),

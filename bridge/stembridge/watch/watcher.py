@@ -237,10 +237,11 @@ class Watcher:
             idle = 0 if not folder.away and folder.begin_next(now) else idle + 1
 
     def _has_room(self) -> bool:
-        splitting = self._count(FileState.SPLITTING)
-        return splitting < MOST_SPLITS and splitting + self._count(FileState.REMIXING) < MOST_FILES_AT_WORK
+        splitting = self.count(FileState.SPLITTING)
+        return splitting < MOST_SPLITS and splitting + self.count(FileState.REMIXING) < MOST_FILES_AT_WORK
 
-    def _count(self, *states: FileState) -> int:
+    def count(self, *states: FileState) -> int:
+        """Return how many files are in one of these states."""
         return sum(folder.ledger.count(*states) for folder in self._folders)
 
     def _commit(self, now: float) -> None:
@@ -250,7 +251,7 @@ class Watcher:
     def _submit(self, now: float) -> None:
         """Ask the daemon for the jobs whose rows are committed."""
         had_problem = bool(self._daemon_problem)
-        at_work = self._count(FileState.SPLITTING, FileState.REMIXING)
+        at_work = self.count(FileState.SPLITTING, FileState.REMIXING)
         for folder in self._folders:
             if self._ledger_problem or folder.away:
                 continue
@@ -263,7 +264,7 @@ class Watcher:
                     raise
         self._heal()
         # What was done already, or refused, has left its place, and no event will tell the next file.
-        self._is_turn_due = had_problem or self._count(FileState.SPLITTING, FileState.REMIXING) < at_work
+        self._is_turn_due = had_problem or self.count(FileState.SPLITTING, FileState.REMIXING) < at_work
 
     def _submit_one(self, folder: WatchedFolder, name: str, now: float, *, is_first: bool) -> None:
         row = folder.ledger.get(name)
