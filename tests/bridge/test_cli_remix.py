@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 from collections.abc import Callable, Generator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -413,6 +414,17 @@ def test_a_split_for_a_remix_and_a_batch_are_named_by_the_settings_too(
     assert splits.file_names == ["{stem} of {name}", "{job8} {stem}", "{stem} of {name}"]
     read = read_batch(Path("remix.toml"), "preview", load_settings().file_names)
     assert read.outputs[0].file_names == "{stem} of {name}"
+
+
+def test_a_session_that_needs_what_is_not_here_is_told_before_anything_is_split(
+    home: Path, song: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "aaf2", None)
+    splits = Splits(Outcome((), 73))
+    monkeypatch.setattr("stembridge.cli.remixing.run_splits", splits)
+    assert main(["remix", str(song), "--preset", "karaoke", "--session", "aaf"]) == 1
+    assert 'pip install "stembridge[aaf]"' in capsys.readouterr().err
+    assert not splits.sources and not Path("remixes").exists() and not (home / "run").exists()
 
 
 def test_what_does_not_fit_one_set_is_rendered_from_the_other(
