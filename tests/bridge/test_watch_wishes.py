@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from stembridge.types import RemixRequest, ResidualPolicy, SplitRequest
 from stembridge.watch import wishes as wishes_module
 from stembridge.watch.wish_file import WATCHING, WISHES, read_wish_file
 from stembridge.watch.wishes import (
+    OF_REMIXES,
     FolderSettings,
     Wish,
     WishReader,
@@ -148,10 +150,11 @@ def test_later_places_win_key_by_key(drop: Drop, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-def test_a_folder_called_like_a_use_is_that_use(use: str, drop: Drop) -> None:
+def test_a_folder_called_like_a_use_is_that_use(use: str, tmp_path: Path) -> None:
     recipe = find_recipe(use)
+    settings = load_settings(home=tmp_path / "plain", environ={})
     for name in (use.replace(":", "-"), use.replace(":", " ").title()):
-        wish = drop(f"{name}/song.wav")
+        wish = read_wish(tmp_path / "drop", f"{name}/song.wav", settings)
         split = wish.split
         assert (split.model, split.overlap, split.shifts, split.two_stems) == (
             recipe.quality.model,
@@ -207,7 +210,7 @@ def summarise(wish: Wish) -> tuple[str, int, str | None, tuple[str, ...], list[s
         ),
         ('model = "mdx"', "preview", "", ("preview", 0, None, (), [])),
         ('model = "mdx"', "preview", 'model = "mdx_extra"', ("mdx_extra", 0, None, (), [])),
-        ('use = "acapella"', "karaoke", "", ("htdemucs", 0, "vocals", (), ["karaoke"])),
+        ('use = "acapella"', "karaoke", "", ("mdx_extra", 0, "vocals", (), ["karaoke"])),
         ("", "karaoke", 'model = "mdx"', ("mdx", 0, "vocals", (), ["karaoke"])),
         ("", "karaoke", 'quality = "best"', ("htdemucs_ft", 2, "vocals", (), ["karaoke"])),
         ("", "karaoke", 'quality = "best"\nshifts = 1', ("htdemucs_ft", 1, "vocals", (), ["karaoke"])),
@@ -215,16 +218,16 @@ def summarise(wish: Wish) -> tuple[str, int, str | None, tuple[str, ...], list[s
         ('quality = "best"', "plain", 'model = "mdx"', ("mdx", 2, None, (), [])),
         ('model = "mdx"', "plain", 'quality = "best"', ("htdemucs_ft", 2, None, (), [])),
         ('model = "mdx"\nquality = "best"', "plain", "", ("mdx", 2, None, (), [])),
-        ("", "karaoke", 'stems = ["vocals"]', ("htdemucs", 0, None, ("vocals",), ["karaoke"])),
-        ('stems = ["bass"]', "karaoke", "", ("htdemucs", 0, "vocals", (), ["karaoke"])),
+        ("", "karaoke", 'stems = ["vocals"]', ("mdx_extra", 0, None, ("vocals",), ["karaoke"])),
+        ('stems = ["bass"]', "karaoke", "", ("mdx_extra", 0, "vocals", (), ["karaoke"])),
         ('stems = ["bass"]', "plain", 'two_stems = "drums"', ("mdx_extra", 0, "drums", (), [])),
         ('two_stems = "drums"', "plain", 'stems = ["bass"]', ("mdx_extra", 0, None, ("bass",), [])),
         ('two_stems = "drums"', "plain", "stems = []", ("mdx_extra", 0, None, (), [])),
         ("", "karaoke", 'preset = "drumless"', ("mdx_extra", 0, None, (), ["drumless"])),
         ("", "karaoke", "presets = []", ("mdx_extra", 0, None, (), [])),
-        ("", "remix", 'preset = "drumless"', ("htdemucs_ft", 2, None, (), ["drumless"])),
+        ("", "remix", 'preset = "drumless"', ("mdx_extra", 2, None, (), ["drumless"])),
         ('preset = "drumless"', "preview", "", ("preview", 0, None, (), ["drumless"])),
-        ('preset = "drumless"', "karaoke", "", ("htdemucs", 0, "vocals", (), ["karaoke"])),
+        ('preset = "drumless"', "karaoke", "", ("mdx_extra", 0, "vocals", (), ["karaoke"])),
         (
             'presets = ["drumless", "vocals-up"]',
             "plain",
@@ -299,11 +302,16 @@ HTDEMUCS = 'model = "htdemucs"\n'
         ('preset = "sub/x.toml"', 1, "there is no preset file", PresetError),
         ('preset = "drumless"\npresets = ["karaoke"]', 2, "presets beside preset", RequestError),
         ('use = "karaoke"\npreset = "drumless"', 2, "a preset beside use 'karaoke'", RequestError),
-        ('changes = ["vocals.gain_db=-3"]', 1, "changes of no preset (name a preset there", RequestError),
+        (
+            'changes = ["vocals.gain_db=-3"]',
+            1,
+            "changes of no remix: no preset is named (needs preset",
+            RequestError,
+        ),
         (
             'preset = "drumless"\nchanges = ["drums.x=1"]',
             2,
-            "--set drums.x=1: stems.drums.x is no key",
+            ": changes: drums.x=1: stems.drums.x is no key",
             PresetError,
         ),
         ('preset = "drumless"\nchanges = ["kazoo.gain_db=1"]', 2, "these stems have no kazoo", PresetError),
@@ -318,8 +326,15 @@ HTDEMUCS = 'model = "htdemucs"\n'
         ('match = "peak"', 1, "match = 'peak' is not one of off, rms, lufs", RequestError),
         ("ceiling_dbtp = 1", 1, "ceiling_dbtp = 1 is not -30 to 0 dBTP", RequestError),
         ('tail = "long"', 1, "tail = 'long' is not one of trim, extend", RequestError),
-        ("speed = 9", 1, "speed 9 (0.25 to 4", RequestError),
-        ("pitch = 99", 1, "pitch 99 semitones", RequestError),
+        ("speed = 9", 1, "1: speed 9 (0.25 to 4", RequestError),
+        ("pitch = 99", 1, "1: pitch 99 semitones", RequestError),
+        ("seed = 1\nspeed = 0.9", 2, "2: speed of no remix: no preset is named (needs", RequestError),
+        ('use = "remix"\ntail = "trim"', 2, "2: tail of no remix", RequestError),
+        ("model = preview  # quick", 1, '(text needs quotes: model = "preview")', RequestError),
+        ("[watch]\nnotify = False", 2, "(notify = false in small letters)", RequestError),
+        ("model = [preview]", 1, "(mend or remove that line)", RequestError),
+        ('format = "wav25"', 1, "1: format 'wav25' (one of", RequestError),
+        ('residual = "most"', 1, "1: residual 'most' (one of", RequestError),
         ("[watch]\nquiet_s = -1", 2, "quiet_s = -1 is not 0.1 to 3600 seconds", RequestError),
         ('[watch]\nresults = "../x"', 2, "results = '../x' is not a folder's name", RequestError),
         ('[watch]\nresults = "Failed"', 2, "results = 'Failed' is not a folder's name", RequestError),
@@ -360,6 +375,70 @@ def test_a_model_of_the_settings_that_is_none_is_told_as_theirs(tmp_path: Path) 
     settings = load_settings(home=tmp_path, environ={}, model="htdemuks")
     with pytest.raises(ModelError, match=r"settings\.toml': model: unknown model 'htdemuks'"):
         read_wish(tmp_path, "song.wav", settings)
+
+
+def test_a_model_that_the_machine_is_set_to_stays_in_the_folder_of_a_use(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, environ={}, model="preview")
+    assert summarise(read_wish(tmp_path, "karaoke/s.wav", settings))[:3] == ("preview", 0, "vocals")
+    wish = read_wish(tmp_path, "practice-guitar/s.wav", settings)
+    assert wish.split.model == "htdemucs_6s"
+    assert wish.asks_for_model == f"the folder {str(tmp_path / 'practice-guitar')!r}"
+    assert "settings.toml" in read_wish(tmp_path, "s.wav", settings).asks_for_model
+    wrong = load_settings(home=tmp_path, environ={}, model="htdemuks")
+    with pytest.raises(ModelError, match=r"settings\.toml': model: unknown model 'htdemuks'"):
+        read_wish(tmp_path, "karaoke/s.wav", wrong)
+
+
+def test_the_place_that_asks_for_a_model_is_told_of_each_file(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path / "home", environ={})
+    root = tmp_path / "drop"
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "stembridge.toml").write_text('seed = 1\nmodel = "mdx"\n')
+    (root / "b.stembridge.toml").write_text('seed = 1\nquality = "best"\n')
+    reader = WishReader(root, settings)
+    assert reader.read("plain.wav").asks_for_model == ""
+    assert reader.read("karaoke/s.wav").asks_for_model == f"the folder {str(root / 'karaoke')!r}"
+    assert reader.read("karaoke/more/s.wav").asks_for_model == f"the folder {str(root / 'karaoke')!r}"
+    assert reader.read("a/s.wav").asks_for_model == f"{str(root / 'a' / 'stembridge.toml')!r}, line 2"
+    assert reader.read("b.wav").asks_for_model == f"{str(root / 'b.stembridge.toml')!r}, line 2"
+
+
+def test_what_remixes_are_to_be_waits_further_out_for_a_preset(drop: Drop) -> None:
+    text = {"stembridge.toml": 'match = "off"\nchanges = ["drums.gain_db=-1"]\nspeed = 0.9'}
+    (remix,) = drop("vocal-air/s.wav", **text).remixes
+    assert remix.speed == 0.9
+    assert drop("plain/s.wav").remixes == () == drop("plain/more/s.wav").remixes
+    with pytest.raises(RequestError, match=r"stembridge\.toml', line 1: match of no remix"):
+        drop("s.wav")
+    assert drop("s.wav", **{"s.stembridge.toml": "presets = []"}).remixes == ()
+    with pytest.raises(RequestError, match=r"t\.stembridge\.toml', line 1: report of no remix"):
+        drop("plain/t.wav", **{"plain/t.stembridge.toml": "report = true"})
+    assert drop("plain/u.wav", **{"plain/u.stembridge.toml": "report = false"}).remixes == ()
+
+
+def test_what_a_key_says_of_itself_is_read_once(drop: Drop) -> None:
+    for text, words in (
+        ('remix_format = "wav25"', "1: remix_format: format 'wav25' (one of"),
+        ('file_names = "x"', "1: file_names 'x': without"),
+        ('mono = ["kazoo"]', "1: mono 'kazoo' is no stem"),
+        ('preset = "drumless"\nchanges = ["vocls.gain_db=1"]', "2: changes: vocls.gain_db=1: "),
+    ):
+        with pytest.raises(RequestError) as caught:
+            drop(**{"stembridge.toml": text})
+        assert words in str(caught.value)
+
+
+def test_how_a_folder_is_watched_does_not_belong_beside_a_file(drop: Drop) -> None:
+    with pytest.raises(
+        RequestError, match=r"move it into the stembridge\.toml of the folder that is watched"
+    ):
+        drop(**{"song.stembridge.toml": "[watch]\nquiet_s = 1"})
+
+
+def test_every_key_is_one_of_the_split_or_of_remixes() -> None:
+    assert WISHES.keys() >= OF_REMIXES
+    of_splits = {field.name for field in fields(SplitRequest)} | {"use", "quality"}
+    assert WISHES.keys() - OF_REMIXES - of_splits == {"preset", "presets"}
 
 
 def test_a_file_that_nobody_can_read_is_told_and_one_of_notepad_is_read(drop: Drop, tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ from stembridge.watch.scan import ScanNotes, is_own, look, scan
 from stembridge.watch.settling import Settled, SettleRules, Settling, choose_rules
 from stembridge.watch.shares import is_network_share
 from stembridge.watch.status import STATUS_FILE, find_other_watcher
+from stembridge.watch.wish_file import FOLDER_FILE
 from stembridge.watch.wishes import (
-    FOLDER_FILE,
     FolderSettings,
     Wish,
     WishReader,
@@ -516,6 +516,8 @@ class WatchedFolder:
             return None
         missing = self._find_missing(wish.split)
         if missing is not None:
+            if wish.asks_for_model:
+                missing = replace(missing, message=f"{missing.message}: {wish.asks_for_model} asks for it")
             self.apply(row.name, ModelMissed(missing, wish.digest, wish.split))
             return None
         self.apply(row.name, Readied(wish.digest))

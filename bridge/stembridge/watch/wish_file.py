@@ -34,8 +34,10 @@ from stembridge.watch.failures import FAILED
 MAX_BYTES = 1 << 16
 """What nobody writes by hand is not read."""
 
+FOLDER_FILE = "stembridge.toml"
 WATCH_TABLE = "watch"
 
+_BARE_WORD = re.compile(r"\s*([\w-]+)\s*=\s*([^\W\d][^\"'#\[{]*?)\s*(?:#.*)?")
 _POSITION = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 Reader = Callable[[Any], Any]
@@ -82,7 +84,7 @@ def read_wish_file(path: Path, *, is_root: bool) -> dict[str, Said] | None:
     if WATCH_TABLE in document.table and not is_root:
         raise RequestError(
             f"{document.locate((WATCH_TABLE,))}: [{WATCH_TABLE}] says how a whole folder is watched",
-            f"move it into the {path.name} of the folder that is watched",
+            f"move it into the {FOLDER_FILE} of the folder that is watched",
         )
     table = {key: value for key, value in document.table.items() if key != WATCH_TABLE}
     return document.read(table, (), WISHES)
@@ -149,7 +151,10 @@ def located(error: RequestError, where: str, key: str) -> RequestError:
     where : as `Said.where`
     """
     kind = next((known for known in (PresetError, ModelError) if isinstance(error, known)), RequestError)
-    return kind(f"{where}: {key}: {error.message}", error.hint)
+    # On a command line it is named by the message alone, and changes are those of --set.
+    message = error.message.removeprefix("--set ")
+    is_named = message.startswith((f"{key} ", f"{key.removesuffix('s')} "))
+    return kind(f"{where}: {message}" if is_named else f"{where}: {key}: {message}", error.hint)
 
 
 def _hint_keys(name: str, keys: Collection[str]) -> str:
@@ -178,16 +183,25 @@ def _read_document(path: Path) -> _Document | None:
     try:
         return _Document(path, *_parse(text))
     except tomllib.TOMLDecodeError as error:
-        raise RequestError(_tell_mistake(path, text, error), "mend or remove that line") from None
+        raise _tell_mistake(path, text, str(error)) from None
 
 
-def _tell_mistake(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
+def _tell_mistake(path: Path, text: str, reason: str) -> RequestError:
     """Return what is wrong with a document, with the line in the place where every other mistake has it."""
-    reason = str(error)
-    if found := _POSITION.search(reason):
-        line = found[1] or max(1, len(text.rstrip().splitlines()))
-        return f"{str(path)!r}, line {line}: {reason[: found.start()]}"
-    return f"{str(path)!r}: {reason}"
+    found = _POSITION.search(reason)
+    if found is None:
+        return RequestError(f"{str(path)!r}: {reason}", "mend or remove that line")
+    # Lines end as in TOML, and nowhere else.
+    lines = text.rstrip().split("\n")
+    number = int(found[1] or len(lines))
+    message = f"{str(path)!r}, line {number}: {reason[: found.start()]}"
+    bare = _BARE_WORD.fullmatch(lines[number - 1]) if number <= len(lines) else None
+    if bare is None:
+        return RequestError(message, "mend or remove that line")
+    key, word = bare.groups()
+    if word.lower() in ("true", "false"):
+        return RequestError(message, f"{key} = {word.lower()} in small letters")
+    return RequestError(message, f'text needs quotes: {shorten_text(key)} = "{shorten_text(word)}"')
 
 
 @lru_cache(maxsize=64)

@@ -18,23 +18,41 @@ import hashlib
 import json
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stembridge.catalog import check_stems, find_model
 from stembridge.delivery import check_delivery
-from stembridge.errors import RequestError
+from stembridge.errors import ModelError, RequestError
 from stembridge.mixdown.batch import Output, describe_preset, list_stems
 from stembridge.presets import Preset, find_preset, find_presets, read_preset
 from stembridge.quality import QUALITIES
 from stembridge.recipes import USES, Recipe, find_recipe
 from stembridge.settings import Settings
 from stembridge.types import AUTO_FORMAT, RemixRequest, ResidualPolicy, SplitRequest
-from stembridge.watch.wish_file import Said, located, read_watch_table, read_wish_file
+from stembridge.watch.wish_file import FOLDER_FILE, Said, located, read_watch_table, read_wish_file
 
-FOLDER_FILE = "stembridge.toml"
 SIDECAR_ENDING = ".stembridge.toml"
+
+BUILT_IN_MODEL = next(field.default for field in fields(Settings) if field.name == "model")
+"""Where the settings name another one, that counts as named; each use brings its own else."""
+
+OF_REMIXES = frozenset(
+    {
+        "changes",
+        "stems_out",
+        "report",
+        "match",
+        "ceiling_dbtp",
+        "tail",
+        "remix_format",
+        "remix_mp3",
+        "speed",
+        "pitch",
+    }
+)
+"""Keys that say nothing about a split."""
 
 _Read = TypeVar("_Read", "_Shared", "Wish")
 
@@ -69,12 +87,14 @@ class Wish:
     remixes : what is to be made of the finished set; ``source``, its folder, is left ''
     digest : sha256 of all that was wished; the same for the same wish in whatever folder
     places : the files that were read for it, in their order
+    asks_for_model : the place that the model comes from; '' where it is the one that is built in
     """
 
     split: SplitRequest
     remixes: tuple[RemixRequest, ...]
     digest: str
     places: tuple[Path, ...]
+    asks_for_model: str = ""
 
 
 def list_places(root: Path, name: str) -> tuple[Path, ...]:
@@ -117,6 +137,10 @@ class WishReader:
         self._plans: dict[Hashable, Wish | RequestError] = {}
         self._preset_names: Collection[str] | None = None
         self._out = ""
+        of_machine = {}
+        if settings.model != BUILT_IN_MODEL:
+            of_machine["model"] = Said(settings.model, f"settings {str(settings.config_file)!r}")
+        self._outermost = _Shared(of_machine, ())
 
     def read(self, name: str) -> Wish:
         """Return what is wished for a file, checked so far as can be without its audio.
@@ -135,15 +159,22 @@ class WishReader:
         """
         parts = name.split("/")
         shared = self._read_folders(parts[:-1])
+        above = self._read_folders(parts[:-2]) if len(parts) > 1 else self._outermost
         for place in _list_sidecars(self._root.joinpath(*parts)):
             shared = shared.overlaid(read_wish_file(place, is_root=False), place)
         wish = self._plan(shared.said)
-        split = replace(wish.split, source=str(self._root.absolute() / name))
-        return replace(wish, split=split, places=shared.places)
+        if not wish.remixes:
+            _check_no_remixes(shared.said, above.said)
+        return replace(
+            wish,
+            split=replace(wish.split, source=str(self._root.absolute() / name)),
+            places=shared.places,
+            asks_for_model=_find_model_place(shared.said),
+        )
 
     def _read_folders(self, names: Sequence[str]) -> _Shared:
         """Return what the watched folder says, and those in it on the way that ``names`` are."""
-        shared = _Shared({}, ())
+        shared = self._outermost
         for depth in range(len(names) + 1):
             key = "/".join(names[:depth])
             if key not in self._shared:
@@ -294,7 +325,41 @@ def _unfit_models(recipe: Recipe, below: Mapping[str, Said]) -> tuple[str, ...]:
 
 
 def _knows(model: str, stem: str | None) -> bool:
-    return stem is None or stem in find_model(model).sources
+    if stem is None:
+        return True
+    try:
+        return stem in find_model(model).sources
+    except ModelError:
+        # One of the machine's settings that is none: told of when the split is planned.
+        return True
+
+
+def _find_model_place(said: Mapping[str, Said]) -> str:
+    """Return the place that the model of a split comes from; '' where none asks for one."""
+    return next((said[key].where for key in ("model", "quality", "use") if key in said), "")
+
+
+def _check_no_remixes(said: Mapping[str, Said], above: Mapping[str, Said]) -> None:
+    """Refuse what only a remix could heed, in the folder of a file or beside it, where none is wished for.
+
+    Further out it is meant for what has a preset, and ``presets = []`` says that there is to be none.
+
+    Parameters
+    ----------
+    above : what is said further out than the folder of the file
+
+    Raises
+    ------
+    RequestError : naming the key, its place and the remedy
+    """
+    if "presets" in said:
+        return
+    for key, entry in said.items():
+        if key in OF_REMIXES and entry is not above.get(key) and entry.value is not False:
+            raise RequestError(
+                f"{entry.where}: {key} of no remix: no preset is named",
+                'needs preset = "..." here or further out, or a use that brings one',
+            )
 
 
 class _Wished:
@@ -353,10 +418,6 @@ class _Wished:
         presets = self._get("presets", (recipe.preset,) if recipe and recipe.preset else ())
         if "preset" in self._said:
             presets = (self._get("preset"),)
-        if not presets and "changes" in self._said:
-            raise RequestError(
-                f"{self._said['changes'].where}: changes of no preset", "name a preset there too"
-            )
         output = Output(
             Path(split.out),
             match=self._get("match"),
