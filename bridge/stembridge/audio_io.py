@@ -24,7 +24,7 @@ from stembridge.channel_layout import conventional_mask, find_groups, mask_of, w
 from stembridge.dsp import grid
 from stembridge.errors import SourceError
 from stembridge.headers.chunks import read_aiff, read_caf, read_riff, read_w64
-from stembridge.headers.header import Header, Splice, contradiction, truncation
+from stembridge.headers.header import Header, Splice, Unsplittable, contradiction, truncation
 from stembridge.headers.kind import FFMPEG_KINDS, find_kind_of
 from stembridge.headers.mp3 import read_mp3
 from stembridge.headers.streams import read_flac, read_ogg
@@ -49,7 +49,7 @@ _BITS_OF_SUBTYPE = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_3
 _FULL_FLOATS = ("FLOAT", "DOUBLE")
 _WIDTH_OF_SUBTYPE = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8}
 _WIDTH_OF_SUBTYPE |= {"ULAW": 1, "ALAW": 1}
-_READABLE = "WAV, AIFF, CAF, FLAC, OGG, Opus and MP3 can"
+_READABLE = "convert it to WAV or FLAC; AIFF, CAF, OGG, Opus and MP3 are read too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +123,13 @@ def probe(path: str) -> SourceInfo:
         channels, rate, frames = int(file.channels), int(file.samplerate), int(file.frames)
         subtype, container = str(file.subtype), str(file.format)
     if not 1 <= channels <= MAX_CHANNELS:
-        raise SourceError(
+        raise Unsplittable(
             f"{shown} has {channels} channels: 1 to {MAX_CHANNELS} can be split",
             "split it into files of fewer channels first",
         )
     if not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
-        raise SourceError(f"{shown} claims {rate} Hz", f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are possible")
+        lowest, highest = MIN_RATE_HZ // 1000, MAX_RATE_HZ // 1000
+        raise Unsplittable(f"{shown} claims {rate} Hz", f"convert it to a rate of {lowest} to {highest} kHz")
     if subtype in _WIDTH_OF_SUBTYPE:
         _check_promise(header, shown, frames, channels * _WIDTH_OF_SUBTYPE[subtype])
     if header.most_frames is not None and frames > header.most_frames:
@@ -136,7 +137,9 @@ def probe(path: str) -> SourceInfo:
     if header.frames is not None and header.kind == "MP3":
         frames = header.frames
     if frames <= 0:
-        raise SourceError(f"{shown} holds no audio: 0 frames", "export it again")
+        # Only a header that says so itself is believed: a stream may just have begun.
+        kind = Unsplittable if header.audio is not None and header.audio[1] == 0 else SourceError
+        raise kind(f"{shown} holds no audio: 0 frames", "export it again")
     bits = _BITS_OF_SUBTYPE.get(subtype)
     is_lossy = bits is None and subtype not in _FULL_FLOATS
     speakers = header.speakers if len(header.speakers) == channels else ()

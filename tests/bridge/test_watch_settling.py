@@ -17,6 +17,7 @@ PATH = ROOT / "song.wav"
 SIGNATURE = Signature(1, 1, 100, 0, 0)
 WHOLE = Wholeness("", is_length_stated=True)
 OPEN_ENDED = Wholeness("", is_length_stated=False)
+NEVER = Wholeness("10 channels", is_length_stated=False, hint="split it", is_final=True)
 SHORT = Wholeness("header promises more", is_length_stated=False)
 LOCAL = choose_rules(is_network=False)
 
@@ -297,7 +298,7 @@ def test_files_that_have_to_wait_hold_no_other_up() -> None:
     [
         (False, None, (2.0, 0.3)),
         (True, None, (5.0, 5.0)),
-        (False, 10.0, (10.0, 0.3)),
+        (False, 10.0, (10.0, 10.0)),
         (False, 0.1, (0.1, 0.1)),
         (True, 8.0, (8.0, 8.0)),
         (True, 1.0, (1.0, 1.0)),
@@ -315,6 +316,39 @@ def test_a_long_quiet_is_kept_even_where_it_is_longer_than_the_patience() -> Non
     settling = make(file, choose_rules(is_network=False, quiet_s=120.0))
     see(settling, file, 0.0)
     assert taken_at(settling, 0.0) == (120.0, "header promises more")
+
+
+def test_what_nothing_can_mend_is_given_up_soon_and_what_may_still_come_is_not() -> None:
+    file = FakeFile(wholeness=NEVER)
+    settling = make(file)
+    see(settling, file, 0.0)
+    assert taken_at(settling, 0.0) == (7.0, "10 channels")
+    file.wholeness = SHORT
+    see(settling, file, 100.0)
+    assert taken_at(settling, 100.0) == (160.0, "header promises more")
+
+
+def test_what_nothing_can_mend_is_never_waited_for_longer_than_what_may_still_come() -> None:
+    file = FakeFile(wholeness=NEVER)
+    settling = make(file, choose_rules(is_network=False, quiet_s=58.0))
+    see(settling, file, 0.0)
+    assert taken_at(settling, 0.0) == (60.0, "10 channels")
+
+
+def test_what_helps_against_a_fault_comes_with_the_file() -> None:
+    file = FakeFile(wholeness=NEVER)
+    settling = make(file)
+    see(settling, file, 0.0)
+    (taken,) = settling.settle(7.0)
+    assert taken.hint == "split it"
+
+
+def test_closing_a_file_does_not_shorten_a_quiet_that_somebody_has_asked_for() -> None:
+    file = FakeFile()
+    settling = make(file, choose_rules(is_network=False, quiet_s=2.0))
+    see(settling, file, 0.0)
+    settling.hint(PATH, is_closed=True, now=0.1)
+    assert taken_at(settling, 0.1) == (2.1, "")
 
 
 # Every way of writing a file. All of the audio is 100 units long.

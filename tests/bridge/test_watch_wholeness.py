@@ -95,7 +95,34 @@ def test_a_wav_whose_header_comes_last_is_not_whole_before(tmp_path: Path) -> No
 def test_a_header_without_a_sample_is_not_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.wav"
     soundfile.write(path, np.zeros((0, 2)), RATE)
-    assert "0 frames" in examine(path).fault
+    assert "0 frames" in examine(path).fault and examine(path).is_final
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "hint"),
+    [(4000, 2, "convert it to a rate of 8 to 768 kHz"), (44100, 10, "split it into files of fewer")],
+)
+def test_what_the_header_rules_out_is_ruled_out_for_good_unless_bytes_are_missing(
+    rate: int, channels: int, hint: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.wav"
+    soundfile.write(path, np.zeros((100, channels)), rate)
+    found = examine(path)
+    assert found.fault and found.is_final and found.hint.startswith(hint)
+    cut_off = cut(path, 300)
+    assert "truncated" in cut_off.fault and not cut_off.is_final and "again" in cut_off.hint
+
+
+def test_a_room_that_is_kept_for_a_copy_may_still_be_filled(tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(bytes(10_000))
+    found = examine(path)
+    assert "none of a known format" in found.fault and not found.is_final
+    whole = write(tmp_path / "y.wav", "WAV", "PCM_16").read_bytes()
+    for head in (b"", whole[:12], whole[:36]):
+        path.write_bytes(head.ljust(len(whole), b"\0"))
+        found = examine(path)
+        assert found.fault and not found.is_final, head
 
 
 def test_a_flac_that_leaves_its_length_open_is_not_vouched_for(tmp_path: Path) -> None:

@@ -10,6 +10,10 @@ from stembridge.errors import SourceError
 _WINDOW_BYTES = 1 << 18
 
 
+class Unsplittable(SourceError):
+    """No byte that may still come makes a file one that can be split: it is its own header that says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Splice:
     """How a file is shown to libsndfile where it would stumble over the file as it is.

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from stembridge.channel_layout import VORBIS_ORDERS
 from stembridge.errors import SourceError
-from stembridge.headers.header import FileWindow, Header, Splice, contradiction, truncation
+from stembridge.headers.header import (
+    FileWindow,
+    Header,
+    Splice,
+    Unsplittable,
+    contradiction,
+    truncation,
+)
 
 _FLAC_TOTAL_AT = 18
 """Offset from 'fLaC' of the eight bytes whose last 36 bits are the number of samples."""
@@ -246,7 +253,7 @@ def read_ogg(file: BinaryIO, size: int, shown: str) -> Header:
     before, last = -1, first
     for page in pages:
         if page.flags & _OGG_FIRST or page.serial != first.serial:
-            raise SourceError(
+            raise Unsplittable(
                 f"{shown} holds more than one Ogg stream", "save each of them as a file of its own"
             )
         if page.sequence != last.sequence + 1 & 0xFFFFFFFF:

@@ -433,7 +433,7 @@ class WatchedFolder:
         try:
             check_name(file.name)
             if settled.fault:
-                self._refuse_unread(file, ErrorInfo("bad_source", settled.fault, "save or copy it again"))
+                self._refuse_unread(file, ErrorInfo("bad_source", settled.fault, settled.hint))
                 return
             if is_own(file.path):
                 self._own[file.name] = file.signature

@@ -26,12 +26,14 @@ class SettleRules:
     quiet_s : without a change
     closed_quiet_s : the same once it was closed or moved in, where its header says how long it is
     give_up_s : quiet for so long, a file is taken although its header does not fit it; it will fail by name
+    unsplittable_s : likewise beyond ``quiet_s``, where nothing that may still come could mend it
     recheck_s : between two looks at a file that is being written
     """
 
     quiet_s: float = QUIET_S
     closed_quiet_s: float = CLOSED_QUIET_S
     give_up_s: float = 60.0
+    unsplittable_s: float = 5.0
     recheck_s: float = 0.5
 
 
@@ -40,11 +42,11 @@ def choose_rules(*, is_network: bool, quiet_s: float | None = None) -> SettleRul
 
     Parameters
     ----------
-    quiet_s : what somebody has asked for; None leaves it to the kind of folder
+    quiet_s : what somebody has asked for, of closed files too; None leaves it to the kind of folder
     """
-    if quiet_s is None:
-        quiet_s = SHARE_QUIET_S if is_network else QUIET_S
-    return SettleRules(quiet_s, quiet_s if is_network else min(quiet_s, CLOSED_QUIET_S))
+    if quiet_s is not None:
+        return SettleRules(quiet_s, quiet_s)
+    return SettleRules(SHARE_QUIET_S, SHARE_QUIET_S) if is_network else SettleRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,12 @@ class Settled:
     ----------
     dropped : as it was looked at last; whoever reads it holds it against this signature again
     fault : why it cannot be whole, where it was given up waiting for the rest; '' else
+    hint : what to do about that
     """
 
     dropped: Dropped
     fault: str
+    hint: str = ""
 
 
 @dataclass(slots=True)
@@ -150,10 +154,13 @@ class Settling:
             return None
         quiet_s = now - candidate.changed_at
         found = self._examine(path)
-        if found.fault and quiet_s < self._rules.give_up_s:
+        patience_s = self._rules.give_up_s
+        if found.is_final:
+            patience_s = min(patience_s, self._rules.quiet_s + self._rules.unsplittable_s)
+        if found.fault and quiet_s < patience_s:
             candidate.reason = found.fault
             candidate.due_at = min(
-                now + max(self._rules.recheck_s, quiet_s / 2), candidate.changed_at + self._rules.give_up_s
+                now + max(self._rules.recheck_s, quiet_s / 2), candidate.changed_at + patience_s
             )
             return None
         if not found.is_length_stated and quiet_s < self._rules.quiet_s:
@@ -161,7 +168,7 @@ class Settling:
             return None
         if not self._is_unchanged(path, candidate, now):
             return None
-        return Settled(candidate.dropped, found.fault)
+        return Settled(candidate.dropped, found.fault, found.hint)
 
     def _is_unchanged(self, path: Path, candidate: _Candidate, now: float) -> bool:
         found = self._look(path)

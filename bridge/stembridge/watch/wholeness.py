@@ -15,7 +15,7 @@ from typing import BinaryIO
 from stembridge.audio_io import probe
 from stembridge.errors import SourceError
 from stembridge.headers.chunks import read_aiff, read_caf, read_riff, read_w64
-from stembridge.headers.header import truncation
+from stembridge.headers.header import Unsplittable, truncation
 from stembridge.headers.kind import FFMPEG_KINDS, AudioKind, find_kind_of
 from stembridge.source_file import check_source_file
 
@@ -32,10 +32,14 @@ class Wholeness:
     ----------
     fault : why it cannot be all of a recording, as a split would say it; '' where nothing speaks against it
     is_length_stated : its header says how long it is, so that a missing end would have shown
+    hint : what to do about the fault
+    is_final : nothing that may still be written makes it one that can be split
     """
 
     fault: str
     is_length_stated: bool
+    hint: str = ""
+    is_final: bool = False
 
 
 def examine(path: Path) -> Wholeness:
@@ -50,9 +54,11 @@ def examine(path: Path) -> Wholeness:
         if kind is None or kind.name not in FFMPEG_KINDS:
             probe(str(path))
     except SourceError as error:
-        return Wholeness(error.message, is_length_stated=False)
+        is_final = isinstance(error, Unsplittable)
+        return Wholeness(error.message, is_length_stated=False, hint=error.hint, is_final=is_final)
     except OSError as error:
-        return Wholeness(f"{shown} cannot be read: {error.strerror}", is_length_stated=False)
+        fault = f"{shown} cannot be read: {error.strerror}"
+        return Wholeness(fault, is_length_stated=False, hint="check the file and its rights")
     return Wholeness("", is_stated)
 
 
