@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from dataclasses import fields
 from pathlib import Path
 
 import stembridge.watch.status
+from stembridge.cli.watch import _json_line
 from stembridge.settings import load_settings
-from stembridge.watch.life import FileState
+from stembridge.watch.dropped import Signature
+from stembridge.watch.life import FileRow, FileState
 from stembridge.watch.status import FileStatus, NowStatus, WatchStatus
+from stembridge.watch.watcher import News
 from stembridge.watch.wish_file import WATCHING, WISHES
 from stembridge.watch.wishes import read_folder_settings, read_wish
 
@@ -50,6 +54,13 @@ def test_all_keys_stand_there() -> None:
 
 def test_all_states_stand_there() -> None:
     assert first_cells(section("How a file stands")) == {"settling", *FileState}
+
+
+def test_all_keys_of_a_line_of_json_stand_there() -> None:
+    row = FileRow("song.wav", Signature(1, 2, 3, 4, 5), "", FileState.DONE, 0.0)
+    line = json.loads(_json_line(News(Path("drop").absolute(), row)))
+    table = section("Lines of JSON")
+    assert first_cells(table) == line.keys()
 
 
 def test_all_keys_of_the_status_stand_there() -> None:
