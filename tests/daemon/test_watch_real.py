@@ -292,7 +292,9 @@ def test_once_works_off_what_is_there(watched: Watched) -> None:
     assert taken == "song.wav: taken"
     assert done.startswith("song.wav: done in ") and done.endswith(f"stems/{watched.results()[0]}")
     assert "watching" in err
-    assert Command([str(watched.root), "--once"], watched.harness).finish()[:2] == (0, "")
+    assert "1 done" in err.splitlines()[-1]
+    code, out, err = Command([str(watched.root), "--once"], watched.harness).finish()
+    assert (code, out) == (0, "") and "nothing to do" in err.splitlines()[-1]
 
 
 def test_once_says_by_its_code_that_something_failed(watched: Watched) -> None:
