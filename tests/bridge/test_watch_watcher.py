@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import functools
 import json
@@ -46,6 +47,7 @@ from stembridge.watch.ledger import Ledger
 from stembridge.watch.life import FileRow, FileState
 from stembridge.watch.notifying import Notifier
 from stembridge.watch.parts import Parts
+from stembridge.watch.settling import choose_rules
 from stembridge.watch.status import STATUS_FILE, read_status
 from stembridge.watch.watcher import News, Watcher
 
@@ -459,16 +461,36 @@ def test_a_done_file_that_is_touched_with_the_wishes_of_before_is_told_as_the_sa
 
 
 def test_a_touched_file_waits_for_wishes_that_are_just_being_saved(bench: Bench) -> None:
-    bench.wish("stembridge.toml", QUICK.replace("0.1", "1"))
     song = bench.drop("song.wav")
     assert not bench.work_off()
     bench.wish("song.stembridge.toml", "mp3 = tr")
     touch(song)
-    with bench.watching():
-        wait_until(lambda: bench.counts().get("settling") == 1, "the file to be seen", 20.0)
-        bench.wish("song.stembridge.toml", "mp3 = true\n")
-        wait_until(lambda: len(bench.daemon.jobs("done")) == 2, "the second job", 20.0)
-    assert ("song.wav", "failed") not in bench.told
+    bench.told.clear()
+    is_asked, is_saved = threading.Event(), threading.Event()
+
+    def is_written(path: Path) -> bool:
+        if path.name != "song.stembridge.toml" or is_saved.is_set():
+            return False
+        is_asked.set()
+        return True
+
+    with bench.watching(parts=Parts(is_written=is_written)):
+        assert is_asked.wait(20.0)
+        bench.wish("song.stembridge.toml", "mp3 = false\n")
+        is_saved.set()
+        bench.wait_for("song.wav", "same")
+    assert bench.told == [("song.wav", "same")] and len(bench.daemon.jobs()) == 1
+
+
+def test_a_file_that_can_never_be_split_is_noted_with_its_own_remedy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = dataclasses.replace(choose_rules(is_network=False, quiet_s=0.1), unsplittable_s=0.1)
+    monkeypatch.setattr(folder_module, "choose_rules", lambda **asked: rules)
+    soundfile.write(bench.root / "wide.wav", np.zeros((100, 10)), 44100)
+    assert bench.work_off()
+    assert "10 channels" in bench.note("wide.wav")
+    assert "split it into files of fewer channels" in bench.note("wide.wav")
 
 
 def test_what_a_job_warns_of_is_told_and_is_no_failure(bench: Bench) -> None:
