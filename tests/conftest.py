@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import re
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,10 @@ from stembridge.settings import Settings
 # diffq is no dependency. Left out rather than skipped: a skipped test is a failure in .ci/run, which installs
 # diffq for this one file.
 collect_ignore = [] if importlib.util.find_spec("diffq") else ["daemon/test_diffq_agreement.py"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has put this run into the background: all that tests start would ignore Ctrl-C as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _OPEN_FILES = Path("/proc/self/fd")
 _SOCKET_KINDS = ("socket:", "anon_inode:[eventpoll]", "anon_inode:[eventfd]")
