@@ -69,6 +69,7 @@ class SourceInfo:
         channels where the file names none
     remarks : what a user should know of this file, one line each
     channel_order : for each channel where it lies in the file; () where it is the order of the speakers' bits
+    is_length_stated : the header says how long the audio is, so that a missing end would have shown
     """
 
     path: str
@@ -84,6 +85,7 @@ class SourceInfo:
     channel_mask: int = 0
     remarks: tuple[str, ...] = ()
     channel_order: tuple[int, ...] = ()
+    is_length_stated: bool = False
 
 
 class PcmHash:
@@ -158,6 +160,7 @@ def probe(path: str) -> SourceInfo:
         channel_mask=mask,
         remarks=header.remarks,
         channel_order=wave_order(speakers),
+        is_length_stated=header.is_length_stated,
     )
 
 

@@ -55,6 +55,12 @@ class Header:
     remarks: tuple[str, ...] = ()
     most_frames: int | None = None
 
+    @property
+    def is_length_stated(self) -> bool:
+        """Whether a missing end would show: the header itself says how long the audio is."""
+        # What libsndfile is shown of a FLAC file in another way is the number that its header lacks.
+        return self.audio is not None or (self.kind == "FLAC" and self.splice is None)
+
 
 class FileWindow:
     """Bytes of a file, out of a window that moves with the reader: a walk over a long file stays small.

@@ -14,13 +14,11 @@ from typing import BinaryIO
 
 from stembridge.audio_io import probe
 from stembridge.errors import SourceError
-from stembridge.headers.chunks import read_aiff, read_caf, read_riff, read_w64
+from stembridge.headers.chunks import read_caf
 from stembridge.headers.header import Unsplittable, truncation
-from stembridge.headers.kind import FFMPEG_KINDS, AudioKind, find_kind_of
+from stembridge.headers.kind import FFMPEG_KINDS, AudioKind, find_kind
 from stembridge.source_file import check_source_file
 
-_FLAC_TOTAL_AT = 18
-_FLAC_TOTAL_MASK = (1 << 36) - 1
 _MOST_BOXES = 100_000
 
 
@@ -47,47 +45,36 @@ def examine(path: Path) -> Wholeness:
     shown = repr(str(path))
     try:
         check_source_file(str(path))
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            kind = find_kind_of(file)
-            is_stated = kind is not None and _check_length(file, size, kind, shown)
+        kind = find_kind(str(path))
         if kind is None or kind.name not in FFMPEG_KINDS:
-            probe(str(path))
+            return Wholeness("", probe(str(path)).is_length_stated)
+        with path.open("rb") as file:
+            return Wholeness("", _check_length(file, kind, shown))
     except SourceError as error:
         is_final = isinstance(error, Unsplittable)
         return Wholeness(error.message, is_length_stated=False, hint=error.hint, is_final=is_final)
     except OSError as error:
         fault = f"{shown} cannot be read: {error.strerror}"
         return Wholeness(fault, is_length_stated=False, hint="check the file and its rights")
-    return Wholeness("", is_stated)
 
 
-def _check_length(file: BinaryIO, size: int, kind: AudioKind, shown: str) -> bool:
-    """Return whether the header says how long the file is.
+def _check_length(file: BinaryIO, kind: AudioKind, shown: str) -> bool:
+    """Return whether the header of a file that only ffmpeg reads says how long it is.
 
     Raises
     ------
     SourceError : it does, and more than there is
     """
+    size = file.seek(0, os.SEEK_END)
     match kind.name:
-        case "FLAC":
-            file.seek(kind.begin + _FLAC_TOTAL_AT)
-            return int.from_bytes(file.read(8), "big") & _FLAC_TOTAL_MASK > 0
         case "M4A":
             return _check_boxes(file, size, shown)
-        case "WAV" | "RF64" | "BW64":
-            audio = read_riff(file, size, shown).audio
-        case "W64":
-            audio = read_w64(file, size).audio
-        case "AIFF":
-            audio = read_aiff(file, size, shown).audio
-        case "CAF" | "ALAC in CAF":
+        case "ALAC in CAF":
             audio = read_caf(file, size, shown).audio
-        case _:
-            return False
-    if audio and sum(audio) > size:
-        raise truncation(shown, f"{audio[1]} bytes of audio", str(max(0, size - audio[0])))
-    return audio is not None
+            if audio and sum(audio) > size:
+                raise truncation(shown, f"{audio[1]} bytes of audio", str(max(0, size - audio[0])))
+            return audio is not None
+    return False
 
 
 def _check_boxes(file: BinaryIO, size: int, shown: str) -> bool:
