@@ -665,7 +665,7 @@ def test_a_name_that_is_no_text_fails_by_name(bench: Bench) -> None:
 def test_an_unreadable_file_fails_until_its_rights_have_changed(bench: Bench) -> None:
     song = bench.drop("song.wav")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder_module, "hash_file", _refuse_to_read)
+        patch.setattr(folder_module, "hash_drop", _refuse_to_read)
         assert bench.work_off()
     assert "'song.wav' cannot be read: Permission denied" in bench.note("song.wav")
     assert bench.work_off() is False and bench.states() == {"song.wav": "failed"}
@@ -1044,7 +1044,7 @@ def test_a_done_file_that_cannot_be_read_for_a_while_stays_done(bench: Bench) ->
     song = bench.drop("song.wav")
     assert not bench.work_off()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder_module, "hash_file", _refuse_to_read)
+        patch.setattr(folder_module, "hash_drop", _refuse_to_read)
         song.chmod(0o600)
         assert not bench.work_off()
     assert bench.states() == {"song.wav": "done"}

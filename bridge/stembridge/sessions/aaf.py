@@ -34,6 +34,7 @@ from stembridge.audio_io import SourceInfo, check_region, probe, read_int_blocks
 from stembridge.errors import RequestError
 from stembridge.sessions.arrangement import Arrangement, SessionTrack
 from stembridge.sessions.replacing import replace_file
+from stembridge.stem_file import hash_file
 from stembridge.types import Region
 from stembridge.wavfile import WIDTH_OF_SUBTYPE, encode_header, pack_samples
 
@@ -114,7 +115,7 @@ def write_aaf(arrangement: Arrangement, folder: Path, target: Path) -> None:
             composition = _add_composition(file, arrangement)
             pan = _define_pan(file)
             for number, (track, info) in enumerate(zip(tracks, infos, strict=True)):
-                for lane in _split_channels(track, f"{_hash_file(Path(info.path))}/{number}"):
+                for lane in _split_channels(track, f"{_hash_path(Path(info.path))}/{number}"):
                     master = _add_material(file, lane, info, Region(track.offset_frames, track.frames))
                     _add_lane(file, composition, lane, master, track, pan)
             _sign(file, composition, arrangement)
@@ -259,9 +260,9 @@ def _make_id(key: str) -> Any:
     return mob_id
 
 
-def _hash_file(path: Path) -> str:
+def _hash_path(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hash_file(file)
 
 
 def _as_name(text: str) -> str:

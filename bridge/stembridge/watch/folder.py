@@ -11,6 +11,7 @@ from pathlib import Path
 from stembridge import catalog, manifest, model_store
 from stembridge.errors import Busy, ModelError, RequestError, SourceError, StembridgeError
 from stembridge.settings import Settings
+from stembridge.stem_file import hash_file
 from stembridge.types import ErrorInfo, Job, JobState, SplitRequest
 from stembridge.watch.dropped import Dropped, Signature, sign
 from stembridge.watch.failures import FAILED, remove_note, write_note
@@ -67,7 +68,6 @@ WISHES_S = 0.05
 """For so long at most, less than anybody may ask for as quiet, wishes that were read are taken for new."""
 NOTES_IN_VAIN = 20
 """So many notes that cannot be written are tried at a time: the disk may be full, or their names too long."""
-_CHUNK_BYTES = 1 << 20
 
 
 class WatchedFolder:
@@ -438,7 +438,7 @@ class WatchedFolder:
             if is_own(file.path):
                 self._own[file.name] = file.signature
                 return
-            sha256 = hash_file(file)
+            sha256 = hash_drop(file)
         except RequestError as error:
             self._refuse_unread(file, ErrorInfo(SourceError.code, error.message, error.hint))
             return
@@ -587,7 +587,7 @@ def list_delivered(folder: Path) -> Iterator[str]:
         yield from (stem.sha256_file for stem in stems)
         for copy in found.listening:
             with (folder / copy.file).open("rb") as file:
-                yield hashlib.file_digest(file, "sha256").hexdigest()
+                yield hash_file(file)
     except (SourceError, OSError):
         # Somebody has it in use, or has removed it: then what is dragged out of it is one more drop.
         return
@@ -598,7 +598,7 @@ def has_set(folder: str) -> bool:
     return bool(folder) and (Path(folder) / manifest.FILE_NAME).is_file()
 
 
-def hash_file(file: Dropped) -> str:
+def hash_drop(file: Dropped) -> str:
     """Return the sha256 of a file's bytes, '' where it is not, or not any more, the one that was looked at.
 
     Raises
@@ -609,10 +609,8 @@ def hash_file(file: Dropped) -> str:
         with file.path.open("rb") as opened:
             if sign(os.fstat(opened.fileno())) != file.signature:
                 return ""
-            digest = hashlib.sha256()
-            while chunk := opened.read(_CHUNK_BYTES):
-                digest.update(chunk)
-            return digest.hexdigest() if sign(os.fstat(opened.fileno())) == file.signature else ""
+            digest = hash_file(opened)
+            return digest if sign(os.fstat(opened.fileno())) == file.signature else ""
     except FileNotFoundError:
         return ""
 
