@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
+from stembridge.small_file import put_small_file
 from stembridge.text import one_line
 from stembridge.types import ErrorInfo
 
@@ -50,18 +51,12 @@ def write_note(
     at : wall-clock seconds since the epoch; None means now
     """
     path = note_path(root, name)
-    temporary = root / FAILED / _TEMPORARY
+    text = _compose(name, error, job, lines, time.time() if at is None else at)
+    data = text.replace("\n", os.linesep).encode(errors="backslashreplace")
     try:
         _make_folders(root, path.parent)
-        text = _compose(name, error, job, lines, time.time() if at is None else at)
-        # What lies there may be a link that leads anywhere: in a shared folder anybody can have put it there.
-        temporary.unlink(missing_ok=True)
-        with temporary.open("x", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-        temporary.replace(path)
+        put_small_file(path, data, through=root / FAILED / _TEMPORARY)
     except OSError:
-        with suppress(OSError):
-            temporary.unlink()
         return False
     return True
 

@@ -7,7 +7,6 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from stembridge.small_file import read_small_file
+from stembridge.small_file import put_small_file, read_small_file
 from stembridge.watch.processes import is_running_since
 
 STATUS_FILE = "stembridge-status.json"
@@ -112,16 +111,9 @@ def write_status(root: Path, status: WatchStatus) -> str:
 
     The folder itself is never made: one that is gone may be a drive that comes back.
     """
-    temporary = root / _TEMPORARY
     try:
-        # What lies there may be a link that leads anywhere: in a shared folder anybody can have put it there.
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:
-            file.write(_encode(status))
-        temporary.replace(root / STATUS_FILE)
+        put_small_file(root / STATUS_FILE, _encode(status), through=root / _TEMPORARY)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         return f"{STATUS_FILE} cannot be written: {error.strerror or error}"
     return ""
 
