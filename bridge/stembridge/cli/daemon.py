@@ -16,7 +16,6 @@ from stembridge.errors import DaemonUnavailable
 from stembridge.protocol import DaemonStatus
 from stembridge.settings import DEVICES, Settings, load_settings
 from stembridge.text import one_line
-from stembridge.watch.status import is_fresh, read_status
 
 
 @click.group()
@@ -139,6 +138,7 @@ def _status_lines(found: DaemonStatus) -> Iterator[str]:
 
 def _watch_lines(settings: Settings) -> Iterator[str]:
     from stembridge.watch.ledger import list_watched
+    from stembridge.watch.status import is_fresh, read_status
 
     known = {os.path.realpath(root) for root in settings.watch_dirs}
     others = [root for root in list_watched(settings) if str(root) not in known]
