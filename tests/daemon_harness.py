@@ -15,9 +15,8 @@ from stembridge.client import Client
 from stembridge.settings import Settings, load_settings
 
 LIMIT_S = 60.0
-_PROGRAM = """
+FOLLOWS_PARENT = """
 import os, sys, threading, time
-from stembridge_daemon.app import main
 
 def follow():
     while os.getppid() == {parent}:
@@ -25,9 +24,13 @@ def follow():
     os._exit(1)
 
 threading.Thread(target=follow, daemon=True).start()
-sys.exit(main(*{arguments!r}))
 """
-"""A daemon that does not outlive a test run which is killed."""
+"""How a program begins that does not outlive a test run which is killed."""
+
+_PROGRAM = f"""{FOLLOWS_PARENT}
+from stembridge_daemon.app import main
+sys.exit(main(*{{arguments!r}}))
+"""
 
 
 def wait_until(is_true: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from daemon_harness import FOLLOWS_PARENT
 from drop_writers import Drop, Writers
 from stembridge.manifest import FILE_NAME, read_manifest
 from stembridge.null_test import check_result
@@ -27,20 +28,11 @@ from stembridge.watch.status import WatchStatus, read_status
 RESULTS = "stems"
 SETTINGS_FILE = "stembridge.toml"
 
-_PROGRAM = """
-import os, sys, threading, time
-
-def follow():
-    while os.getppid() == {parent}:
-        time.sleep(1.0)
-    os._exit(1)
-
-threading.Thread(target=follow, daemon=True).start()
-{seam}
+_PROGRAM = f"""{FOLLOWS_PARENT}
+{{seam}}
 from stembridge.cli import main
-sys.exit(main(["watch", "--no-notify", *{arguments!r}]))
+sys.exit(main(["watch", "--no-notify", *{{arguments!r}}]))
 """
-"""A watcher that does not outlive a test run which is killed."""
 
 NO_LEASE = """
 import functools
