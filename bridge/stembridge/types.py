@@ -81,6 +81,13 @@ SESSIONS = ("rpp", "dawproject", "aaf")
 """Kinds of session files that open a set in a DAW; see `stembridge.sessions`."""
 
 
+class Precision(StrEnum):
+    """How a model computes: all in float32, or its core in 16 bits. The sum of the stems is exact in both."""
+
+    FULL = "full"
+    HALF = "half"
+
+
 @dataclass(frozen=True, slots=True)
 class SplitRequest:
     """One source to be split into stems.
@@ -108,6 +115,9 @@ class SplitRequest:
     file_names : what stems are called, without the ending: text with ``{stem}``, and with ``{name}``,
         ``{model}`` and ``{job8}`` as in the name of the result folder
     sessions : kinds of `SESSIONS` to be written beside the stems
+    precision : how the model computes; where a machine has no half precision it is full, with a warning
+    listen_from : frame of the source, inside the region, whose segment is separated first and can be heard
+        before the job is done, see `Early`; None means that nobody listens
     """
 
     source: str
@@ -128,6 +138,8 @@ class SplitRequest:
     on_source_grid: bool = False
     file_names: str = FILE_NAMES
     sessions: tuple[str, ...] = ()
+    precision: Precision = Precision.FULL
+    listen_from: int | None = None
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -184,6 +196,28 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyStem:
+    """One stem of an `Early`: absolute path of a complete WAV."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Early:
+    """What can be heard of a running split: one segment's stems, before they are closed to an exact sum.
+
+    ``start`` and ``frames`` are those of the source, at its own rate. The files go away with the job's
+    hidden folder; the final stems may differ near the segment's ends, where its neighbours fade in.
+    """
+
+    start: int
+    frames: int
+    sample_rate: int
+    stems: tuple[EarlyStem, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorInfo:
     """An error as it travels on the wire and stands in the job store; see `stembridge.errors`."""
 
@@ -221,7 +255,8 @@ class StoryLine:
 class Job:
     """A job as everyone outside the daemon sees it.
 
-    A split has ``request``, a remix has ``remix``, and none has both.
+    A split has ``request``, a remix has ``remix``, and none has both. ``early`` is there while the job runs
+    and has something to hear; a job that ``is_paused`` keeps its state and does not go on.
     """
 
     id: str
@@ -234,6 +269,8 @@ class Job:
     error: ErrorInfo | None = None
     story: tuple[StoryLine, ...] = ()
     remix: RemixRequest | None = None
+    early: Early | None = None
+    is_paused: bool = False
 
     @property
     def split(self) -> SplitRequest:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from stembridge.model_store import ModelFiles
-from stembridge.types import ErrorInfo, Progress, RemixRequest, SplitRequest, SplitResult
+from stembridge.types import Early, ErrorInfo, Progress, RemixRequest, SplitRequest, SplitResult
 
 LONGEST_HOLD_S = 10.0
 """A hold that nobody renews ends by itself, so that a client that died stalls no queue."""
@@ -76,6 +76,18 @@ class CancelJob(_Line, frozen=True):
     id: str
 
 
+class PauseJob(_Line, frozen=True):
+    """Put the job aside at its next step, with all it has; other jobs may run meanwhile."""
+
+    id: str
+
+
+class ResumeJob(_Line, frozen=True):
+    """Go on with a job that was put aside, where it stopped."""
+
+    id: str
+
+
 class Hold(_Line, frozen=True):
     """Begin no step for so many seconds from now, or until the next `Hold` says otherwise; 0 lifts it."""
 
@@ -87,7 +99,7 @@ class Hold(_Line, frozen=True):
         return cls(min(seconds, LONGEST_HOLD_S) if seconds > 0 else 0.0)
 
 
-Order = RunSplit | RunRemix | Load | CancelJob | Hold
+Order = RunSplit | RunRemix | Load | CancelJob | PauseJob | ResumeJob | Hold
 
 
 class Ready(_Line, frozen=True):
@@ -107,6 +119,19 @@ class JobProgress(_Line, frozen=True):
     progress: Progress
 
 
+class JobEarly(_Line, frozen=True):
+    """There is something to hear of the job."""
+
+    id: str
+    early: Early
+
+
+class JobPaused(_Line, frozen=True):
+    """The job was put aside; the worker is free for another."""
+
+    id: str
+
+
 class JobDone(_Line, frozen=True):
     id: str
     result: SplitResult
@@ -123,7 +148,7 @@ class JobStopped(_Line, frozen=True):
     id: str
 
 
-Report = Ready | Models | JobProgress | JobDone | JobError | JobStopped
+Report = Ready | Models | JobProgress | JobEarly | JobPaused | JobDone | JobError | JobStopped
 
 _encoder = msgspec.json.Encoder()
 order_decoder: msgspec.json.Decoder[Order] = msgspec.json.Decoder(Order)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stembridge.types import Precision
 
 
 class MixtureReader(Protocol):
@@ -40,6 +42,10 @@ class SeparationPlan:
     Segments and shifts are those of a whole that begins ``origin`` frames before the reader's frame 0 and
     ends ``beyond`` frames behind its last: of it only those run that touch the reader's frames, and they give
     the very samples that a run over the whole gives there.
+
+    ``precision`` is one that the separator has (`Separator.choose_precision`). With ``listen_from``, a frame
+    of the first reader, the segments that cover it run first, and their stems come as an early block; all other
+    blocks are what they are without it.
     """
 
     sources: tuple[str, ...]
@@ -48,6 +54,8 @@ class SeparationPlan:
     seed: int = 0
     origin: int = 0
     beyond: int = 0
+    precision: Precision = Precision.FULL
+    listen_from: int | None = None
 
     def whole_frames(self, frames: int) -> int:
         """Return the length of the whole of which a reader has ``frames`` frames."""
@@ -56,13 +64,32 @@ class SeparationPlan:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One step's worth of finished stems: (sources, channels, frames) from frame ``start`` of the item on.
+    """One step's worth of finished stems: (sources, channels, frames) from frame ``start`` of an item on.
 
-    ``frames`` may be 0: the step is done, but no further frame is final yet.
+    Parameters
+    ----------
+    start : frame of the item
+    stems : ``frames`` may be 0: the step is done, but no further frame is final yet
+    item : which of the readers this is of
+    is_early : stems of one segment for a listener, not part of the row and no step of its own
+    remarks : what a user is to be told of this step: one line each
+    is_repeatable : the step gives the same samples when it is done again on this machine
     """
 
     start: int
     stems: NDArray[np.float32]
+    item: int = 0
+    is_early: bool = False
+    remarks: tuple[str, ...] = ()
+    is_repeatable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionChoice:
+    """The precision that a separator will compute in, and why it is not the one that was asked for."""
+
+    precision: Precision
+    reason: str = ""
 
 
 class Separator(Protocol):
@@ -84,13 +111,17 @@ class Separator(Protocol):
         """Do once what the first step would otherwise wait for."""
         ...
 
-    def count_steps(self, frames: int, plan: SeparationPlan) -> int:
-        """Return how many blocks `separate` will yield for an item of ``frames`` frames."""
+    def choose_precision(self, asked: Precision) -> PrecisionChoice:
+        """Return what ``asked`` comes to here; may compute for seconds the first time that it is asked."""
         ...
 
-    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
-        """Yield blocks whose stems, put in a row, cover the item's frames once and in order.
+    def count_steps(self, frames: Sequence[int], plan: SeparationPlan) -> int:
+        """Return how many blocks `separate` will yield for items of so many frames, early ones not counted."""
+        ...
 
-        Memory does not depend on the item's length. The caller may stop between any two blocks.
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        """Yield blocks whose stems, put in a row for each item, cover its frames once and in order.
+
+        Memory does not depend on the items' lengths. The caller may stop between any two blocks.
         """
         ...
