@@ -101,7 +101,7 @@ def main() -> int:
         stems = song_stems(seed, options.seconds)
         mixture = stems.sum(axis=0)
         began = time.perf_counter()
-        blocks = list(separator.separate(SongReader(mixture), plan))
+        blocks = list(separator.separate([SongReader(mixture)], plan))
         spent_s += time.perf_counter() - began
         split = np.concatenate([block.stems for block in blocks], axis=2)
         quarter = np.repeat(mixture[None] / 4, 4, axis=0)

@@ -17,9 +17,16 @@ from pathlib import Path
 import numpy as np
 
 from stembridge.model_store import ModelFiles
+from stembridge.types import Precision
 from stembridge_daemon.worker.main import Worker, take_over_stdout
 from stembridge_daemon.worker.separating import Separating
-from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan, Separator
+from stembridge_daemon.worker.separators.base import (
+    Block,
+    MixtureReader,
+    PrecisionChoice,
+    SeparationPlan,
+    Separator,
+)
 from stembridge_daemon.worker_messages import Models
 
 POISON = 666
@@ -48,17 +55,24 @@ class QuarterSeparator:
     def warm_up(self) -> None:
         pass
 
-    def count_steps(self, frames: int, plan: SeparationPlan) -> int:
-        return -(-frames // self.segment_frames)
+    def choose_precision(self, asked: Precision) -> PrecisionChoice:
+        return PrecisionChoice(asked)
 
-    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
+    def count_steps(self, frames: Sequence[int], plan: SeparationPlan) -> int:
+        return sum(-(-each // self.segment_frames) for each in frames)
+
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        for item, reader in enumerate(readers):
+            yield from self._separate_item(item, reader, plan)
+
+    def _separate_item(self, item: int, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
         if plan.seed == POISON:
             os.kill(os.getpid(), signal.SIGKILL)
         for start in range(0, reader.frames, self.segment_frames):
             while start and plan.seed == GATED and not self._gate.exists():
                 time.sleep(0.005)
             quarter = reader.read(start, min(self.segment_frames, reader.frames - start)) / np.float32(4)
-            yield Block(start, np.stack([quarter] * len(plan.sources)))
+            yield Block(start, np.stack([quarter] * len(plan.sources)), item)
 
 
 class QuarterSource:

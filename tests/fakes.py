@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan
+from stembridge.types import Precision
+from stembridge_daemon.worker.separators.base import (
+    Block,
+    MixtureReader,
+    PrecisionChoice,
+    SeparationPlan,
+)
 
 SOURCES = ("drums", "bass", "other", "vocals")
 
@@ -39,17 +45,24 @@ class FakeSeparator:
     def warm_up(self) -> None:
         """There is nothing to wait for."""
 
-    def count_steps(self, frames: int, plan: SeparationPlan) -> int:
-        return len(self._starts(frames, plan))
+    def choose_precision(self, asked: Precision) -> PrecisionChoice:
+        return PrecisionChoice(asked)
 
-    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
+    def count_steps(self, frames: Sequence[int], plan: SeparationPlan) -> int:
+        return sum(len(self._starts(each, plan)) for each in frames)
+
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        for item, reader in enumerate(readers):
+            yield from self._separate_item(item, reader, plan)
+
+    def _separate_item(self, item: int, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
         chosen = [self.sources.index(source) for source in plan.sources]
         for start in self._starts(reader.frames, plan):
             end = min(start + self.segment_frames, reader.frames + plan.beyond)
             stems = self.estimate(reader.read(start, end - start), start + plan.origin)
             first, end = max(0, start), min(end, reader.frames)
             inside = stems[chosen, :, first - start : end - start]
-            yield Block(first, np.ascontiguousarray(inside, dtype=np.float32))
+            yield Block(first, np.ascontiguousarray(inside, dtype=np.float32), item)
 
     def _starts(self, frames: int, plan: SeparationPlan) -> range:
         """Return where the steps begin that touch the item, counted from its first frame."""

@@ -192,8 +192,8 @@ def separate_stock(stock: Any, reader: ArrayReader, plan: SeparationPlan) -> dic
 
 def separate_ours(separator: Separator, reader: ArrayReader, plan: SeparationPlan) -> dict[str, Audio]:
     """Return our stems; checks on the way that the blocks are as many as promised and in a row."""
-    blocks = list(separator.separate(reader, plan))
-    assert len(blocks) == separator.count_steps(reader.frames, plan)
+    blocks = list(separator.separate([reader], plan))
+    assert len(blocks) == separator.count_steps([reader.frames], plan)
     at = 0
     for block in blocks:
         assert block.start == at
@@ -252,10 +252,10 @@ def test_a_stem_is_the_same_whichever_others_are_asked_for(kind: Kind) -> None:
 def test_of_a_fine_tuned_bag_only_the_members_for_the_stems_run(tmp_path: Path) -> None:
     bag = _fine_tuned(tmp_path)
     whole = bag.load()
-    steps = whole.count_steps(LONG, SeparationPlan(whole.sources))
-    assert whole.count_steps(LONG, SeparationPlan(("vocals",))) == steps // 4
+    steps = whole.count_steps([LONG], SeparationPlan(whole.sources))
+    assert whole.count_steps([LONG], SeparationPlan(("vocals",))) == steps // 4
     with pytest.raises(ModelError, match="loaded without the member for drums"):
-        bag.load("vocals").count_steps(LONG, SeparationPlan(("drums",)))
+        bag.load("vocals").count_steps([LONG], SeparationPlan(("drums",)))
 
 
 def test_the_same_plan_gives_the_same_samples_and_another_seed_gives_others(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_the_first_block_comes_before_the_mixture_is_read_to_its_end(tmp_path: P
             return super().read(start, frames)
 
     reader = Watched(make_mixture(LONG))
-    blocks: Iterator[Block] = separator.separate(reader, SeparationPlan(separator.sources))
+    blocks: Iterator[Block] = separator.separate([reader], SeparationPlan(separator.sources))
     assert next(blocks).stems.shape[2] == int(0.75 * RATE)
     assert reader.furthest <= RATE
 
@@ -320,7 +320,7 @@ def test_a_plan_that_does_not_fit_is_refused_before_anything_runs(
     tmp_path: Path, plan: SeparationPlan
 ) -> None:
     with pytest.raises(RequestError):
-        _htdemucs(tmp_path).load().count_steps(LONG, plan)
+        _htdemucs(tmp_path).load().count_steps([LONG], plan)
 
 
 def test_warm_up_and_what_a_separator_says_of_itself(kind: Kind) -> None:
@@ -348,7 +348,7 @@ class Silence:
         return np.zeros((2, frames), dtype=np.float32)
 
 separator = load_separator("htdemucs", locate(find_model("htdemucs"), [Path(sys.argv[1])]))
-blocks = list(separator.separate(Silence(), SeparationPlan(separator.sources)))
+blocks = list(separator.separate([Silence()], SeparationPlan(separator.sources)))
 print(sum(block.stems.shape[2] for block in blocks))
 """
 

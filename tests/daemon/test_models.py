@@ -366,8 +366,8 @@ def test_a_bag_of_ones_own_is_loaded_whole(tmp_path: Path, htdemucs: Any) -> Non
     files = locate(find_model("htdemucs"), [tmp_path])
     assert files is not None
     separator = load_separator("htdemucs", files, stems=("vocals",))
-    assert separator.count_steps(1000, SeparationPlan(("drums",))) == 1
-    assert separator.count_steps(1000, SeparationPlan(("drums", "vocals"))) == 2
+    assert separator.count_steps([1000], SeparationPlan(("drums",))) == 1
+    assert separator.count_steps([1000], SeparationPlan(("drums", "vocals"))) == 2
 
 
 def test_another_bag_is_another_model(tmp_path: Path, htdemucs: Any) -> None:

@@ -11,7 +11,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,7 +56,7 @@ class ArrayReader:
 def separate_directly(separator: Separator, mixture: Signal) -> dict[str, Signal]:
     """Return what the separator itself gives for a mixture at its own rate."""
     reader = ArrayReader(mixture.astype(np.float32))
-    blocks = separator.separate(reader, SeparationPlan(separator.sources))
+    blocks = separator.separate([reader], SeparationPlan(separator.sources))
     stems = np.concatenate([block.stems for block in blocks], axis=2).astype(np.float64)
     return dict(zip(separator.sources, stems, strict=True))
 
@@ -211,10 +211,11 @@ def test_a_loud_residual_of_a_full_set_is_a_warning(tmp_path: Path) -> None:
 class ContextSeparator(FakeSeparator):
     """Remembers what it could see beyond the item."""
 
-    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        [reader] = readers
         self.seen = reader.read(-3_000, reader.frames + 6_000)
         self.moments = (reader.mean, reader.deviation)
-        yield from super().separate(reader, plan)
+        yield from super().separate(readers, plan)
 
 
 @pytest.mark.parametrize("rate", [44_100, 48_000])
@@ -506,8 +507,8 @@ class WrongSeparator(FakeSeparator):
         super().__init__(step_frames=1_000)
         self._fault = fault
 
-    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
-        for block in super().separate(reader, plan):
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        for block in super().separate(readers, plan):
             if self._fault == "gap" and block.start:
                 yield Block(block.start + 1, block.stems)
             elif self._fault == "fewer stems":
@@ -619,8 +620,8 @@ def test_a_killed_split_runs_again_to_one_whole_result(tmp_path: Path, name: str
 class KeptSeparator(FakeSeparator):
     """Keeps hold of what it handed out, so that only a close can end it."""
 
-    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
-        self.running = super().separate(reader, plan)
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        self.running = super().separate(readers, plan)
         return self.running
 
 
@@ -656,9 +657,10 @@ def test_a_manifest_says_whether_another_run_gives_the_same_bytes(
 
 def test_each_group_of_channels_is_scaled_by_its_own_moments_over_the_region_alone(tmp_path: Path) -> None:
     class Moments(FakeSeparator):
-        def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
-            seen.append((reader.mean, reader.deviation, reader.read(-1_000, reader.frames + 2_000)))
-            return super().separate(reader, plan)
+        def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+            for reader in readers:
+                seen.append((reader.mean, reader.deviation, reader.read(-1_000, reader.frames + 2_000)))
+            return super().separate(readers, plan)
 
     seen: list[tuple[float, float, NDArray[np.float32]]] = []
     signal = make_noise(90_000, 5) * np.array([0.2, 0.4, 0.6, 0.8, 1.0])[:, None]

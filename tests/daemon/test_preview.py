@@ -46,8 +46,8 @@ class SourceReader:
 def split(reader: SourceReader, plan: SeparationPlan = ALL, segment_s: float = 12.0) -> Audio:
     """Return all stems (sources, channels, frames), having checked the blocks' order and number."""
     separator = PreviewSeparator(segment_s)
-    blocks = list(separator.separate(reader, plan))
-    assert len(blocks) == separator.count_steps(reader.frames, plan)
+    blocks = list(separator.separate([reader], plan))
+    assert len(blocks) == separator.count_steps([reader.frames], plan)
     covered = 0
     for block in blocks:
         assert block.start == covered
@@ -116,7 +116,7 @@ def test_lengths_about_a_segment_are_covered(frames: int) -> None:
 
 
 def test_no_frames_make_no_block() -> None:
-    assert list(PreviewSeparator().separate(SourceReader(np.zeros((2, 0), np.float32)), ALL)) == []
+    assert list(PreviewSeparator().separate([SourceReader(np.zeros((2, 0), np.float32))], ALL)) == []
 
 
 def test_silence_stays_silent() -> None:
@@ -159,9 +159,9 @@ def test_steps_follow_from_length_and_overlap() -> None:
     separator = PreviewSeparator(1.0)
     core = separator.segment_frames - 2 * 8192
     for overlap, steps in ((0.0, 3), (0.25, 4), (0.5, 5)):
-        assert separator.count_steps(3 * core, SeparationPlan(SOURCES, overlap=overlap)) == steps
-    assert separator.count_steps(core, ALL) == 1
-    assert separator.count_steps(core + 1, ALL) == 2
+        assert separator.count_steps([3 * core], SeparationPlan(SOURCES, overlap=overlap)) == steps
+    assert separator.count_steps([core], ALL) == 1
+    assert separator.count_steps([core + 1], ALL) == 2
 
 
 def test_gain_of_the_mixture_passes_to_the_stems_unchanged() -> None:
@@ -196,7 +196,7 @@ def test_audio_around_the_item_is_heard() -> None:
 def test_each_step_reads_one_segment_and_only_when_asked() -> None:
     reader = SourceReader(np.zeros((2, 10 * 44_100), np.float32))
     separator = PreviewSeparator(1.0)
-    blocks = separator.separate(reader, ALL)
+    blocks = separator.separate([reader], ALL)
     for step in range(1, 4):
         block = next(blocks)
         assert len(reader.reads) == step
@@ -208,12 +208,12 @@ def test_what_preview_cannot_do_is_refused_at_the_door() -> None:
     separator = PreviewSeparator()
     stereo = SourceReader(np.zeros((2, 10), np.float32))
     with pytest.raises(ModelError, match="guitar"):
-        separator.separate(stereo, SeparationPlan(("drums", "guitar")))
+        separator.separate([stereo], SeparationPlan(("drums", "guitar")))
     with pytest.raises(RequestError, match="2 channels, not 1"):
-        separator.separate(SourceReader(np.zeros((1, 10), np.float32)), ALL)
+        separator.separate([SourceReader(np.zeros((1, 10), np.float32))], ALL)
     for overlap in (-0.1, 1.0):
         with pytest.raises(RequestError, match=str(overlap)):
-            separator.count_steps(10, SeparationPlan(SOURCES, overlap=overlap))
+            separator.count_steps([10], SeparationPlan(SOURCES, overlap=overlap))
     with pytest.raises(RequestError, match=r"0\.5 s"):
         PreviewSeparator(0.5)
 

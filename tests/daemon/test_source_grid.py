@@ -81,15 +81,16 @@ def join(blocks: Iterator[Block], frames: int) -> Audio:
     return np.concatenate([block.stems for block in found], axis=2)
 
 
-def place_forward(gain: float) -> engine.Forward:
+def place_forward(gain: float) -> engine.Run:
     """Return a model that hears where in its input a sample stands, and all of the input everywhere."""
 
-    def forward(heard: Audio, indices: Sequence[int]) -> Audio:
-        place = np.cos(0.1 * gain * np.arange(heard.shape[1]))
-        stems = [np.tanh((1 + index) * gain * heard) * place + heard.mean() for index in indices]
-        return np.asarray(np.stack(stems), np.float32)
+    def run(batch: Audio, indices: Sequence[int]) -> engine.Answer:
+        place = np.cos(0.1 * gain * np.arange(batch.shape[2]))
+        mean = batch.mean(axis=(1, 2), keepdims=True)
+        stems = [np.tanh((1 + index) * gain * batch) * place + mean for index in indices]
+        return engine.Answer(np.stack(stems, axis=1).astype(np.float32))
 
-    return forward
+    return run
 
 
 def make_members(segments: tuple[int, int]) -> list[engine.EngineMember]:
@@ -128,8 +129,8 @@ def test_any_part_of_any_grid_is_the_same_part_of_the_whole(
     def run(reader: WindowReader, origin: int) -> tuple[Audio, int]:
         plan = SeparationPlan(("a", "b"), overlap, shifts, 5, origin=origin, beyond=reader.beyond)
         wanted = engine.wanted_of(plan, ("a", "b"))
-        blocks = list(engine.separate(members, reader, 200, wanted))
-        assert len(blocks) == engine.count_steps(members, reader.frames, 200, wanted)
+        blocks = list(engine.separate(members, [reader], 200, wanted))
+        assert len(blocks) == engine.count_steps(members, [reader.frames], 200, wanted)
         return join(iter(blocks), reader.frames), len(blocks)
 
     everything, steps = run(WindowReader(mixture, 0, whole, whole), 0)
@@ -149,10 +150,10 @@ def test_five_seconds_of_four_minutes_cost_two_or_three_segments(edge: int) -> N
         frames = 5 * MODEL_HZ + 2 * edge
         origin = second * MODEL_HZ - edge
         plan = SeparationPlan(("a",), origin=origin, beyond=whole - origin - frames)
-        counts.add(engine.count_steps([member], frames, MODEL_HZ, engine.wanted_of(plan, ("a",))))
+        counts.add(engine.count_steps([member], [frames], MODEL_HZ, engine.wanted_of(plan, ("a",))))
     assert counts == {2, 3}
     plan = SeparationPlan(("a",), beyond=whole - 5 * MODEL_HZ)
-    assert engine.count_steps([member], 5 * MODEL_HZ, MODEL_HZ, engine.wanted_of(plan, ("a",))) == 1
+    assert engine.count_steps([member], [5 * MODEL_HZ], MODEL_HZ, engine.wanted_of(plan, ("a",))) == 1
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.6])
@@ -166,8 +167,8 @@ def test_preview_has_one_grid_too(overlap: float, origin: int, frames: int) -> N
         (WindowReader(mixture, origin, frames, separator.segment_frames), origin),
     ):
         plan = SeparationPlan(SOURCES, overlap, origin=begin, beyond=reader.beyond)
-        blocks = list(separator.separate(reader, plan))
-        assert len(blocks) == separator.count_steps(reader.frames, plan)
+        blocks = list(separator.separate([reader], plan))
+        assert len(blocks) == separator.count_steps([reader.frames], plan)
         parts.append((join(iter(blocks), reader.frames), len(blocks)))
     (everything, steps), (part, fewer) = parts
     np.testing.assert_array_equal(part, everything[..., origin : origin + frames])
@@ -326,9 +327,9 @@ def test_all_of_a_source_is_split_as_without_a_grid(tmp_path: Path, rate: int) -
 class MomentsSeparator(FakeSeparator):
     """Remembers what a model would normalise with."""
 
-    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
-        self.moments = reader.mean, reader.deviation
-        yield from super().separate(reader, plan)
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        self.moments = readers[0].mean, readers[0].deviation
+        yield from super().separate(readers, plan)
 
 
 @pytest.mark.parametrize("rate", [44_100, 96_000])

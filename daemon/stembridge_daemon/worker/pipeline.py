@@ -388,7 +388,7 @@ def _separate(
         origin=task.layout.origin,
         beyond=task.layout.beyond,
     )
-    steps = sum(separator.count_steps(mixture.frames, plan) for mixture in mixtures)
+    steps = separator.count_steps([mixture.frames for mixture in mixtures], plan)
     durations: list[float] = []
     for mixture in mixtures:
         with disk.writing(task.plan.out):
@@ -413,7 +413,7 @@ def _separate_group(
     stream = task.layout.resample_stems(planes.planes)
     is_native = separator.sample_rate == info.sample_rate
     position = 0
-    blocks = separator.separate(mixture, plan)
+    blocks = separator.separate([mixture], plan)
     with closing(blocks) if isinstance(blocks, Generator) else ExitStack():
         while True:
             began = clock()

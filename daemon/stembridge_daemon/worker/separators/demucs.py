@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from stembridge.errors import ModelError
+from stembridge.types import Precision
 from stembridge_daemon.worker.separators import engine
-from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan
+from stembridge_daemon.worker.separators.base import Block, MixtureReader, PrecisionChoice, SeparationPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,17 @@ class DemucsSeparator:
         )
         self._loaded = tuple(member.module is not None for member in members)
 
-    def count_steps(self, frames: int, plan: SeparationPlan) -> int:
+    def choose_precision(self, asked: Precision) -> PrecisionChoice:
+        """Return full precision, and why where half was asked for."""
+        reason = "" if asked is Precision.FULL else f"{self.name} has no half-precision path"
+        return PrecisionChoice(Precision.FULL, reason)
+
+    def count_steps(self, frames: Sequence[int], plan: SeparationPlan) -> int:
         """Return the number of blocks: one per segment of each member that runs, under each shift."""
         return engine.count_steps(self._members, frames, self.sample_rate, self._wanted(plan))
 
-    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
-        """Yield a block per forward pass; see `engine.separate`.
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        """Yield a block per segment; see `engine.separate`.
 
         Raises
         ------
@@ -88,14 +94,14 @@ class DemucsSeparator:
         ModelError
             A source whose member was not loaded.
         """
-        return engine.separate(self._members, reader, self.sample_rate, self._wanted(plan))
+        return engine.separate(self._members, readers, self.sample_rate, self._wanted(plan))
 
     def warm_up(self) -> None:
         """Run every loaded member once on silence, so that the first job does not pay for the first call."""
         for member, is_loaded in zip(self._members, self._loaded, strict=True):
             if is_loaded:
                 frames = member.input_frames(member.segment_frames)
-                member.forward(np.zeros((self.channels, frames), dtype=np.float32), (0,))
+                member.run(np.zeros((1, self.channels, frames), dtype=np.float32), (0,))
 
     def _wanted(self, plan: SeparationPlan) -> engine.Wanted:
         wanted = engine.wanted_of(plan, self.sources)
@@ -115,14 +121,13 @@ class DemucsSeparator:
             )
         module.to(self._device).eval().requires_grad_(False)
 
-        def forward(mixture: NDArray[np.float32], sources: Sequence[int]) -> NDArray[np.float32]:
+        def run(batch: NDArray[np.float32], sources: Sequence[int]) -> engine.Answer:
             with torch.inference_mode():
-                batch = torch.from_numpy(mixture).to(self._device)[None]
-                stems: NDArray[np.float32] = module(batch)[0, list(sources)].float().cpu().numpy()
-            return stems
+                stems = module(torch.from_numpy(batch).to(self._device))[:, list(sources)]
+                return engine.Answer(stems.float().cpu().numpy())
 
-        return engine.EngineMember(forward, member.segment_frames, member.input_frames, member.weights)
+        return engine.EngineMember(run, member.segment_frames, member.input_frames, member.weights)
 
 
-def _run_nothing(mixture: NDArray[np.float32], sources: Sequence[int]) -> NDArray[np.float32]:
+def _run_nothing(batch: NDArray[np.float32], sources: Sequence[int]) -> engine.Answer:
     raise ModelError("a member that is not loaded was asked to run")

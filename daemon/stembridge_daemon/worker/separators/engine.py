@@ -3,7 +3,7 @@
 The segment grid, the triangular weights, the padding with real context, the trim, the random shifts and the
 weighting of a bag are those of ``demucs.apply.apply_model`` (demucs 4.1.0), so that each named source agrees
 with it; the sums differ only in being taken in float64, segment by segment, instead of over whole tracks.
-No torch here: a model is a function from (channels, frames) to (sources, channels, frames).
+No torch here: a model is a function from (n, channels, frames) to (n, sources, channels, frames).
 """
 
 from __future__ import annotations
@@ -19,9 +19,25 @@ from numpy.typing import NDArray
 from stembridge.errors import RequestError
 from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan
 
-Forward = Callable[[NDArray[np.float32], Sequence[int]], NDArray[np.float32]]
-"""Takes a normalised mixture (channels, frames) and the indices of the wanted sources; returns (wanted,
-channels, frames)."""
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model made of one batch.
+
+    Parameters
+    ----------
+    stems : (n, wanted, channels, frames)
+    remarks : what a user is to be told of this batch: one line each
+    is_repeatable : the same batch gives the same samples again on this machine
+    """
+
+    stems: NDArray[np.float32]
+    remarks: tuple[str, ...] = ()
+    is_repeatable: bool = True
+
+
+Run = Callable[[NDArray[np.float32], Sequence[int]], Answer]
+"""Takes normalised mixtures (n, channels, frames) and the indices of the wanted sources."""
 
 LONGEST_SHIFT_S = 0.5
 """``demucs.apply.apply_model``: shifts are drawn between 0 and half a second."""
@@ -36,16 +52,18 @@ class EngineMember:
 
     Parameters
     ----------
-    forward : runs the model
+    run : runs the model on a batch
     segment_frames : length of a segment
     input_frames : gives the length of input that the model wants for a segment of so many frames
     weights : weight of this model for each of the separator's sources
+    batch_limit : gives the most segments that `run` takes at once; asked before each batch
     """
 
-    forward: Forward
+    run: Run
     segment_frames: int
     input_frames: Callable[[int], int]
     weights: tuple[float, ...]
+    batch_limit: Callable[[], int] = lambda: 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +121,24 @@ class _Lane:
         return -(-(self.stop - self.offset) // self.stride)
 
 
-def count_steps(members: Sequence[EngineMember], frames: int, sample_rate: int, wanted: Wanted) -> int:
-    """Return the number of forward passes, and so of blocks, for an item of ``frames`` frames."""
-    return sum(lane.count_segments() for lane in _make_lanes(members, frames, sample_rate, wanted))
+def count_steps(
+    members: Sequence[EngineMember], frames: Sequence[int], sample_rate: int, wanted: Wanted
+) -> int:
+    """Return the number of segments, and so of blocks, for items of so many frames."""
+    return sum(
+        lane.count_segments() for each in frames for lane in _make_lanes(members, each, sample_rate, wanted)
+    )
 
 
 def separate(
-    members: Sequence[EngineMember], reader: MixtureReader, sample_rate: int, wanted: Wanted
+    members: Sequence[EngineMember], readers: Sequence[MixtureReader], sample_rate: int, wanted: Wanted
 ) -> Iterator[Block]:
-    """Yield one block per forward pass; put in a row they cover the item once.
+    """Yield one block per segment; put in a row they cover each item once, an item after the other.
 
     Parameters
     ----------
     members : all models of the bag, in its order
-    reader : the mixture
+    readers : the mixture of each item
     sample_rate : of the models, in Hz
     wanted : the plan and the indices of its sources
 
@@ -125,6 +147,13 @@ def separate(
     RequestError
         An overlap outside 0 <= overlap < 1, or so close to 1 that segments do not advance.
     """
+    for item, reader in enumerate(readers):
+        yield from _separate_item(members, item, reader, sample_rate, wanted)
+
+
+def _separate_item(
+    members: Sequence[EngineMember], item: int, reader: MixtureReader, sample_rate: int, wanted: Wanted
+) -> Iterator[Block]:
     lanes = _make_lanes(members, reader.frames, sample_rate, wanted)
     longest = max((lane.member.segment_frames for lane in lanes), default=0)
     # All lanes write into one buffer: the lane that lags most goes next, so that no segment ends further
@@ -141,7 +170,7 @@ def separate(
         lane.offset += lane.stride
         reached = min((one.position for one in lanes if not one.is_done), default=reader.frames)
         reached = min(max(reached, final), reader.frames)
-        yield Block(final, mixture.restore(_take(sums, reached - final)))
+        yield Block(final, mixture.restore(_take(sums, reached - final)), item)
         final = reached
 
 
@@ -193,7 +222,7 @@ def _run_segment(
     frames = min(member.segment_frames, lane.frames - lane.offset)
     surplus = member.input_frames(frames) - frames
     heard = mixture.read(lane.position - surplus // 2, frames + surplus)
-    answer = member.forward(heard, indices)[..., surplus // 2 : surplus // 2 + frames]
+    answer = member.run(heard[None], indices).stems[0][..., surplus // 2 : surplus // 2 + frames]
     # What lies before the item is there for the shift's sake, or belongs to another region.
     unused = max(0, -lane.position)
     if unused >= frames:

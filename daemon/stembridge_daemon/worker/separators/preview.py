@@ -21,7 +21,7 @@ model. It is for trying things out where no model can be had, and is called a pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from stembridge.errors import ModelError, RequestError
-from stembridge_daemon.worker.separators.base import Block, MixtureReader, SeparationPlan
+from stembridge.types import Precision
+from stembridge_daemon.worker.separators.base import Block, MixtureReader, PrecisionChoice, SeparationPlan
 
 Values = NDArray[np.float32]
 Spectra = NDArray[np.complex64]
@@ -98,12 +99,17 @@ class PreviewSeparator:
         """Make the tables that all segments share."""
         split_segment(np.ones((self.channels, _HOP), dtype=np.float32))
 
-    def count_steps(self, frames: int, plan: SeparationPlan) -> int:
-        """Return how many blocks `separate` will yield; 0 for an item without frames."""
-        return len(self._starts(frames, plan))
+    def choose_precision(self, asked: Precision) -> PrecisionChoice:
+        """Return full precision, the only one there is, and why where half was asked for."""
+        reason = "" if asked is Precision.FULL else "preview has no half-precision path"
+        return PrecisionChoice(Precision.FULL, reason)
 
-    def separate(self, reader: MixtureReader, plan: SeparationPlan) -> Iterator[Block]:
-        """Yield one block per segment; the blocks cover the item once and in order.
+    def count_steps(self, frames: Sequence[int], plan: SeparationPlan) -> int:
+        """Return how many blocks `separate` will yield; 0 for an item without frames."""
+        return sum(len(self._starts(each, plan)) for each in frames)
+
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        """Yield one block per segment; the blocks cover each item once and in order.
 
         The four sources sum to the mixture to float32's accuracy. Segments overlap by ``plan.overlap`` of
         their core and are blended with triangular weights; the last one is moved back to end with the whole
@@ -115,11 +121,19 @@ class PreviewSeparator:
         RequestError : a mixture that is not of two channels, an overlap outside 0 <= overlap < 1
         ModelError : a source that preview does not know
         """
-        if reader.channels != self.channels:
-            raise RequestError(f"preview splits 2 channels, not {reader.channels}", "make it stereo first")
+        for reader in readers:
+            if reader.channels != self.channels:
+                raise RequestError(
+                    f"preview splits 2 channels, not {reader.channels}", "make it stereo first"
+                )
         if unknown := [source for source in plan.sources if source not in SOURCES]:
             raise ModelError(f"preview has no source {unknown[0]!r}", f"it has {', '.join(SOURCES)}")
-        return self._blocks(reader, self._starts(reader.frames, plan), plan)
+        grids = [self._starts(reader.frames, plan) for reader in readers]
+        return (
+            block
+            for item, (reader, starts) in enumerate(zip(readers, grids, strict=True))
+            for block in self._blocks(item, reader, starts, plan)
+        )
 
     @property
     def _core(self) -> int:
@@ -135,7 +149,9 @@ class PreviewSeparator:
         starts = [start - plan.origin for start in (*range(0, last, hop), last)]
         return [start for start in starts if -self._core < start < frames] if frames > 0 else []
 
-    def _blocks(self, reader: MixtureReader, starts: list[int], plan: SeparationPlan) -> Iterator[Block]:
+    def _blocks(
+        self, item: int, reader: MixtureReader, starts: list[int], plan: SeparationPlan
+    ) -> Iterator[Block]:
         chosen = [SOURCES.index(source) for source in plan.sources]
         end = reader.frames + plan.beyond
         held, held_weight = np.zeros((len(chosen), self.channels, 0)), np.zeros(0)
@@ -151,7 +167,7 @@ class PreviewSeparator:
             # What lies before the item belongs to another region.
             first = min(max(0, -start), final)
             done = blend[..., first:final] / weight[first:final]
-            yield Block(max(0, start), done.astype(np.float32))
+            yield Block(max(0, start), done.astype(np.float32), item)
             held, held_weight = blend[..., final:], weight[final:]
 
 
