@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from math import isfinite
 
 from stembridge.errors import RequestError
-from stembridge.types import AUTO_FORMAT, CATCH_ALL, FILE_FORMATS, FILE_NAMES, SESSIONS, ResidualPolicy
+from stembridge.types import (
+    AUTO_FORMAT,
+    CATCH_ALL,
+    FILE_FORMATS,
+    FILE_NAMES,
+    SESSIONS,
+    Region,
+    ResidualPolicy,
+)
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 MAX_PITCH_SEMITONES = 24.0
@@ -138,6 +146,26 @@ def check_sessions(names: Sequence[str]) -> None:
         raise RequestError(
             "session 'aaf' needs a package that is not here",
             'pip install "stembridge[aaf]", or leave out aaf',
+        )
+
+
+def check_listen_from(frame: int | None, region: Region) -> None:
+    """Refuse to begin a split where it has nothing to give.
+
+    Parameters
+    ----------
+    frame : as `stembridge.types.SplitRequest.listen_from`
+    region : what is split
+
+    Raises
+    ------
+    RequestError : naming the frame and the region
+    """
+    if frame is not None and not region.start <= frame < region.start + region.frames:
+        raise RequestError(
+            f"listen_from {frame} lies outside of the {region.frames} frames from frame {region.start} on "
+            "that are split",
+            f"{region.start} to {region.start + region.frames - 1}",
         )
 
 

@@ -1,4 +1,7 @@
-"""Progress on stderr: a bar per running job on a terminal or in a notebook, a line per tenth elsewhere."""
+"""Progress on stderr: a bar per running job on a terminal or in a notebook, a line per tenth elsewhere.
+
+What can be heard of a running job is told in lines of its own, which stay.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stembridge.text import clock, one_line, shorten
-from stembridge.types import Job, JobState
+from stembridge.text import clock, one_line, place_clock, shorten
+from stembridge.types import Early, Job, JobState
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -27,14 +30,48 @@ def progress_shown(*, is_on: bool = True) -> Iterator[Callable[[Job], None]]:
     """
     if not is_on:
         yield lambda _job: None
-    elif sys.stderr.isatty() or _is_live_notebook():
-        bars = _Bars()
-        try:
-            yield bars.show
-        finally:
+        return
+    listening = Listening()
+    bars = _Bars() if sys.stderr.isatty() or _is_live_notebook() else None
+    shown = bars or _Lines()
+
+    def show(job: Job) -> None:
+        early = listening.find_news(job)
+        if early is not None:
+            if bars is not None:
+                bars.close()
+            for line in tell_early(early):
+                sys.stderr.write(f"{_name(job)}: {line}\n")
+            sys.stderr.flush()
+        shown.show(job)
+
+    try:
+        yield show
+    finally:
+        if bars is not None:
             bars.close()
-    else:
-        yield _Lines().show
+
+
+class Listening:
+    """Finds what can be heard of jobs, each thing once, however often a job is told of."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[int, Early]] = {}
+
+    def find_news(self, job: Job) -> Early | None:
+        """Return what there is to hear of ``job`` that was not there when it was last told of."""
+        if job.early is None or self._told.get(job.id) == (job.attempt, job.early):
+            return None
+        self._told[job.id] = job.attempt, job.early
+        return job.early
+
+
+def tell_early(early: Early) -> Iterator[str]:
+    """Yield a line for each stem that can be heard: its file, and where in the source that is."""
+    seconds = early.frames / early.sample_rate
+    for stem in early.stems:
+        place = f"from {place_clock(early.start / early.sample_rate)} for {seconds:.1f} s"
+        yield f"listen: {one_line(stem.path)} ({stem.name}), {place}"
 
 
 def is_watched() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from stembridge.mixdown.batch import Output, Variant, list_stems, locate_preset,
 from stembridge.mixdown.finding import Samples, find_set
 from stembridge.null_test import NullReport, check_result
 from stembridge.presets import Preset, find_preset, read_preset
-from stembridge.progress import is_watched, progress_shown
+from stembridge.progress import Listening, is_watched, progress_shown
+from stembridge.quality import find_precision
 from stembridge.settings import Settings, load_settings
 from stembridge.source_file import check_source_file
 from stembridge.stem_file import listening_copy, read_stem
 from stembridge.toml_text import shorten_text
-from stembridge.types import AUTO_FORMAT, Job, JobState, Region, ResidualPolicy, SplitRequest
+from stembridge.types import AUTO_FORMAT, Early, Job, JobState, Region, ResidualPolicy, SplitRequest
 from stembridge.wavfile import write_wav
 
 
@@ -184,6 +185,9 @@ def split(
     mp3: bool = False,
     file_names: str | None = None,
     sessions: Sequence[str] = (),
+    precision: str | None = None,
+    listen_from: int | None = None,
+    on_early: Callable[[Early], object] | None = None,
     progress: bool = True,
     settings: Settings | None = None,
 ) -> Stems:
@@ -199,7 +203,9 @@ def split(
     region : first frame and number of frames to split; None means all
     stems, two_stems, overlap, shifts, seed, model_dir, format, exact_float, residual, mono, mp3, sessions :
         as in `stembridge.types.SplitRequest`
-    file_names : as there; None means the settings' own
+    file_names, precision : as there; None means the settings' own
+    listen_from : as there; None begins at the first frame, and nothing can be heard before the end
+    on_early : called, in this thread, as soon as there is something to hear; its files are gone with the end
     progress : show progress on a terminal or in a notebook; elsewhere a script stays silent
 
     Raises
@@ -227,8 +233,10 @@ def split(
             mp3=mp3,
             file_names=settings.file_names if file_names is None else file_names,
             sessions=tuple(sessions),
+            precision=settings.precision if precision is None else find_precision(precision),
+            listen_from=listen_from,
         )
-        job = _run(request, settings, progress=progress)
+        job = _run(request, settings, progress=progress, on_early=on_early)
         assert job.result is not None
         found = Stems(Path(job.result.folder))
         # Checked while the array's file is still there to be compared with, sample for sample.
@@ -261,6 +269,7 @@ def remix(
     shifts: int = 0,
     seed: int = 0,
     model_dir: str | Path | None = None,
+    precision: str | None = None,
     progress: bool = True,
     settings: Settings | None = None,
 ) -> Remix:
@@ -276,7 +285,7 @@ def remix(
     stems_out, format, mp3, report, speed, pitch, sessions : as in `stembridge.types.RemixRequest`
     file_names : as there, of a file that is split too; None means the settings' own
     match, ceiling_dbtp, tail : as in `stembridge.mixdown.batch.Output`
-    model, overlap, shifts, seed, model_dir : of a file that is split, as in `split`
+    model, overlap, shifts, seed, model_dir, precision : of a file that is split, as in `split`
     progress : show progress on a terminal or in a notebook; elsewhere a script stays silent
 
     Raises
@@ -316,6 +325,7 @@ def remix(
             seed=seed,
             model_dir=str(Path(model_dir).absolute()) if model_dir is not None else None,
             file_names=output.file_names,
+            precision=settings.precision if precision is None else find_precision(precision),
         )
         try:
             wanted = read_preset(find_preset(variant.preset, settings), (*variant.changes, *output.changes))
@@ -379,12 +389,22 @@ def _as_toml(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _run(request: SplitRequest, settings: Settings, *, progress: bool) -> Job:
+def _run(
+    request: SplitRequest,
+    settings: Settings,
+    *,
+    progress: bool,
+    on_early: Callable[[Early], object] | None = None,
+) -> Job:
+    listening = Listening()
     with Client(settings) as client, progress_shown(is_on=progress and is_watched()) as show:
         job = client.submit(request, new_job_id(), watch=True)
         try:
             for seen in client.events(job.id):
                 show(seen)
+                early = listening.find_news(seen)
+                if early is not None and on_early is not None:
+                    on_early(early)
         except KeyboardInterrupt:
             client.cancel(job.id)
             for _ in client.events(job.id):

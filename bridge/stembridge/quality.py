@@ -1,10 +1,11 @@
-"""One word for model, overlap and shifts."""
+"""One word for model, overlap and shifts; one for how a model computes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from stembridge.errors import RequestError
+from stembridge.types import Precision
 
 MAX_OVERLAP = 0.95
 MAX_SHIFTS = 20
@@ -24,6 +25,19 @@ QUALITIES = {
     "good": Quality("htdemucs", overlap=0.25, shifts=0),
     "best": Quality("htdemucs_ft", overlap=0.25, shifts=2),
 }
+
+
+def find_precision(name: str) -> Precision:
+    """Return the precision of that name.
+
+    Raises
+    ------
+    RequestError : there is none
+    """
+    try:
+        return Precision(name)
+    except ValueError:
+        raise RequestError(f"precision {name!r}", f"one of {', '.join(Precision)}") from None
 
 
 def check_ranges(overlap: float, shifts: int) -> None:

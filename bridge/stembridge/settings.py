@@ -8,7 +8,7 @@ daemon never reads the environment, so a setting of the daemon's there is refuse
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 from stembridge.delivery import check_file_names
 from stembridge.errors import RequestError
 from stembridge.home_path import find_home
-from stembridge.types import FILE_NAMES
+from stembridge.quality import find_precision
+from stembridge.types import FILE_NAMES, Precision
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 TRANSPORTS = ("ipc", "tcp")
@@ -44,6 +45,7 @@ class Settings:
     plugin_dirs : folders with plugins that presets may use, beside the system's own
     file_names : what stems are called where nothing else is asked for; see `stembridge.types.SplitRequest`
     watch_dirs : folders that are watched as long as the daemon runs
+    precision : how models compute where nothing else is asked for; see `stembridge.types.SplitRequest`
     """
 
     home: Path | None
@@ -61,6 +63,7 @@ class Settings:
     plugin_dirs: tuple[Path, ...] = ()
     file_names: str = FILE_NAMES
     watch_dirs: tuple[Path, ...] = ()
+    precision: Precision = Precision.FULL
 
     @property
     def log_file(self) -> Path:
@@ -97,6 +100,10 @@ class Settings:
 
 
 _FOLDERS = ("model_dirs", "plugin_dirs", "watch_dirs")
+_TEXT_CHECKS: Mapping[str, Callable[[str], object]] = {
+    "file_names": check_file_names,
+    "precision": find_precision,
+}
 _PLACES = ("home", "config_file", "state_dir", "runtime_dir")
 
 
@@ -210,10 +217,10 @@ def _converted(key: str, value: Any, where: str) -> Any:
         what = 'a list of folders, ["FOLDER"]' if key.endswith("_dirs") else f"of type {kind}"
         raise RequestError(f"{where} = {value!r} is not {what}") from None
     if not isinstance(value, str):
-        raise RequestError(f"{where} = {value!r} is not of type {kind}")
-    if key == "file_names":
+        raise RequestError(f"{where} = {value!r} is not of type str")
+    if key in _TEXT_CHECKS:
         try:
-            check_file_names(value)
+            _TEXT_CHECKS[key](value)
         except RequestError as error:
             raise RequestError(f"{where.removesuffix(key)}{error.message}", error.hint) from None
     return value
@@ -229,6 +236,8 @@ def _check_absolute(folders: Iterable[Path], where: str) -> None:
 
 
 def _checked(values: dict[str, Any]) -> Settings:
+    if "precision" in values:
+        values = {**values, "precision": find_precision(values["precision"])}
     settings = Settings(**values)
     for name, value, allowed in (
         ("device", settings.device, DEVICES),

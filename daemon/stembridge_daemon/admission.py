@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from stembridge.delivery import (
     check_delivery,
     check_file_names,
     check_format,
+    check_listen_from,
     check_practice,
     check_sessions,
 )
@@ -25,7 +27,7 @@ from stembridge.presets import Preset
 from stembridge.quality import check_ranges
 from stembridge.settings import Settings
 from stembridge.source_file import check_source_file
-from stembridge.types import JobRequest, RemixRequest, SplitRequest
+from stembridge.types import JobRequest, Region, RemixRequest, SplitRequest
 
 MAX_PATH_CHARS = 4096
 
@@ -96,6 +98,8 @@ def admit_split(request: SplitRequest, settings: Settings) -> SplitRequest:
             f"region of {request.region.frames} frames from frame {request.region.start}",
             "start at 0 or later, with at least 1 frame",
         )
+    # How long the whole of a file is, its worker finds.
+    check_listen_from(request.listen_from, request.region or Region(0, sys.maxsize))
     check_file_names(request.file_names)
     check_sessions(request.sessions)
     _check_model(request, settings)

@@ -40,7 +40,7 @@ def demo(out: Path, seed: int, seconds: float, model_name: str | None) -> int:
             f"sketch, the same exact sums. `stembridge models fetch {settings.model}` gets the real one."
         )
     with Client(settings) as client:
-        request = SplitRequest(source=str(source), out=str(out), model=model)
+        request = SplitRequest(source=str(source), out=str(out), model=model, precision=settings.precision)
         announce([request], client)
         outcome = run_splits(client, [request])
     if outcome.exit_code:

@@ -1,10 +1,11 @@
-"""`--start` and `--length` as people write them: seconds, minutes, or frames."""
+"""`--start`, `--length` and `--listen-from` as people write them: seconds, minutes, or frames."""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
 
+from stembridge.delivery import check_listen_from
 from stembridge.errors import RequestError, SourceError
 from stembridge.types import Region
 
@@ -39,6 +40,37 @@ def parse_region(start: str | None, length: str | None, *, sample_rate: int, fra
             f"it has {frames} frames, {frames / sample_rate:.3f} s; without --length it goes to the end",
         )
     return Region(first, count)
+
+
+def parse_place(text: str, region: Region, *, sample_rate: int, is_whole: bool) -> int:
+    """Return the frame that --listen-from names.
+
+    Parameters
+    ----------
+    text : as in `parse_region`, from the beginning of the file on
+    region : what is split of it
+    is_whole : that is all of it
+
+    Raises
+    ------
+    RequestError : not understood, or outside of what --start and --length name
+    SourceError : beyond the end of the file
+    """
+    place = parse_frames(text, "--listen-from", sample_rate)
+    try:
+        check_listen_from(place, region)
+    except RequestError:
+        first, end = region.start / sample_rate, (region.start + region.frames) / sample_rate
+        if is_whole:
+            raise SourceError(
+                f"--listen-from {text} goes beyond the end of the file",
+                f"it has {region.frames} frames, {end:.3f} s",
+            ) from None
+        raise RequestError(
+            f"--listen-from {text} lies outside of what is split, {first:.3f} s to {end:.3f} s",
+            "it counts from the beginning of the file, as --start does",
+        ) from None
+    return place
 
 
 def parse_frames(text: str, option: str, sample_rate: int) -> int:

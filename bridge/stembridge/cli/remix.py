@@ -148,7 +148,7 @@ def remix(
         settings = load_settings()
         if batch_file is not None:
             _refuse_beside_batch(context)
-            batch = read_batch(batch_file, settings.model, settings.file_names)
+            batch = read_batch(batch_file, settings.model, settings.file_names, settings.precision)
         else:
             if not inputs:
                 raise click.UsageError("name audio files or folders with stems, or a --batch file")
@@ -195,6 +195,7 @@ def remix(
                     model_dir=locate(model_dir) if model_dir else None,
                     two_stems=recipe.two_stems if recipe else None,
                     file_names=output.file_names,
+                    precision=settings.precision,
                 ),
                 sets=places,
                 is_model_named=model_name is not None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from stembridge.manifest import LISTENING_FOLDER, Manifest
 from stembridge.stem_table import StemRow, claim_sentence, measure_stems
 from stembridge.text import count_cells, one_line, shorten
+from stembridge.types import Precision
 
 HEADER = ("stem", "peak", "loudness", "file")
 GAP = "  "
@@ -25,6 +26,8 @@ def print_result(folder: Path, warnings: Sequence[str] = ()) -> None:
     manifest, rows = measure_stems(folder)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     note = ": preview quality, no model" if manifest.model.name == "preview" else ""
+    if manifest.model.precision == Precision.HALF:
+        note = ", half precision"
     print(f"{one_line(Path(manifest.source.path).name)}, {manifest.model.name}{note}")
     for line in format_rows(manifest, rows, width):
         print(line)

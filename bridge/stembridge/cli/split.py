@@ -21,7 +21,7 @@ from stembridge.errors import JobCancelled, ModelError, RequestError, SourceErro
 from stembridge.quality import QUALITIES
 from stembridge.settings import Settings, load_settings
 from stembridge.text import clock, one_line
-from stembridge.types import AUTO_FORMAT, ResidualPolicy, SplitRequest
+from stembridge.types import AUTO_FORMAT, Precision, Region, ResidualPolicy, SplitRequest
 
 EXIT_PARTLY = 3
 
@@ -52,9 +52,20 @@ EXIT_PARTLY = 3
 @click.option("--overlap", type=float, help="Share of a segment that overlaps the next, 0 to 0.95.")
 @click.option("--shifts", type=int, help="Seeded random shifts to average; 0 is fastest.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the shifts.")
+@click.option(
+    "--precision",
+    type=click.Choice([precision.value for precision in Precision]),
+    help="half computes in 16 bits where this machine can: faster, the sum as exact. "
+    "Default: the settings', full at first.",
+)
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Folder with model files, searched first.")
 @click.option("--start", metavar="TIME", help="Where to begin: 12.5 (seconds), 1:02.5, or 48000f (frames).")
 @click.option("--length", metavar="TIME", help="How much from there; default: to the end.")
+@click.option(
+    "--listen-from",
+    metavar="TIME",
+    help="Where you want to hear first: what is there is split first, and its files are named at once.",
+)
 @delivery_options
 @click.option("--yes", is_flag=True, help="Fetch a model that is not here without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
@@ -68,9 +79,11 @@ def split(
     overlap: float | None,
     shifts: int | None,
     seed: int,
+    precision: str | None,
     model_dir: Path | None,
     start: str | None,
     length: str | None,
+    listen_from: str | None,
     file_format: str,
     exact_float: bool,
     mp3: bool,
@@ -108,14 +121,15 @@ def split(
         mp3=mp3,
         file_names=settings.file_names if file_names is None else file_names,
         sessions=tuple(dict.fromkeys(sessions)),
+        precision=settings.precision if precision is None else Precision(precision),
     )
     check_file_names(request.file_names)
     check_sessions(request.sessions)
     request = present_model(request, settings, is_named=model_name is not None, yes=yes, quiet=as_json)
     requests = [replace(request, source=str(path.absolute())) for path in files]
     refused: list[SourceError] = []
-    if start is not None or length is not None:
-        requests, refused = _with_regions(requests, start, length, as_json=as_json)
+    if start is not None or length is not None or listen_from is not None:
+        requests, refused = _with_places(requests, start, length, listen_from, as_json=as_json)
     if not requests:
         return refused[0].exit_code
     with Client(settings) as client:
@@ -291,18 +305,19 @@ def glance(path: str) -> Glance:
     return Glance(found.sample_rate, found.channels, groups, frames, False, True, False)
 
 
-def _with_regions(
+def _with_places(
     requests: Sequence[SplitRequest],
     start: str | None,
     length: str | None,
+    listen_from: str | None,
     *,
     as_json: bool,
 ) -> tuple[list[SplitRequest], list[SourceError]]:
-    """Return the requests with their region, and what was told of the files that have none."""
+    """Return the requests with their places in the file, and what was told of the files that lack them."""
     placed, refused = [], []
     for request in requests:
         try:
-            placed.append(_with_region(request, start, length))
+            placed.append(_with_place(request, start, length, listen_from))
         except SourceError as error:
             refused.append(error)
             _complain(request, error, as_json=as_json)
@@ -311,17 +326,24 @@ def _with_regions(
     return placed, refused
 
 
-def _with_region(request: SplitRequest, start: str | None, length: str | None) -> SplitRequest:
-    from stembridge.cli.region import parse_region
+def _with_place(
+    request: SplitRequest, start: str | None, length: str | None, listen_from: str | None
+) -> SplitRequest:
+    from stembridge.cli.region import parse_place, parse_region
 
     found = glance(request.source)
-    if length is None and not found.is_exact:
+    if start is not None and length is None and not found.is_exact:
         raise RequestError(
             f"--start {start} without --length: {request.source!r} has no exact length before it is decoded",
             "give --length too",
         )
     region = parse_region(start, length, sample_rate=found.sample_rate, frames=found.frames)
-    return replace(request, region=region)
+    if listen_from is None:
+        return replace(request, region=region)
+    # A length that is not exact is the worker's to compare with.
+    split = region or Region(0, found.frames if found.is_exact else sys.maxsize)
+    place = parse_place(listen_from, split, sample_rate=found.sample_rate, is_whole=region is None)
+    return replace(request, region=region, listen_from=place)
 
 
 def _complain(request: SplitRequest, error: StembridgeError, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from stembridge import __version__, catalog
 from stembridge.effects.chain import PluginEffect
@@ -16,7 +17,7 @@ from stembridge.manifest import RESIDUAL, Manifest, source_name
 from stembridge.presets import Preset
 from stembridge.quality import QUALITIES, Quality, check_ranges
 from stembridge.settings import Settings
-from stembridge.types import AUTO_FORMAT, FILE_NAMES, RemixRequest, SplitRequest
+from stembridge.types import AUTO_FORMAT, FILE_NAMES, Precision, RemixRequest, SplitRequest
 
 STEMS_FOLDER = "stems"
 """Where `stembridge split` puts its sets if it is not told otherwise."""
@@ -26,6 +27,8 @@ REMIXES_FOLDER = "remixes"
 
 _UNASKED = (("file_names", FILE_NAMES), ("sessions", ()))
 """What a remix has if nothing is said of it."""
+_UNASKED_OF_SPLITS = (("precision", Precision.FULL), ("listen_from", None))
+"""What a split has if nothing is said of it, of what could not always be asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ def plan_split(
     model_dir: Path | None = None,
     two_stems: str | None = None,
     file_names: str = FILE_NAMES,
+    precision: Precision = Precision.FULL,
 ) -> SplitRequest:
     """Return how files are split, but for the source; what is named wins over ``quality``, that over all.
 
@@ -118,6 +122,7 @@ def plan_split(
         seed=seed,
         model_dir=str(model_dir) if model_dir is not None else None,
         file_names=file_names,
+        precision=precision,
     )
     check_ranges(request.overlap, request.shifts)
     return request
@@ -197,7 +202,15 @@ def describe_split(request: SplitRequest, sha256_pcm: str) -> str:
     asked = replace(
         request, source=source_name(request.source), out="", model_dir=None, file_names=FILE_NAMES
     )
-    return json.dumps([sha256_pcm, asdict(asked)])
+    return json.dumps([sha256_pcm, list_options(asked)])
+
+
+def list_options(request: SplitRequest) -> dict[str, Any]:
+    """Return the fields of a request, but for those that were added later and of which nothing is said.
+
+    So what was made of the same request before they could be asked for is found again.
+    """
+    return {key: value for key, value in asdict(request).items() if (key, value) not in _UNASKED_OF_SPLITS}
 
 
 def describe_preset(preset: Preset, settings: Settings) -> str:

@@ -40,19 +40,22 @@ from stembridge.quality import QUALITIES
 from stembridge.recipes import USES, Recipe, find_recipe
 from stembridge.small_file import read_small_file
 from stembridge.toml_text import read_toml
-from stembridge.types import AUTO_FORMAT, FILE_FORMATS, FILE_NAMES, SplitRequest
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, FILE_NAMES, Precision, SplitRequest
 
 MAX_BATCH_BYTES = 16 << 20
 """What nobody writes by hand is not read."""
 
 
-def read_batch(path: Path, model: str, file_names: str = FILE_NAMES) -> Batch:
+def read_batch(
+    path: Path, model: str, file_names: str = FILE_NAMES, precision: Precision = Precision.FULL
+) -> Batch:
     """Return what a batch file asks for; paths in it are relative to its own folder.
 
     Parameters
     ----------
     model : splits what is not split yet, where the file names none
     file_names : what files of splits are called, and those of remixes where an output says nothing else
+    precision : of splits, where the file names none
 
     Raises
     ------
@@ -67,15 +70,16 @@ def read_batch(path: Path, model: str, file_names: str = FILE_NAMES) -> Batch:
         ) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RequestError(f"batch {str(path)!r}: {error}", "mend that line") from None
-    return _Reader(path, file_names).read(table, model)
+    return _Reader(path, file_names, precision).read(table, model)
 
 
 class _Reader:
     """Reads the tables of one file; what is wrong is named with its key."""
 
-    def __init__(self, path: Path, file_names: str) -> None:
+    def __init__(self, path: Path, file_names: str, precision: Precision) -> None:
         self._path = path
         self._file_names = file_names
+        self._precision = precision
         self._base = path.absolute().parent
 
     def read(self, table: Mapping[str, Any], model: str) -> Batch:
@@ -176,7 +180,8 @@ class _Reader:
         if not isinstance(entry, dict):
             raise self._error("split", entry, "a table: [split]")
         place = "split."
-        self._check_keys(entry, ("model", "quality", "overlap", "shifts", "seed", "model_dir"), place)
+        keys = ("model", "quality", "overlap", "shifts", "seed", "model_dir", "precision")
+        self._check_keys(entry, keys, place)
         quality = recipe.quality if recipe else None
         if "quality" in entry:
             quality = QUALITIES[self._read_choice(entry, "quality", tuple(QUALITIES), place)]
@@ -185,6 +190,9 @@ class _Reader:
         overlap = self._read_number(entry, "overlap", place) if "overlap" in entry else None
         shifts = self._read_whole(entry, "shifts", place) if "shifts" in entry else None
         seed = self._read_whole(entry, "seed", place) if "seed" in entry else 0
+        precision = self._precision
+        if "precision" in entry:
+            precision = Precision(self._read_choice(entry, "precision", tuple(Precision), place))
         with self._placing("split: "):
             request = plan_split(
                 places,
@@ -197,6 +205,7 @@ class _Reader:
                 model_dir=model_dir,
                 two_stems=recipe.two_stems if recipe else None,
                 file_names=self._file_names,
+                precision=precision,
             )
         return request, "model" in entry
 

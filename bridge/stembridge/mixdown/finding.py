@@ -12,7 +12,7 @@ from stembridge.errors import SourceError
 from stembridge.manifest import FILE_NAME, Manifest, StemEntry, is_sealed, job8, read_manifest
 from stembridge.stages import run_to_end
 from stembridge.stem_file import hash_file
-from stembridge.types import SplitRequest
+from stembridge.types import Precision, SplitRequest
 
 
 def hash_samples(path: Path) -> str:
@@ -52,7 +52,8 @@ def find_set(
 ) -> Path | None:
     """Return a finished set that does for a split of ``request``, or None; the newest comes first.
 
-    It is of the same samples, model, overlap, shifts and seed, and its files are what was written.
+    It is of the same samples, model, overlap, shifts and seed, of no lesser precision, and its files are what
+    was written.
 
     Parameters
     ----------
@@ -105,6 +106,7 @@ def _is_split_of(request: SplitRequest, manifest: Manifest) -> bool:
         manifest.remix is None
         and (model.name, model.overlap, model.shifts) == (request.model, request.overlap, request.shifts)
         and (model.seed == request.seed or not request.shifts)
+        and (request.precision is Precision.HALF or model.precision != Precision.HALF)
         and (source.region.start, source.region.frames) == (0, source.frames)
         and manifest.residual.policy in (request.residual.value, COMPLEMENT)
         and not manifest.mono

@@ -85,6 +85,7 @@ def form_requests(
         overlap=quality.overlap,
         shifts=quality.shifts,
         on_source_grid=True,
+        precision=settings.precision,
     )
     found: list[Wanted] = []
     by_file: dict[str, list[int]] = {}

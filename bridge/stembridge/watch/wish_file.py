@@ -25,7 +25,7 @@ from stembridge.manifest import sanitise_name
 from stembridge.mixdown.batch import locate_preset
 from stembridge.preset_lines import Place, find_line, list_lines
 from stembridge.presets import MATCHES, MAX_CEILING_DBTP, MIN_CEILING_DBTP, TAILS
-from stembridge.quality import QUALITIES, check_ranges
+from stembridge.quality import QUALITIES, check_ranges, find_precision
 from stembridge.recipes import find_recipe
 from stembridge.small_file import read_small_file
 from stembridge.toml_text import read_toml, shorten_text, spell_value
@@ -308,6 +308,7 @@ WISHES: Mapping[str, Key] = {
     "overlap": _check(_NUMBER, lambda overlap: check_ranges(overlap, 0)),
     "shifts": _check(_WHOLE, lambda shifts: check_ranges(0.0, shifts)),
     "seed": _WHOLE,
+    "precision": Key("a text", lambda value: find_precision(_read_text(value))),
     "stems": _TEXTS,
     "two_stems": _TEXT,
     "residual": Key("a text", lambda value: find_policy(_read_text(value))),

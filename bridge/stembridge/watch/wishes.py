@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from stembridge.catalog import check_stems, find_model
 from stembridge.delivery import check_delivery
 from stembridge.errors import ModelError, RequestError
-from stembridge.mixdown.batch import Output, describe_preset, list_stems
+from stembridge.mixdown.batch import Output, describe_preset, list_options, list_stems
 from stembridge.presets import Preset, find_preset, find_presets, read_preset
 from stembridge.quality import QUALITIES
 from stembridge.recipes import USES, Recipe, find_recipe
@@ -392,6 +392,7 @@ class _Wished:
             mp3=self._get("mp3", False),
             file_names=self._get("file_names", self._settings.file_names),
             sessions=self._get("sessions", ()),
+            precision=self._get("precision", self._settings.precision),
         )
         self._check_split(request)
         return request
@@ -480,7 +481,7 @@ def _digest(
     split: SplitRequest, presets: Sequence[Preset], remixes: Sequence[RemixRequest], settings: Settings
 ) -> str:
     """Return the sha256 of a wish; a preset is what it says, wherever its file lies."""
-    said = [asdict(replace(split, source="", out=""))]
+    said = [list_options(replace(split, source="", out=""))]
     for preset, request in zip(presets, remixes, strict=True):
         options = asdict(replace(request, out="", preset=Path(request.preset).stem, changes=()))
         said.append({**options, "said": describe_preset(preset, settings)})
