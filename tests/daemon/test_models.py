@@ -55,7 +55,7 @@ def load_file(path: Path) -> Separator:
 
 def first_module(separator: Separator) -> Any:
     """Return the module of the first member, out of the closure that runs it."""
-    forward: Any = separator._members[0].forward  # type: ignore[attr-defined]
+    forward: Any = separator._members[0].run  # type: ignore[attr-defined]
     return forward.__closure__[forward.__code__.co_freevars.index("module")].cell_contents
 
 
