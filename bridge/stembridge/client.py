@@ -94,6 +94,14 @@ class Client:
         """Ask for the end of a job: at once where it waits, within one step where it runs."""
         return self._call(protocol.Cancel(id=job_id), protocol.JobReply).job
 
+    def pause(self, job_id: str) -> Job:
+        """Let a job wait until it is resumed, with what it has; other jobs go on meanwhile."""
+        return self._call(protocol.Pause(id=job_id), protocol.JobReply).job
+
+    def resume(self, job_id: str) -> Job:
+        """Let a paused job go on where it stopped, as soon as the job that runs now has ended."""
+        return self._call(protocol.Resume(id=job_id), protocol.JobReply).job
+
     def status(self) -> DaemonStatus:
         return self._call(protocol.Status(), protocol.StatusReply).status
 

@@ -63,6 +63,14 @@ class Cancel(_Call, frozen=True, kw_only=True):
     id: str
 
 
+class Pause(_Call, frozen=True, kw_only=True):
+    id: str
+
+
+class Resume(_Call, frozen=True, kw_only=True):
+    id: str
+
+
 class Status(_Call, frozen=True, kw_only=True):
     pass
 
@@ -77,12 +85,16 @@ class Reaper(_Call, frozen=True, kw_only=True):
     note: bytes = b""
 
 
-ServiceCall = Hello | Ping | Split | Remix | Get | List | Cancel | Status | Stop
+ServiceCall = Hello | Ping | Split | Remix | Get | List | Cancel | Pause | Resume | Status | Stop
 Call = ServiceCall | Reaper
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One worker process: ``state`` is absent, starting, idle, busy or stopping."""
+    """One worker process: ``state`` is absent, starting, idle, busy or stopping.
+
+    ``paused`` are the jobs that it has put aside; ``threads`` is how many it computes with on a CPU, 0 where
+    that is not set.
+    """
 
     role: str
     device: str
@@ -92,10 +104,14 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     models: tuple[str, ...] = ()
     model_loads: int = 0
     starts: int = 0
+    paused: tuple[str, ...] = ()
+    threads: int = 0
 
 
 class DaemonStatus(msgspec.Struct, frozen=True):
-    """What `stembridge daemon status` shows; ``speeds`` maps 'model on device' to a cost.
+    """What `stembridge daemon status` shows; ``paused`` of the queued and running ``jobs`` do not go on.
+
+    ``speeds`` maps 'model on device' to a cost.
 
     The cost is seconds of work per second of audio and forward pass, at no overlap. The first of ``workers``
     is the one that separates.
@@ -110,6 +126,7 @@ class DaemonStatus(msgspec.Struct, frozen=True):
     jobs: dict[str, int]
     workers: tuple[WorkerStatus, ...]
     speeds: dict[str, float]
+    paused: int = 0
 
 
 class _Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="t", tag=str.lower, omit_defaults=True):

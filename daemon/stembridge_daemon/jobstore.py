@@ -25,8 +25,11 @@ from stembridge_daemon.scheduler import JobKind, JobRecord
 
 _Stored = TypeVar("_Stored", SplitResult, ErrorInfo)
 
-SCHEMA_VERSION = 2
-"""2 differs from 1 in what its rows may hold: jobs of the kind 'remix', which a daemon of 1 cannot read."""
+SCHEMA_VERSION = 3
+"""2 differs from 1 in what its rows may hold: jobs of the kind 'remix', which a daemon of 1 cannot read.
+
+3 adds ``is_paused``.
+"""
 _SCHEMA = """
 CREATE TABLE jobs (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -43,7 +46,8 @@ CREATE TABLE jobs (
   interruptions INTEGER NOT NULL,
   cancel_asked INTEGER NOT NULL,
   result BLOB,
-  error BLOB
+  error BLOB,
+  is_paused INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX jobs_by_state ON jobs (state, seq);
 CREATE TABLE story (job TEXT NOT NULL, at REAL NOT NULL, text TEXT NOT NULL);
@@ -52,10 +56,11 @@ CREATE TABLE speeds (
   model TEXT NOT NULL, device TEXT NOT NULL, cost REAL NOT NULL, PRIMARY KEY (model, device)
 );
 """
+_ADD_PAUSE = "ALTER TABLE jobs ADD COLUMN is_paused INTEGER NOT NULL DEFAULT 0;"
 _REQUESTS: dict[JobKind, type[JobRequest]] = {JobKind.SPLIT: SplitRequest, JobKind.REMIX: RemixRequest}
 _COLUMNS = (
     "id, kind, digest, request, signature, origin, created, state, attempt, crashes, interruptions, "
-    "cancel_asked, result, error"
+    "cancel_asked, result, error, is_paused"
 )
 
 
@@ -84,7 +89,7 @@ class JobStore:
             if version == 0:
                 self._db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
             elif version < SCHEMA_VERSION:
-                self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                self._db.executescript(f"BEGIN;{_ADD_PAUSE}PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise StembridgeError(
@@ -107,7 +112,7 @@ class JobStore:
         self._db.rollback()
 
     def add(self, record: JobRecord) -> None:
-        marks = ", ".join("?" * 14)
+        marks = ", ".join("?" * 15)
         self._db.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks})", _row(record))
         self.tell(record.id, "accepted")
 
@@ -170,6 +175,7 @@ def _row(record: JobRecord) -> tuple[object, ...]:
         int(record.cancel_asked),
         encode(record.result) if record.result else None,
         encode(record.error) if record.error else None,
+        int(record.is_paused),
     )
 
 
@@ -182,6 +188,7 @@ def _record(row: tuple[Any, ...]) -> JobRecord:
             "request": msgspec.json.decode(values["request"], type=_REQUESTS[kind]),
             "state": JobState(values["state"]),
             "cancel_asked": bool(values["cancel_asked"]),
+            "is_paused": bool(values["is_paused"]),
             "result": _decoded(values["result"], SplitResult),
             "error": _decoded(values["error"], ErrorInfo),
         }

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from stembridge.protocol import WorkerStatus
 from stembridge_daemon.scheduler import JobKind
 from stembridge_daemon.supervisor import Died, Supervisor, WorkerState
-from stembridge_daemon.worker_messages import CancelJob, Load, Models, Role, Task
+from stembridge_daemon.worker_messages import CancelJob, Load, Models, PauseJob, ResumeJob, Role, Task
 
 MAX_START_FAILURES = 3
 """A worker that dies this often before it is ready will not become ready."""
+
+MAX_ASIDE = 4
+"""More jobs put aside than this hold up the others: each keeps its model, its buffers and its files."""
 
 _ROLES = {JobKind.SPLIT: Role.SEPARATE, JobKind.REMIX: Role.RENDER}
 
@@ -22,6 +25,7 @@ class Lane:
     Parameters
     ----------
     device : where this worker computes, until it says so itself
+    threads : how many threads it computes with on a CPU; 0 where that is not set
     clock : monotonic seconds
     """
 
@@ -31,18 +35,23 @@ class Lane:
         supervisor: Supervisor,
         *,
         device: str = "cpu",
+        threads: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind = kind
         self.supervisor = supervisor
         self.running: str | None = None
-        """The job that the worker has."""
+        """The job that the worker is at."""
+        self.aside: list[str] = []
+        """Jobs that the worker has put aside, in the order of their pauses."""
         self.models = Models((), 0, device)
+        self._threads = threads
         self._clock = clock
         self._idle_since = clock()
         self._warm_up: Load | None = None
         self._start_failures = 0
         self._is_stopping_job = False
+        self._is_pausing_job = False
 
     def warm_up(self, order: Load) -> None:
         """Start the worker, and have a model loaded before anybody asks for it."""
@@ -51,26 +60,50 @@ class Lane:
 
     def take(self, job_id: str, order: Task) -> None:
         """Give the worker, which is idle, a job."""
-        self.running = job_id
-        self.supervisor.send(order, is_job=True)
+        self._start(job_id, order)
 
-    def release(self) -> None:
-        """Note that the worker has let go of its job."""
-        self.running = None
-        self._idle_since = self._clock()
-        self.supervisor.set_idle()
+    def resume(self, job_id: str) -> None:
+        """Let the worker, which is idle, go on with a job that it has put aside."""
+        self.aside.remove(job_id)
+        self._start(job_id, ResumeJob(job_id))
+
+    def pause(self, job_id: str) -> None:
+        """Have the job put aside, if it is the one that the worker is at; that is said once."""
+        if job_id == self.running and not self._is_pausing_job:
+            self._is_pausing_job = True
+            self.supervisor.send(PauseJob(job_id))
+
+    def note_pause(self, job_id: str) -> None:
+        """Note that the worker has put its job aside."""
+        self.release(job_id)
+        self.aside.append(job_id)
+
+    def release(self, job_id: str) -> None:
+        """Note that the worker has let go of a job: the one that it was at, or one of those put aside."""
+        if job_id in self.aside:
+            self.aside.remove(job_id)
+            self._idle_since = self._clock()
+        elif job_id == self.running:
+            self.running = None
+            self._idle_since = self._clock()
+            self.supervisor.set_idle()
 
     def note_ready(self) -> None:
         """Note that the worker has come up."""
         self._start_failures = 0
 
     def note_death(self, death: Died) -> str | None:
-        """Return the job that died with the worker, if it had one."""
+        """Return the job that died with the worker, if it was at one; those put aside stay listed."""
         self.models = Models((), 0, self.models.device)
         job_id, self.running = self.running, None
         if job_id is None and not death.was_asked:
             self._start_failures += 1
         return job_id
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the worker may be given one more job."""
+        return len(self.aside) <= MAX_ASIDE
 
     def gives_up(self) -> bool:
         """Return whether the worker has failed to start too often; that is then forgotten."""
@@ -87,7 +120,7 @@ class Lane:
             self.supervisor.send(self._warm_up)
             self._warm_up = None
             self._idle_since = self._clock()
-        elif 0 <= keep_alive_s < self._clock() - self._idle_since:
+        elif not self.aside and 0 <= keep_alive_s < self._clock() - self._idle_since:
             self.supervisor.stop()
 
     def hurry(self, late_s: float, grace_s: float) -> None:
@@ -110,4 +143,11 @@ class Lane:
             models=self.models.names,
             model_loads=self.models.loads,
             starts=self.supervisor.starts,
+            paused=tuple(self.aside),
+            threads=self._threads,
         )
+
+    def _start(self, job_id: str, order: Task | ResumeJob) -> None:
+        self.running = job_id
+        self._is_pausing_job = False
+        self.supervisor.send(order, is_job=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum, auto
 
 from stembridge.types import (
+    Early,
     ErrorInfo,
     Job,
     JobRequest,
@@ -38,7 +39,7 @@ _OTHER_WAYS = {
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as the front keeps it; one row of the job table (``progress`` alone is not stored)."""
+    """A job as the front keeps it; one row of the job table (``progress`` and ``early`` are not stored)."""
 
     id: str
     digest: str
@@ -51,9 +52,11 @@ class JobRecord:
     crashes: int = 0
     interruptions: int = 0
     cancel_asked: bool = False
+    is_paused: bool = False
     result: SplitResult | None = None
     error: ErrorInfo | None = None
     progress: Progress | None = None
+    early: Early | None = None
 
     @property
     def kind(self) -> JobKind:
@@ -70,6 +73,8 @@ class JobRecord:
             attempt=self.attempt,
             result=self.result,
             error=self.error,
+            early=self.early,
+            is_paused=self.is_paused,
         )
 
 
@@ -83,6 +88,13 @@ class Taken:
 @dataclass(frozen=True, slots=True)
 class Progressed:
     progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """There is something to hear of the job."""
+
+    early: Early
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,16 @@ class CancelAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseAsked:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAsked:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """The worker let go of the job and left nothing behind."""
 
@@ -115,15 +137,35 @@ class Interrupted:
     """The daemon ended, or was ended, while the job ran."""
 
 
-Event = Taken | Progressed | Finished | Failed | CancelAsked | Stopped | WorkerDied | Interrupted
+@dataclass(frozen=True, slots=True)
+class LostPlace:
+    """The worker that had put the job aside has ended, by no fault of this job."""
+
+
+Event = (
+    Taken
+    | Progressed
+    | Heard
+    | Finished
+    | Failed
+    | CancelAsked
+    | PauseAsked
+    | ResumeAsked
+    | Stopped
+    | WorkerDied
+    | Interrupted
+    | LostPlace
+)
 
 
 class Instruction(Enum):
     """What the caller has to do after a transition."""
 
     SAVE = auto()
-    TELL_WORKER = auto()
+    TELL_CANCEL = auto()
     """Ask the worker to cancel."""
+    TELL_PAUSE = auto()
+    """Ask the worker to put the job aside."""
     CLEAN = auto()
     """Remove the work folder that a dead worker may have left."""
 
@@ -145,18 +187,24 @@ def advance(record: JobRecord, event: Event) -> Transition:
     match event:
         case CancelAsked():
             return _cancel(record)
+        case PauseAsked():
+            return _pause(record)
+        case ResumeAsked():
+            return _resume(record)
         case Taken(worker) if record.state is JobState.QUEUED:
-            taken = replace(record, state=JobState.RUNNING, attempt=record.attempt + 1, progress=None)
+            taken = replace(record, state=JobState.RUNNING, attempt=record.attempt + 1)
             return Transition(taken, f"attempt {taken.attempt} on {worker}")
         case _ if record.state is JobState.QUEUED:
             return Transition(record, instructions=())
         case Progressed(progress):
             return Transition(replace(record, progress=progress), instructions=())
+        case Heard(early):
+            return Transition(replace(record, early=early), instructions=())
         case Finished(result):
-            done = replace(record, state=JobState.DONE, result=result, progress=Progress("done", 1.0, 0.0))
+            done = replace(_end(record, JobState.DONE), result=result, progress=Progress("done", 1.0, 0.0))
             return Transition(done, f"done in {result.total_s:.1f} s: {result.folder}")
         case Failed(error):
-            failed = replace(record, state=JobState.FAILED, error=error, progress=None)
+            failed = replace(_end(record, JobState.FAILED), error=error)
             return Transition(failed, f"failed: {error.message}")
         case Stopped():
             return _cancelled(record) if record.cancel_asked else _requeued(record, "requeued")
@@ -164,6 +212,8 @@ def advance(record: JobRecord, event: Event) -> Transition:
             return _worker_died(record, reason)
         case Interrupted():
             return _interrupted(record)
+        case LostPlace():
+            return _lost_place(record)
         case _:
             return Transition(record, instructions=())
 
@@ -175,16 +225,37 @@ def _cancel(record: JobRecord) -> Transition:
         # The worker has been told, and its pipe loses nothing; saying it again would only fill the pipe.
         return Transition(record, instructions=())
     asked = replace(record, cancel_asked=True)
-    return Transition(asked, "cancel asked", (Instruction.SAVE, Instruction.TELL_WORKER))
+    return Transition(asked, "cancel asked", (Instruction.SAVE, Instruction.TELL_CANCEL))
+
+
+def _pause(record: JobRecord) -> Transition:
+    if record.is_paused or record.cancel_asked:
+        return Transition(record, instructions=())
+    paused = replace(record, is_paused=True)
+    if record.state is JobState.QUEUED:
+        return Transition(paused, "paused")
+    return Transition(paused, "paused", (Instruction.SAVE, Instruction.TELL_PAUSE))
+
+
+def _resume(record: JobRecord) -> Transition:
+    if not record.is_paused or record.cancel_asked:
+        return Transition(record, instructions=())
+    # A worker that has put the job aside takes it up again when the service finds it free.
+    return Transition(replace(record, is_paused=False), "resumed")
+
+
+def _end(record: JobRecord, state: JobState) -> JobRecord:
+    """Return ``record`` in a final state; what is over neither waits nor can be heard early."""
+    return replace(record, state=state, progress=None, early=None, is_paused=False)
 
 
 def _cancelled(record: JobRecord) -> Transition:
-    cancelled = replace(record, state=JobState.CANCELLED, progress=None)
+    cancelled = _end(record, JobState.CANCELLED)
     return Transition(cancelled, "cancelled", (Instruction.SAVE, Instruction.CLEAN))
 
 
 def _requeued(record: JobRecord, story: str) -> Transition:
-    return Transition(replace(record, state=JobState.QUEUED, progress=None), story)
+    return Transition(replace(record, state=JobState.QUEUED, progress=None, early=None), story)
 
 
 def _worker_died(record: JobRecord, reason: str) -> Transition:
@@ -199,7 +270,7 @@ def _worker_died(record: JobRecord, reason: str) -> Transition:
         f"last: {reason}",
         f"stembridge daemon logs shows the cause; {_OTHER_WAYS[record.kind]}",
     )
-    quarantined = replace(crashed, state=JobState.FAILED, error=error, progress=None)
+    quarantined = replace(_end(crashed, JobState.FAILED), error=error)
     return Transition(quarantined, f"quarantined: {reason}", (Instruction.SAVE, Instruction.CLEAN))
 
 
@@ -214,5 +285,12 @@ def _interrupted(record: JobRecord) -> Transition:
         f"the daemon ended {MAX_INTERRUPTIONS} times in this {record.kind} of {record.request.source!r}",
         "stembridge daemon logs shows the cause",
     )
-    failed = replace(interrupted, state=JobState.FAILED, error=error, progress=None)
+    failed = replace(_end(interrupted, JobState.FAILED), error=error)
     return Transition(failed, "quarantined", (Instruction.SAVE, Instruction.CLEAN))
+
+
+def _lost_place(record: JobRecord) -> Transition:
+    if record.cancel_asked:
+        return _cancelled(record)
+    requeued = _requeued(record, "the worker that had put this aside has ended; begins anew")
+    return replace(requeued, instructions=(Instruction.SAVE, Instruction.CLEAN))

@@ -43,7 +43,9 @@ from stembridge_daemon.supervisor import Died, WorkerState
 from stembridge_daemon.worker_messages import (
     CancelJob,
     JobDone,
+    JobEarly,
     JobError,
+    JobPaused,
     JobProgress,
     JobStopped,
     Load,
@@ -106,7 +108,7 @@ class Service:
         self._leave_by: float | None = None
         for record in list(self._live.values()):
             if record.state is JobState.RUNNING:
-                self._apply(record, scheduler.Interrupted())
+                self._apply(record, scheduler.LostPlace() if record.is_paused else scheduler.Interrupted())
 
     @property
     def is_over(self) -> bool:
@@ -166,9 +168,11 @@ class Service:
                     jobs=tuple(self._live.get(record.id, record).as_job() for record in newest)
                 )
             case protocol.Cancel(id=job_id):
-                return protocol.JobReply(
-                    job=self._apply(self._find(job_id), scheduler.CancelAsked()).as_job()
-                )
+                return self._ask(job_id, scheduler.CancelAsked())
+            case protocol.Pause(id=job_id):
+                return self._ask(job_id, scheduler.PauseAsked())
+            case protocol.Resume(id=job_id):
+                return self._ask(job_id, scheduler.ResumeAsked())
             case protocol.Status():
                 return protocol.StatusReply(status=self._status())
             case protocol.Stop(grace_s=grace_s):
@@ -233,11 +237,16 @@ class Service:
                 del self._live[job_id]
 
     def close(self) -> None:
-        """Write the last changes; a job that still runs is requeued."""
+        """Write the last changes; jobs that still run, or that a worker has put aside, are requeued."""
         for lane in self._lanes.values():
             if lane.running is not None:
                 self._release(lane, lane.running, scheduler.Interrupted())
+            self._requeue_aside(lane)
         self.flush()
+
+    def _ask(self, job_id: str, event: scheduler.Event) -> Reply:
+        """Return what becomes of a job by what a client wants of it."""
+        return protocol.JobReply(job=self._apply(self._find(job_id), event).as_job())
 
     def _accept(self, call: protocol.Split | protocol.Remix, origin: str) -> Reply:
         if not re.fullmatch(protocol.ID_PATTERN, call.id):
@@ -253,7 +262,7 @@ class Service:
         if self._leave_by is not None:
             raise Leaving("the daemon is leaving", "try again in a moment")
         kind = JobKind.REMIX if isinstance(call, protocol.Remix) else JobKind.SPLIT
-        if sum(1 for _ in self._waiting(kind)) >= self._settings.max_queue:
+        if sum(1 for _ in self._queued(kind)) >= self._settings.max_queue:
             raise Busy(f"{self._settings.max_queue} jobs are waiting", "try again when some are done")
         request = admission.admit(call.request, self._settings, origin)
         signature = admission.request_signature(request, self._settings)
@@ -278,9 +287,13 @@ class Service:
         except RequestError:
             return known.signature
 
-    def _waiting(self, kind: JobKind) -> Iterable[JobRecord]:
-        """Yield the jobs of one kind that wait, in their order."""
+    def _queued(self, kind: JobKind) -> Iterable[JobRecord]:
+        """Yield the jobs of one kind that no worker has, in their order."""
         return (job for job in self._live.values() if job.state is JobState.QUEUED and job.kind is kind)
+
+    def _waiting(self, kind: JobKind) -> Iterable[JobRecord]:
+        """Yield those of them that are not paused."""
+        return (job for job in self._queued(kind) if not job.is_paused)
 
     def _find(self, job_id: str) -> JobRecord:
         record = self._live.get(job_id) or self._store.get(job_id)
@@ -303,6 +316,10 @@ class Service:
                 lane.models = report
             case JobProgress(id=job_id, progress=progress):
                 self._advance(job_id, scheduler.Progressed(progress))
+            case JobEarly(id=job_id, early=early):
+                self._advance(job_id, scheduler.Heard(early))
+            case JobPaused(id=job_id):
+                lane.note_pause(job_id)
             case JobDone(id=job_id, result=result):
                 failpoint("front-before-done")
                 self._note_speed(lane, job_id, result)
@@ -313,8 +330,14 @@ class Service:
                 self._release(lane, job_id, scheduler.Stopped())
 
     def _release(self, lane: Lane, job_id: str, event: scheduler.Event) -> None:
-        lane.release()
+        lane.release(job_id)
         self._advance(job_id, event)
+
+    def _requeue_aside(self, lane: Lane) -> None:
+        """Put the jobs back whose places have ended with the worker."""
+        for job_id in lane.aside:
+            self._advance(job_id, scheduler.LostPlace())
+        lane.aside.clear()
 
     def _apply(self, record: JobRecord, event: scheduler.Event) -> JobRecord:
         transition = scheduler.advance(record, event)
@@ -324,8 +347,10 @@ class Service:
                 case Instruction.SAVE:
                     self._live[after.id] = after
                     self._unsaved.changed.add(after.id)
-                case Instruction.TELL_WORKER:
+                case Instruction.TELL_CANCEL:
                     self._lanes[after.kind].supervisor.send(CancelJob(after.id))
+                case Instruction.TELL_PAUSE:
+                    self._lanes[after.kind].pause(after.id)
                 case Instruction.CLEAN:
                     remove_folder(work_folder(after.request.out, after.id))
         if transition.story:
@@ -338,13 +363,22 @@ class Service:
         return after
 
     def _dispatch(self, lane: Lane) -> None:
-        waiting = next(iter(self._waiting(lane.kind)), None)
-        if waiting is None:
+        resumed = next((job_id for job_id in lane.aside if self._is_to_go_on(job_id)), None)
+        waiting = next(iter(self._waiting(lane.kind)), None) if lane.has_room else None
+        if resumed is not None:
+            # As with a job that is handed out: what the table does not know yet is not done.
+            self.flush()
+            lane.resume(resumed)
+        elif waiting is None:
             lane.rest(self._settings.keep_alive_s)
         elif lane.supervisor.state is WorkerState.ABSENT:
             lane.supervisor.start()
         elif lane.supervisor.state is WorkerState.IDLE:
             self._hand_out(lane, waiting)
+
+    def _is_to_go_on(self, job_id: str) -> bool:
+        record = self._live[job_id]
+        return not record.is_paused and not record.cancel_asked
 
     def _hand_out(self, lane: Lane, waiting: JobRecord) -> None:
         # While the table cannot be written nothing is handed out, and this raises before anything is said.
@@ -377,6 +411,7 @@ class Service:
 
     def _on_death(self, lane: Lane, death: Died) -> None:
         job_id = lane.note_death(death)
+        self._requeue_aside(lane)
         if job_id is not None:
             is_ours = self._leave_by is not None
             self._advance(job_id, scheduler.Interrupted() if is_ours else scheduler.WorkerDied(death.reason))
@@ -420,4 +455,5 @@ class Service:
             jobs=counts,
             workers=tuple(lane.status() for lane in self._lanes.values()),
             speeds=self._store.speeds(),
+            paused=sum(record.is_paused for record in self._live.values()),
         )

@@ -37,6 +37,7 @@ def test_a_record_comes_back_as_it_was_after_the_file_is_opened_again(tmp_path: 
         crashes=1,
         interruptions=3,
         cancel_asked=True,
+        is_paused=True,
         result=SplitResult("/m/stems/x", 1.5, 0.5, 0.75, -31.5, ("loud",)),
     )
     failed = replace(record("c"), state=JobState.FAILED, error=ErrorInfo("bad_source", "no file", "look"))
@@ -76,17 +77,24 @@ def test_splits_and_remixes_come_back_as_what_they_were(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_table_from_before_remixes_is_used_on_and_then_refused_by_what_knows_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_table_is_used_on_and_then_refused_by_what_wrote_it(version: int, tmp_path: Path) -> None:
     path = tmp_path / "jobs.sqlite"
     store = JobStore(path)
     store.add(record("old"))
     store.commit()
     store.close()
     with sqlite3.connect(path) as db:
-        db.execute("PRAGMA user_version = 1")
+        db.execute("ALTER TABLE jobs DROP COLUMN is_paused")
+        db.execute(f"PRAGMA user_version = {version}")
     db.close()
     store = JobStore(path)
     assert store.unfinished() == [record("old")]
+    store.save(replace(record("old"), is_paused=True))
+    store.commit()
+    store.close()
+    store = JobStore(path)
+    assert store.unfinished() == [replace(record("old"), is_paused=True)]
     store.close()
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stembridge.types import ErrorInfo, JobState, Progress, RemixRequest, SplitRequest, SplitResult
+from stembridge.types import (
+    Early,
+    EarlyStem,
+    ErrorInfo,
+    JobState,
+    Progress,
+    RemixRequest,
+    SplitRequest,
+    SplitResult,
+)
 from stembridge_daemon import scheduler
 from stembridge_daemon.scheduler import Instruction, JobRecord, advance
 
@@ -17,6 +26,7 @@ RECORD = JobRecord("a1", "digest", REQUEST, "1-2", "local", created=0.0)
 RUNNING = replace(RECORD, state=JobState.RUNNING, attempt=1)
 RESULT = SplitResult("/music/stems/x", 1.0, 0.5, 0.6, -30.0)
 ERROR = ErrorInfo("bad_source", "no file 'x'")
+EARLY = Early(0, 343_980, 44_100, (EarlyStem("vocals", "/music/stems/.x/early-001.wav"),))
 
 EVENTS = st.sampled_from(
     [
@@ -24,10 +34,14 @@ EVENTS = st.sampled_from(
         scheduler.Progressed(Progress("separate", 0.5, 3.0)),
         scheduler.Finished(RESULT),
         scheduler.Failed(ERROR),
+        scheduler.Heard(EARLY),
         scheduler.CancelAsked(),
+        scheduler.PauseAsked(),
+        scheduler.ResumeAsked(),
         scheduler.Stopped(),
         scheduler.WorkerDied("SIGSEGV"),
         scheduler.Interrupted(),
+        scheduler.LostPlace(),
     ]
 )
 
@@ -47,7 +61,11 @@ def test_no_order_of_events_breaks_a_job(events: list[scheduler.Event]) -> None:
             assert record.error is not None and record.result is None
         if record.state is JobState.RUNNING:
             assert record.attempt >= 1
-        if record != replace(before, progress=record.progress):
+        if record.state is not JobState.RUNNING:
+            assert record.early is None
+        if record.state.is_final:
+            assert not record.is_paused
+        if record != replace(before, progress=record.progress, early=record.early):
             assert Instruction.SAVE in transition.instructions
         assert record.crashes < scheduler.MAX_CRASHES or record.state.is_final
         assert record.attempt - before.attempt in (0, 1)
@@ -94,7 +112,7 @@ def test_a_cancel_ends_a_waiting_job_at_once_and_a_running_one_through_the_worke
     assert advance(RECORD, scheduler.CancelAsked()).record.state is JobState.CANCELLED
     asked = advance(RUNNING, scheduler.CancelAsked())
     assert asked.record.state is JobState.RUNNING
-    assert Instruction.TELL_WORKER in asked.instructions
+    assert Instruction.TELL_CANCEL in asked.instructions
     assert advance(asked.record, scheduler.Stopped()).record.state is JobState.CANCELLED
 
 
@@ -108,6 +126,48 @@ def test_a_cancel_is_kept_when_worker_or_daemon_die_before_it_is_done(event: sch
 
 def test_a_job_that_was_stopped_without_a_cancel_waits_again() -> None:
     assert advance(RUNNING, scheduler.Stopped()).record.state is JobState.QUEUED
+
+
+def test_a_pause_keeps_a_waiting_job_where_it_is_and_tells_the_worker_of_a_running_one() -> None:
+    waiting = advance(RECORD, scheduler.PauseAsked())
+    assert waiting.record == replace(RECORD, is_paused=True) and waiting.record.as_job().is_paused
+    assert waiting.instructions == (Instruction.SAVE,)
+    running = advance(RUNNING, scheduler.PauseAsked())
+    assert running.record == replace(RUNNING, is_paused=True)
+    assert running.instructions == (Instruction.SAVE, Instruction.TELL_PAUSE)
+    for record in (waiting.record, running.record):
+        assert not advance(record, scheduler.PauseAsked()).instructions, "it was paused twice"
+        assert not advance(record, scheduler.ResumeAsked()).record.is_paused
+
+
+def test_a_job_that_is_to_be_cancelled_is_neither_paused_nor_resumed() -> None:
+    for record in (RUNNING, replace(RUNNING, is_paused=True)):
+        asked = advance(record, scheduler.CancelAsked()).record
+        for event in (scheduler.PauseAsked(), scheduler.ResumeAsked()):
+            assert advance(asked, event).record == asked
+        assert advance(asked, scheduler.LostPlace()).record.state is JobState.CANCELLED
+
+
+def test_a_job_that_lost_its_place_waits_again_as_paused_as_it_was_and_no_death_is_counted() -> None:
+    record = replace(RUNNING, is_paused=True, progress=Progress("separate", 0.5), early=EARLY)
+    for _ in range(scheduler.MAX_INTERRUPTIONS + 1):
+        lost = advance(record, scheduler.LostPlace())
+        assert lost.record == replace(RUNNING, state=JobState.QUEUED, is_paused=True)
+        assert Instruction.CLEAN in lost.instructions, "what it had done stays in its hidden folder"
+        record = replace(lost.record, state=JobState.RUNNING)
+
+
+def test_a_worker_that_dies_before_it_has_put_a_paused_job_aside_counts_against_it() -> None:
+    died = advance(replace(RUNNING, is_paused=True), scheduler.WorkerDied("SIGSEGV")).record
+    assert (died.state, died.crashes, died.is_paused) == (JobState.QUEUED, 1, True)
+
+
+def test_what_can_be_heard_early_is_told_while_the_job_runs_and_no_longer() -> None:
+    heard = advance(RUNNING, scheduler.Heard(EARLY)).record
+    assert heard.as_job().early == EARLY
+    assert advance(heard, scheduler.PauseAsked()).record.early == EARLY
+    ends = (scheduler.Finished(RESULT), scheduler.Failed(ERROR), scheduler.Interrupted())
+    assert [advance(heard, event).record.early for event in ends] == [None] * 3
 
 
 def test_a_result_that_comes_after_the_cancel_counts() -> None:

@@ -196,7 +196,8 @@ def test_a_worker_is_idle_from_the_end_of_its_job_on(bench: Bench, monkeypatch: 
     monkeypatch.setattr(supervisor, "stop", lambda: stopped.append(now[-1]))
     supervisor.state = WorkerState.IDLE
     now.append(5000.0)
-    lane.release()
+    lane.running = "job"
+    lane.release("job")
     for at in (5000.0, 5300.0, 5301.0):
         now.append(at)
         lane.rest(keep_alive_s=300.0)

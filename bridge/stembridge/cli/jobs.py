@@ -19,7 +19,7 @@ from stembridge.types import Job
 @click.option("--json", "as_json", is_flag=True, help="JSON lines.")
 @click.pass_context
 def jobs(ctx: click.Context, limit: int, as_json: bool) -> None:
-    """List jobs with state, progress and time left; `show` and `cancel` take an id or its beginning."""
+    """List jobs with state, progress and time left; all others take ids or their beginnings."""
     if ctx.invoked_subcommand is not None:
         return
     with Client() as client:
@@ -64,6 +64,28 @@ def cancel(job_id: str) -> None:
     print(_line(job))
 
 
+@jobs.command()
+@click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
+def pause(job_ids: tuple[str, ...]) -> None:
+    """Let jobs wait until they are resumed; other jobs go on meanwhile.
+
+    A job that runs is put aside within one step, with all it has done so far. A pause outlives the daemon; a
+    job whose daemon has ended begins anew when it is resumed.
+    """
+    with Client() as client:
+        for job_id in [_whole_id(client, start) for start in job_ids]:
+            print(_line(client.pause(job_id)))
+
+
+@jobs.command()
+@click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
+def resume(job_ids: tuple[str, ...]) -> None:
+    """Let paused jobs go on where they stopped, as soon as the job that runs now has ended."""
+    with Client() as client:
+        for job_id in [_whole_id(client, start) for start in job_ids]:
+            print(_line(client.resume(job_id)))
+
+
 def _whole_id(client: Client, start: str) -> str:
     """Return the one id that begins with ``start``.
 
@@ -86,10 +108,11 @@ def _line(job: Job) -> str:
     progress = ""
     if job.progress is not None and not job.state.is_final:
         progress = f" {job.progress.stage} {job.progress.fraction:.0%}"
-        if job.progress.eta_s is not None:
+        if job.progress.eta_s is not None and not job.is_paused:
             progress += f", {job.progress.eta_s:.0f} s left"
+    state = "paused" if job.is_paused else job.state
     name, tool = one_line(Path(job.source).name), one_line(Path(job.tool).name)
-    return f"{job.id[:8]}  {_clock_time(job.created)}  {job.state}{progress}  {tool}  {name}"
+    return f"{job.id[:8]}  {_clock_time(job.created)}  {state}{progress}  {tool}  {name}"
 
 
 def _clock_time(seconds: float) -> str:

@@ -1,7 +1,8 @@
 """The worker: takes one order at a time from stdin, runs it, reports on stdout. The end of stdin is its end.
 
 What it can do is its `Craft`; a job that raises becomes a failed job with a sentence, and the process, with
-whatever it has loaded, goes on.
+whatever it has loaded, goes on. A job that is paused is put aside between two of its steps, with all that it
+has, and the process is free for another.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from enum import Enum, auto
 from math import inf
 from pathlib import Path
 from typing import IO
@@ -23,18 +25,21 @@ import msgspec
 from stembridge.errors import StembridgeError
 from stembridge.types import ErrorInfo
 from stembridge_daemon.failpoints import failpoint
-from stembridge_daemon.worker.craft import Craft
+from stembridge_daemon.worker.craft import Craft, Steps
 from stembridge_daemon.worker_messages import (
     CancelJob,
     Hold,
     JobDone,
     JobError,
+    JobPaused,
     JobProgress,
     JobStopped,
     Load,
     Order,
+    PauseJob,
     Ready,
     Report,
+    ResumeJob,
     Role,
     Task,
     encode_line,
@@ -44,6 +49,14 @@ from stembridge_daemon.worker_messages import (
 logger = logging.getLogger(__name__)
 
 
+class _Move(Enum):
+    """What becomes of a job between two of its steps."""
+
+    GO_ON = auto()
+    PUT_ASIDE = auto()
+    STOP = auto()
+
+
 class Worker:
     """Runs orders until there are no more."""
 
@@ -51,11 +64,14 @@ class Worker:
         self._craft = craft
         self._orders = orders
         self._reports = reports
-        self._queue: queue.SimpleQueue[Task | Load] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Task | Load | ResumeJob | CancelJob] = queue.SimpleQueue()
+        self._aside: dict[str, Steps] = {}
+        """Jobs that were put aside; the main thread's alone."""
         self._cancelled: set[str] = set()
+        self._paused: set[str] = set()
         self._held_until = -inf
         self._changed = threading.Condition()
-        """Guards the two above."""
+        """Guards the three above."""
 
     def run(self) -> None:
         """Say `Ready`, then work; returns never: the end of the orders ends the process."""
@@ -66,13 +82,13 @@ class Worker:
             self._do(self._queue.get())
 
     def _listen(self) -> None:
-        """Take orders as they come; cancel and hold reach the running job between two of its steps."""
+        """Take orders as they come; some of them reach the running job between two of its steps."""
         try:
             for line in self._orders:
                 order: Order = order_decoder.decode(line)
-                if isinstance(order, CancelJob | Hold):
+                if isinstance(order, CancelJob | PauseJob | Hold):
                     self._interrupt(order)
-                else:
+                if not isinstance(order, PauseJob | Hold):
                     self._queue.put(order)
         except msgspec.MsgspecError:
             logger.exception("an order that is none of ours: another version of the daemon?")
@@ -81,47 +97,91 @@ class Worker:
         # this ends the process at once; what the job had written lies in its hidden work folder.
         os._exit(0)
 
-    def _interrupt(self, order: CancelJob | Hold) -> None:
+    def _interrupt(self, order: CancelJob | PauseJob | Hold) -> None:
         with self._changed:
-            if isinstance(order, CancelJob):
-                self._cancelled.add(order.id)
-            else:
-                self._held_until = time.monotonic() + order.seconds
+            match order:
+                case CancelJob(id=job_id):
+                    self._cancelled.add(job_id)
+                case PauseJob(id=job_id):
+                    self._paused.add(job_id)
+                case Hold(seconds=seconds):
+                    self._held_until = time.monotonic() + seconds
             self._changed.notify()
 
-    def _may_go_on(self, job_id: str) -> bool:
-        """Wait while a hold is in force; return whether the job is still wanted."""
-        with self._changed:
-            while job_id not in self._cancelled and (left_s := self._held_until - time.monotonic()) > 0:
-                self._changed.wait(left_s)
-            return job_id not in self._cancelled
+    def _next_move(self, job_id: str) -> _Move:
+        """Wait while a hold is in force, and return what then becomes of the running job.
 
-    def _do(self, order: Task | Load) -> None:
+        Jobs that were put aside are ended here as soon as they are cancelled: they wait for no other.
+        """
+        while True:
+            self._stop_cancelled_aside()
+            with self._changed:
+                if job_id in self._cancelled:
+                    return _Move.STOP
+                if job_id in self._paused:
+                    return _Move.PUT_ASIDE
+                left_s = self._held_until - time.monotonic()
+                if left_s <= 0:
+                    return _Move.GO_ON
+                if not self._cancelled & self._aside.keys():
+                    self._changed.wait(left_s)
+
+    def _do(self, order: Task | Load | ResumeJob | CancelJob) -> None:
         try:
-            if isinstance(order, Load):
-                self._craft.warm_up(order, self._report)
-            else:
-                self._run(order)
+            match order:
+                case Load():
+                    self._craft.warm_up(order, self._report)
+                case CancelJob():
+                    self._stop_cancelled_aside()
+                case ResumeJob(id=job_id):
+                    self._run(job_id, self._aside.pop(job_id))
+                case _:
+                    self._run(order.id, self._craft.begin(order, self._report))
         except Exception as error:
             if not isinstance(error, StembridgeError):
                 logger.exception("an order failed")
             if not isinstance(order, Load):
                 self._report(JobError(order.id, error_info(error, self._craft.role)))
 
-    def _run(self, task: Task) -> None:
-        steps = self._craft.begin(task, self._report)
-        while True:
+    def _run(self, job_id: str, steps: Steps) -> None:
+        """Take a job's steps until it has ended or is put aside."""
+        move = _Move.GO_ON
+        while move is _Move.GO_ON:
             try:
                 progress = next(steps)
             except StopIteration as end:
-                self._report(JobDone(task.id, end.value))
+                self._report(JobDone(job_id, end.value))
                 return
-            self._report(JobProgress(task.id, progress))
-            if not self._may_go_on(task.id):
-                break
-        steps.close()
-        self._cancelled.discard(task.id)
-        self._report(JobStopped(task.id))
+            self._report(JobProgress(job_id, progress))
+            move = self._next_move(job_id)
+        if move is _Move.STOP:
+            self._stop(job_id, steps)
+        else:
+            self._put_aside(job_id, steps)
+
+    def _put_aside(self, job_id: str, steps: Steps) -> None:
+        self._aside[job_id] = steps
+        with self._changed:
+            self._paused.discard(job_id)
+        self._report(JobPaused(job_id))
+
+    def _stop_cancelled_aside(self) -> None:
+        with self._changed:
+            cancelled = self._cancelled & self._aside.keys()
+        for job_id in cancelled:
+            self._stop(job_id, self._aside.pop(job_id))
+
+    def _stop(self, job_id: str, steps: Steps) -> None:
+        with self._changed:
+            self._cancelled.discard(job_id)
+        try:
+            steps.close()
+        except Exception as error:
+            # Of this job alone, though another may be under way.
+            logger.exception("job %s could not be ended", job_id)
+            self._report(JobError(job_id, error_info(error, self._craft.role)))
+        else:
+            self._report(JobStopped(job_id))
 
     def _report(self, report: Report) -> None:
         self._reports.write(encode_line(report))
