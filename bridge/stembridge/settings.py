@@ -16,11 +16,13 @@ from typing import Any
 from stembridge.delivery import check_file_names
 from stembridge.errors import RequestError
 from stembridge.home_path import find_home
+from stembridge.processor import ALL_CORES
 from stembridge.quality import find_precision
 from stembridge.types import FILE_NAMES, Precision
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 TRANSPORTS = ("ipc", "tcp")
+PRIORITIES = ("low", "normal")
 ENVIRONMENT = ("model",)
 
 
@@ -40,7 +42,9 @@ class Settings:
     transport : 'ipc' or 'tcp' (loopback with CURVE)
     keep_alive_s : idle seconds before the worker and its models are unloaded; 0 at once, -1 never
     stop_grace_s : seconds a running job may go on after SIGTERM before it is requeued
-    threads : threads of a CPU worker; 0 leaves it to torch
+    threads : threads of a CPU worker; 0 is all cores but one where there are more than two, -1 all of them
+    worker_priority : 'low' or 'normal': how the system ranks what splits and renders beside other programs
+    compile : have models compiled for the GPU in the background, while they serve as they are
     max_queue : jobs that may wait before the daemon answers busy
     plugin_dirs : folders with plugins that presets may use, beside the system's own
     file_names : what stems are called where nothing else is asked for; see `stembridge.types.SplitRequest`
@@ -59,6 +63,8 @@ class Settings:
     keep_alive_s: float = 300.0
     stop_grace_s: float = 10.0
     threads: int = 0
+    worker_priority: str = "low"
+    compile: bool = False
     max_queue: int = 512
     plugin_dirs: tuple[Path, ...] = ()
     file_names: str = FILE_NAMES
@@ -211,6 +217,10 @@ def _converted(key: str, value: Any, where: str) -> Any:
             return tuple(folder.absolute() for folder in folders)
         if kind == "int":
             return int(value)
+        if kind == "bool":
+            if not isinstance(value, bool):
+                raise TypeError
+            return value
         if kind == "float":
             return float(value)
     except (TypeError, ValueError):
@@ -242,6 +252,7 @@ def _checked(values: dict[str, Any]) -> Settings:
     for name, value, allowed in (
         ("device", settings.device, DEVICES),
         ("transport", settings.transport, TRANSPORTS),
+        ("worker_priority", settings.worker_priority, PRIORITIES),
     ):
         if value not in allowed:
             raise RequestError(f"{name} = {value!r}", f"one of {', '.join(allowed)}")
@@ -257,4 +268,8 @@ def _checked(values: dict[str, Any]) -> Settings:
         ) from None
     if settings.max_queue < 1:
         raise RequestError(f"max_queue = {settings.max_queue}", "at least 1")
+    if settings.threads < ALL_CORES:
+        raise RequestError(
+            f"threads = {settings.threads}", "a number of threads, 0 for all cores but one, -1 for all"
+        )
     return settings

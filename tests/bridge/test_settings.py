@@ -22,6 +22,14 @@ def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
     assert (flags.keep_alive_s, flags.model, flags.max_queue) == (30.0, "preview", 5)
 
 
+def test_a_worker_is_a_good_neighbour_unless_it_is_told_otherwise(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, environ={})
+    assert (settings.worker_priority, settings.threads, settings.compile) == ("low", 0, False)
+    (tmp_path / "settings.toml").write_text('worker_priority = "normal"\nthreads = -1\ncompile = true\n')
+    settings = load_settings(home=tmp_path, environ={})
+    assert (settings.worker_priority, settings.threads, settings.compile) == ("normal", -1, True)
+
+
 def test_a_setting_of_the_daemon_in_the_environment_is_refused_not_half_obeyed(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="STEMBRIDGE_MODEL_DIRS is set"):
         load_settings(home=tmp_path, environ={"STEMBRIDGE_MODEL_DIRS": "/x"})
@@ -58,6 +66,10 @@ def test_what_stems_are_called_can_be_set(tmp_path: Path) -> None:
         ("model = 3\n", "3 is not of type str"),
         ('device = "abacus"\n', "device = 'abacus'"),
         ("max_queue = 0\n", "max_queue = 0"),
+        ("threads = -2\n", "threads = -2"),
+        ('worker_priority = "idle"\n', "worker_priority = 'idle'"),
+        ("compile = 1\n", "compile = 1 is not of type bool"),
+        ('compile = "yes"\n', "compile = 'yes' is not of type bool"),
         ("model_dirs = []\n", "model_dirs is empty"),
         ('model_dirs = "/models"\n', "model_dirs = '/models' is not a list of folders"),
         ('plugin_dirs = "/vst3"\n', "plugin_dirs = '/vst3' is not a list of folders"),
@@ -86,7 +98,7 @@ def test_a_slip_in_the_name_of_a_setting_is_told_first(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("bogus = 1\n")
     with pytest.raises(RequestError) as caught:
         load_settings(home=tmp_path, environ={})
-    assert caught.value.hint.startswith("the settings are device, ")
+    assert caught.value.hint.startswith("the settings are compile, ")
 
 
 def test_a_file_that_notepad_saved_is_read(tmp_path: Path) -> None:
