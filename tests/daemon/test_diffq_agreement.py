@@ -138,8 +138,7 @@ def test_a_file_loads_as_stock_loads_it(tmp_path: Path, layout: str) -> None:
     set_state(stock, state)
     files = locate(find_model("mdx_extra_q"), [tmp_path])
     assert files is not None
-    forward: Any = load_separator("mdx_extra_q", files)._members[0].run  # type: ignore[attr-defined]
-    module = forward.__closure__[forward.__code__.co_freevars.index("module")].cell_contents
+    module = load_separator("mdx_extra_q", files)._runners[0].module  # type: ignore[attr-defined]
     assert list(module.state_dict()) == list(stock.state_dict())
     for key, value in stock.state_dict().items():
         assert torch.equal(module.state_dict()[key], value), key

@@ -54,9 +54,8 @@ def load_file(path: Path) -> Separator:
 
 
 def first_module(separator: Separator) -> Any:
-    """Return the module of the first member, out of the closure that runs it."""
-    forward: Any = separator._members[0].run  # type: ignore[attr-defined]
-    return forward.__closure__[forward.__code__.co_freevars.index("module")].cell_contents
+    """Return the module of the first member."""
+    return separator._runners[0].module  # type: ignore[attr-defined]
 
 
 def assert_refused(path: Path, match: str | None = None) -> None:

@@ -95,7 +95,12 @@ class _Bag:
 
 
 def load_separator(
-    name: str, files: ModelFiles, *, device: str = "cpu", stems: Sequence[str] = ()
+    name: str,
+    files: ModelFiles,
+    *,
+    device: str = "cpu",
+    stems: Sequence[str] = (),
+    is_compiling: bool = False,
 ) -> Separator:
     """Return a model that is ready to separate.
 
@@ -105,6 +110,7 @@ def load_separator(
     files : where its files lie, from `stembridge.model_store.locate`
     device : 'cpu', 'cuda' or 'mps'
     stems : load only the members of an official bag that these need; none means all
+    is_compiling : torch.compile works in the background while the eager path serves
 
     Raises
     ------
@@ -144,6 +150,7 @@ def load_separator(
         members=members,
         device=device,
         sha256=_identity(digests, bag, files),
+        is_compiling=is_compiling,
     )
 
 

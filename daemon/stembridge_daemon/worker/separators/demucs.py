@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from stembridge.errors import ModelError
 from stembridge.types import Precision
+from stembridge_daemon.worker.forward.compiling import compile_forward
+from stembridge_daemon.worker.forward.runner import Runner
 from stembridge_daemon.worker.separators import engine
 from stembridge_daemon.worker.separators.base import Block, MixtureReader, PrecisionChoice, SeparationPlan
 
@@ -46,6 +49,7 @@ class DemucsSeparator:
     members : all models of the bag, in its order
     device : 'cpu', 'cuda', 'cuda:1', 'mps'
     sha256 : identity of all files together
+    is_compiling : whether torch.compile works in the background while the eager path serves
     """
 
     def __init__(
@@ -58,31 +62,48 @@ class DemucsSeparator:
         members: Sequence[BagMember],
         device: str,
         sha256: str,
+        is_compiling: bool = False,
     ) -> None:
         self.name = name
         self.sources = sources
         self.sample_rate = sample_rate
         self.channels = channels
         self.sha256 = sha256
-        self._device = torch.device(device)
         # Only the CPU's kernels were measured to repeat themselves bit for bit.
-        self.is_deterministic = self._device.type == "cpu"
-        self._members = tuple(self._prepare(member) for member in members)
-        self.segment_frames = max(
-            one.input_frames(one.segment_frames)
-            for one, member in zip(self._members, members, strict=True)
+        self.is_deterministic = torch.device(device).type == "cpu"
+        self._members = tuple(members)
+        self._runners = tuple(
+            Runner(
+                member.module,
+                name=name,
+                channels=channels,
+                sources=len(sources),
+                device=device,
+                compile_=compile_forward if is_compiling else None,
+            )
             if member.module is not None
+            else None
+            for member in members
         )
-        self._loaded = tuple(member.module is not None for member in members)
+        self.segment_frames = max(
+            _longest_input(member)
+            for member, runner in zip(self._members, self._runners, strict=True)
+            if runner is not None
+        )
 
     def choose_precision(self, asked: Precision) -> PrecisionChoice:
-        """Return full precision, and why where half was asked for."""
-        reason = "" if asked is Precision.FULL else f"{self.name} has no half-precision path"
-        return PrecisionChoice(Precision.FULL, reason)
+        """Return half precision where every loaded member has it and passes its check, else why not."""
+        if asked is Precision.FULL:
+            return PrecisionChoice(asked)
+        for member, runner in zip(self._members, self._runners, strict=True):
+            reason = "" if runner is None else runner.refuse_half(_longest_input(member))
+            if reason:
+                return PrecisionChoice(Precision.FULL, reason)
+        return PrecisionChoice(asked)
 
     def count_steps(self, frames: Sequence[int], plan: SeparationPlan) -> int:
         """Return the number of blocks: one per segment of each member that runs, under each shift."""
-        return engine.count_steps(self._members, frames, self.sample_rate, self._wanted(plan))
+        return engine.count_steps(self._engine_members(plan), frames, self.sample_rate, self._wanted(plan))
 
     def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
         """Yield a block per segment; see `engine.separate`.
@@ -94,39 +115,46 @@ class DemucsSeparator:
         ModelError
             A source whose member was not loaded.
         """
-        return engine.separate(self._members, readers, self.sample_rate, self._wanted(plan))
+        return engine.separate(self._engine_members(plan), readers, self.sample_rate, self._wanted(plan))
 
     def warm_up(self) -> None:
-        """Run every loaded member once on silence, so that the first job does not pay for the first call."""
-        for member, is_loaded in zip(self._members, self._loaded, strict=True):
-            if is_loaded:
-                frames = member.input_frames(member.segment_frames)
-                member.run(np.zeros((1, self.channels, frames), dtype=np.float32), (0,))
+        """Run every loaded member on silence, so that the first job does not pay for the first call."""
+        for member, runner in zip(self._members, self._runners, strict=True):
+            if runner is not None:
+                runner.warm_up(_longest_input(member))
 
     def _wanted(self, plan: SeparationPlan) -> engine.Wanted:
         wanted = engine.wanted_of(plan, self.sources)
-        for member, is_loaded in zip(self._members, self._loaded, strict=True):
-            if not is_loaded and any(member.weights[index] for index in wanted.indices):
+        for member, runner in zip(self._members, self._runners, strict=True):
+            if runner is None and any(member.weights[index] for index in wanted.indices):
                 raise ModelError(
                     f"{self.name} is loaded without the member for {', '.join(plan.sources)}",
                     "load it with these stems",
                 )
         return wanted
 
-    def _prepare(self, member: BagMember) -> engine.EngineMember:
-        module = member.module
-        if module is None:
-            return engine.EngineMember(
-                _run_nothing, member.segment_frames, member.input_frames, member.weights
-            )
-        module.to(self._device).eval().requires_grad_(False)
+    def _engine_members(self, plan: SeparationPlan) -> tuple[engine.EngineMember, ...]:
+        """Return the members as the engine takes them, each with its runner in the plan's precision."""
+        return tuple(
+            _engine_member(member, runner, plan.precision)
+            for member, runner in zip(self._members, self._runners, strict=True)
+        )
 
-        def run(batch: NDArray[np.float32], sources: Sequence[int]) -> engine.Answer:
-            with torch.inference_mode():
-                stems = module(torch.from_numpy(batch).to(self._device))[:, list(sources)]
-                return engine.Answer(stems.float().cpu().numpy())
 
-        return engine.EngineMember(run, member.segment_frames, member.input_frames, member.weights)
+def _engine_member(member: BagMember, runner: Runner | None, precision: Precision) -> engine.EngineMember:
+    if runner is None:
+        return engine.EngineMember(_run_nothing, member.segment_frames, member.input_frames, member.weights)
+    return engine.EngineMember(
+        partial(runner.run, precision=precision),
+        member.segment_frames,
+        member.input_frames,
+        member.weights,
+        partial(runner.batch_limit, _longest_input(member), precision),
+    )
+
+
+def _longest_input(member: BagMember) -> int:
+    return member.input_frames(member.segment_frames)
 
 
 def _run_nothing(batch: NDArray[np.float32], sources: Sequence[int]) -> engine.Answer:
