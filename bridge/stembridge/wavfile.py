@@ -231,10 +231,22 @@ class WavWriter:
             self._file.close()
 
 
-def write_wav(path: Path, signal: NDArray[np.floating], sample_rate: int, subtype: str = "FLOAT") -> None:
+def write_wav(
+    path: Path,
+    signal: NDArray[np.floating],
+    sample_rate: int,
+    subtype: str = "FLOAT",
+    *,
+    channel_mask: int = 0,
+) -> None:
     """Write (channels, frames) as a whole file; its values must be ones that ``subtype`` holds."""
     channels, frames = signal.shape
     with WavWriter(
-        path, sample_rate=sample_rate, channels=channels, frames=frames, subtype=subtype
+        path,
+        sample_rate=sample_rate,
+        channels=channels,
+        frames=frames,
+        subtype=subtype,
+        channel_mask=channel_mask,
     ) as writer:
         writer.write(signal.astype(np.float64, copy=False))

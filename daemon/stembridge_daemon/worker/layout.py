@@ -64,6 +64,24 @@ class Layout:
         kind = SecondsResampler if self.is_on_source_grid else StreamResampler
         return kind(planes, self.model_rate, self.source_rate, origin=self.lead, frames=self.region.frames)
 
+    def locate(self, frame: int) -> int:
+        """Return the frame that is separated at the instant of a frame of the source, or just before."""
+        return self.lead + (frame - self.region.start) * self.model_rate // self.source_rate
+
+    def find_covered(self, start: int, frames: int) -> tuple[int, int]:
+        """Return first frame and number of the region's frames that lie in a stretch of what is separated."""
+        first = count_frames(max(0, start - self.lead), self.model_rate, self.source_rate)
+        last = (start + frames - 1 - self.lead) * self.source_rate // self.model_rate
+        return first, min(last + 1, self.region.frames) - first
+
+    def resample_stretch(self, planes: int, start: int, frames: int) -> StreamResampler:
+        """Return the stream that takes a stretch of what was separated and gives what it covers."""
+        first, covered = self.find_covered(start, frames)
+        origin = self.lead - start
+        return StreamResampler(
+            planes, self.model_rate, self.source_rate, origin=origin, first=first, frames=covered
+        )
+
 
 def lay_out_alone(info: SourceInfo, region: Region, separator: Separator) -> Layout:
     """Return the layout of a region whose segments begin where it begins."""

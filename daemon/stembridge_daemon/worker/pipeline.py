@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,17 +31,18 @@ from stembridge.closing import (
     storable,
     write_set,
 )
-from stembridge.delivery import check_delivery
+from stembridge.delivery import check_delivery, check_listen_from
 from stembridge.dsp import grid
-from stembridge.dsp.resample import count_frames
+from stembridge.dsp.resample import StreamResampler, count_frames
 from stembridge.errors import ModelError, RequestError, SourceError
 from stembridge.plane_file import PlaneFile
 from stembridge.publishing import find_published, work_folder
 from stembridge.stages import Stages
-from stembridge.types import Progress, Region, SplitRequest, SplitResult
+from stembridge.types import Early, Precision, Progress, Region, SplitRequest, SplitResult
 from stembridge_daemon.failpoints import failpoint
-from stembridge_daemon.worker.layout import Layout, lay_out_alone, lay_out_on_source
-from stembridge_daemon.worker.separators.base import SeparationPlan, Separator
+from stembridge_daemon.worker.layout import Layout, SecondsResampler, lay_out_alone, lay_out_on_source
+from stembridge_daemon.worker.listening import EarlyStems
+from stembridge_daemon.worker.separators.base import Block, PrecisionChoice, SeparationPlan, Separator
 
 # Where each stage begins on the way from 0 to 1. Separating takes nearly all of the time with any real model.
 _STAGES = Stages(
@@ -87,18 +89,19 @@ class _Task:
 
     request: SplitRequest
     separator: Separator
+    choice: PrecisionChoice
     plan: SetPlan
     layout: Layout
     clock: Callable[[], float]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _StemPlanes:
     """The stems at the source's own rate, one file of planes per group of channels."""
 
     stems: int
     groups: tuple[tuple[int, ...], ...]
-    planes: list[PlaneFile] = field(default_factory=list)
+    planes: list[PlaneFile]
 
     def read(self, start: int, frames: int) -> NDArray[np.float32]:
         """Return (stems, channels, frames)."""
@@ -113,6 +116,7 @@ def run_split(
     request: SplitRequest,
     separator: Separator,
     *,
+    hear: Callable[[Early], None] = lambda early: None,
     clock: Callable[[], float] = time.monotonic,
     now: Callable[[], float] = time.time,
 ) -> Generator[Progress, None, SplitResult]:
@@ -122,6 +126,7 @@ def run_split(
 
     Parameters
     ----------
+    hear : gets what can be heard before the end, as soon as its files are whole
     clock : monotonic seconds, for times and the ETA
     now : seconds since the epoch, for the manifest
 
@@ -145,23 +150,28 @@ def run_split(
             temporary.mkdir()
         with disk.writing(out):
             info = yield from _STAGES.tell("decode", transcode.open_source(request.source, temporary))
-        plan = _plan_set(job_id, request, separator, delivery, info)
+        region = audio_io.check_region(info, request.region)
+        check_listen_from(request.listen_from, region)
+        choice = separator.choose_precision(request.precision)
+        plan = _plan_set(job_id, request, separator, delivery, info, region, choice.precision)
         lay_out = lay_out_on_source if request.on_source_grid else lay_out_alone
-        task = _Task(request, separator, plan, lay_out(info, plan.region, separator), clock)
+        task = _Task(request, separator, choice, plan, lay_out(info, region, separator), clock)
         _check_room(task)
         with ExitStack() as stack:
             original, mixtures = yield from _read_source(task, temporary, stack)
             after_s = 3 * (clock() - began)
-            stems = _StemPlanes(len(plan.stems), info.groups)
-            separate_s = yield from _separate(task, mixtures, stems, temporary, stack, after_s)
+            early = EarlyStems(plan, task.layout, request.listen_from, work)
+            stems, separated = yield from _separate(task, mixtures, early, hear, temporary, stack, after_s)
             written = yield from _STAGES.tell(
                 "close",
                 write_set(plan, original, stems, work),
                 after_each=lambda: failpoint("pipeline-mid-write"),
             )
+        early.remove()
         with disk.writing(out):
             shutil.rmtree(temporary)
         document = describe_set(plan, original, written, manifest.timestamp(now()))
+        document = separated.amend(document, choice, request.precision)
         document = yield from finish_set(
             plan,
             written,
@@ -174,8 +184,8 @@ def run_split(
     _log.info("published %s", plan.final)
     return SplitResult(
         folder=str(plan.final),
-        audio_s=plan.region.frames / info.sample_rate,
-        separate_s=separate_s,
+        audio_s=region.frames / info.sample_rate,
+        separate_s=separated.seconds,
         total_s=clock() - began,
         residual_db=written.level_db,
         warnings=document.warnings,
@@ -217,6 +227,8 @@ def _plan_set(
     separator: Separator,
     delivery: _Delivery,
     info: audio_io.SourceInfo,
+    region: Region,
+    precision: Precision,
 ) -> SetPlan:
     if max(map(len, info.groups)) > separator.channels:
         raise SourceError(
@@ -228,11 +240,11 @@ def _plan_set(
         out=Path(request.out),
         name=manifest.source_name(request.source),
         info=info,
-        region=audio_io.check_region(info, request.region),
+        region=region,
         model=manifest.ModelEntry(
             name=request.model,
             sha256=separator.sha256,
-            precision="full",
+            precision=precision.value,
             shifts=request.shifts,
             seed=request.seed,
             overlap=request.overlap,
@@ -256,16 +268,19 @@ def _plan_set(
 
 def _check_room(task: _Task) -> None:
     info, region = task.plan.info, task.plan.region
-    disk.check_free(
-        task.plan.out,
-        disk.estimate_disk(
-            frames=region.frames,
-            channels=info.channels,
-            stems=len(task.plan.stems) + task.plan.has_mixture,
-            model_frames=task.layout.laid,
-            double_residual=info.grid_bits is None or info.grid_bits > grid.STEM_BITS,
-        ),
+    need = disk.estimate_disk(
+        frames=region.frames,
+        channels=info.channels,
+        stems=len(task.plan.stems) + task.plan.has_mixture,
+        model_frames=task.layout.laid,
+        double_residual=info.grid_bits is None or info.grid_bits > grid.STEM_BITS,
     )
+    if task.request.listen_from is not None:
+        separator = task.separator
+        segment = count_frames(separator.segment_frames, separator.sample_rate, info.sample_rate)
+        samples = min(segment, region.frames) * info.channels * len(task.plan.names)
+        need = replace(need, peak_bytes=need.peak_bytes + 4 * samples)
+    disk.check_free(task.plan.out, need)
 
 
 def _find_published(job_id: str, request: SplitRequest) -> SplitResult | None:
@@ -365,86 +380,168 @@ class _Statistics:
         return float(np.sqrt(self._squares / (self._count - 1))) if self._count > 1 else 0.0
 
 
+@dataclass(slots=True)
+class _Row:
+    """The stems of one group of channels on their way: ``position`` is the frame that is due.
+
+    Without a ``stream`` they have the source's rate as they come.
+    """
+
+    mixture: _Mixture
+    planes: PlaneFile
+    stream: StreamResampler | SecondsResampler | None
+    position: int = 0
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How many steps are done, and how long the others will take; an early block is no step.
+
+    Blocks of a batch come at once, after the time of all.
+    """
+
+    steps: int
+    done: int = 0
+    durations: list[float] = field(default_factory=list)
+
+    @property
+    def fraction(self) -> float:
+        return self.done / max(self.steps, 1)
+
+    @property
+    def left_s(self) -> float:
+        first_s, rest_s = self.durations[0], sum(self.durations[1:])
+        # The first step also pays for what is set up once.
+        is_rest_telling = rest_s > first_s and self.done > 1
+        step_s = rest_s / (self.done - 1) if is_rest_telling else (first_s + rest_s) / max(self.done, 1)
+        return max(0, self.steps - self.done) * step_s
+
+
+@dataclass(slots=True)
+class _Separated:
+    """What separating came to beside the stems: its time, and what the separator said of its steps."""
+
+    seconds: float = 0.0
+    remarks: Counter[str] = field(default_factory=Counter)
+    is_repeatable: bool = True
+
+    def hear(self, block: Block) -> None:
+        self.remarks.update(block.remarks)
+        self.is_repeatable &= block.is_repeatable
+
+    def amend(
+        self, document: manifest.Manifest, choice: PrecisionChoice, asked: Precision
+    ) -> manifest.Manifest:
+        """Return the manifest of the set with what was said: each thing once, with how often."""
+        said = [f"{text} ({times} times)" if times > 1 else text for text, times in self.remarks.items()]
+        if choice.precision is not asked:
+            said.insert(
+                0, f"computed in {choice.precision} precision, {asked} was asked for: {choice.reason}"
+            )
+        return replace(
+            document,
+            warnings=(*document.warnings, *said),
+            deterministic=document.deterministic and self.is_repeatable,
+        )
+
+
 def _separate(
     task: _Task,
     mixtures: list[_Mixture],
-    stems: _StemPlanes,
+    early: EarlyStems,
+    hear: Callable[[Early], None],
     folder: Path,
     stack: ExitStack,
     after_s: float,
-) -> Generator[Progress, None, float]:
-    """Lay down every stem at the source's own rate, a group of channels after the other.
+) -> Generator[Progress, None, tuple[_StemPlanes, _Separated]]:
+    """Lay down every stem at the source's own rate, a step of the separator per yield.
 
-    Return the seconds spent inside the separator; ``after_s`` is what the stages after this one are expected
-    to take.
+    Parameters
+    ----------
+    hear : gets what can be heard before the end
+    after_s : what the stages after this one are expected to take
     """
-    separator, request, sources = task.separator, task.request, task.plan.stems
-    wanted = tuple(source for source in separator.sources if source in sources)
+    separator, request, out = task.separator, task.request, task.plan.out
     plan = SeparationPlan(
-        wanted,
+        tuple(source for source in separator.sources if source in task.plan.stems),
         request.overlap,
         request.shifts,
         request.seed,
         origin=task.layout.origin,
         beyond=task.layout.beyond,
+        precision=task.choice.precision,
+        listen_from=early.frame,
     )
-    steps = separator.count_steps([mixture.frames for mixture in mixtures], plan)
-    durations: list[float] = []
-    for mixture in mixtures:
-        with disk.writing(task.plan.out):
+    is_native = separator.sample_rate == task.plan.info.sample_rate
+    rows = []
+    with disk.writing(out):
+        for mixture in mixtures:
             name = "stem-" + "-".join(map(str, mixture.rows))
-            planes = stack.enter_context(PlaneFile(folder, name, len(sources) * len(mixture.rows)))
-        stems.planes.append(planes)
-        for _ in _separate_group(task, mixture, plan, planes, durations):
-            left = max(0, steps - len(durations))
-            # The first step also pays for what is set up once.
-            measured = durations[1:] or durations
-            eta_s = left * sum(measured) / len(measured) + after_s
-            yield _STAGES.at("separate", len(durations) / max(steps, 1), eta_s)
-    return sum(durations)
-
-
-def _separate_group(
-    task: _Task, mixture: _Mixture, plan: SeparationPlan, planes: PlaneFile, durations: list[float]
-) -> Generator[None, None, None]:
-    """Lay down the stems of one group, a step per yield, noting how long each took in the separator."""
-    info, separator, clock = task.plan.info, task.separator, task.clock
-    order = [plan.sources.index(source) for source in task.plan.stems]
-    stream = task.layout.resample_stems(planes.planes)
-    is_native = separator.sample_rate == info.sample_rate
-    position = 0
-    blocks = separator.separate([mixture], plan)
+            planes = stack.enter_context(PlaneFile(folder, name, len(task.plan.stems) * len(mixture.rows)))
+            stream = None if is_native else task.layout.resample_stems(planes.planes)
+            rows.append(_Row(mixture, planes, stream))
+    pace = _Pace(separator.count_steps([mixture.frames for mixture in mixtures], plan))
+    separated = _Separated()
+    blocks = separator.separate(mixtures, plan)
     with closing(blocks) if isinstance(blocks, Generator) else ExitStack():
         while True:
-            began = clock()
+            began = task.clock()
             block = next(blocks, None)
-            durations.append(clock() - began)
+            pace.durations.append(task.clock() - began)
             if block is None:
                 break
-            shape = (len(order), separator.channels, block.stems.shape[-1])
-            if block.start != position or block.stems.shape != shape:
-                raise ModelError(
-                    f"{separator.name} returned {block.stems.shape} from frame {block.start}, "
-                    f"{shape} from frame {position} was due",
-                    "report this with the model's name",
-                )
-            position += shape[-1]
-            if not np.isfinite(block.stems).all():
-                raise ModelError(
-                    f"{separator.name} returned NaN or Inf before frame {position}", "try another model"
-                )
-            found = block.stems[order]
-            if len(mixture.rows) < separator.channels:
-                found = found.mean(axis=1, keepdims=True, dtype=np.float64)
-            flat = found.reshape(planes.planes, shape[-1])
-            with disk.writing(task.plan.out):
-                planes.append(flat if is_native else stream.push(flat.astype(np.float64)))
-            yield
-    if position != mixture.frames:
+            separated.hear(block)
+            row = rows[block.item]
+            found = _take_block(task, row, block, plan)
+            if block.is_early:
+                told = early.add(block.item, block.start, found)
+                if told is not None:
+                    hear(told)
+            else:
+                pace.done += 1
+                row.position += found.shape[-1]
+                flat = found.reshape(row.planes.planes, -1)
+                with disk.writing(out):
+                    row.planes.append(row.stream.push(flat.astype(np.float64)) if row.stream else flat)
+            yield _STAGES.at("separate", pace.fraction, pace.left_s + after_s)
+    for row in rows:
+        if row.position != row.mixture.frames:
+            raise ModelError(
+                f"{separator.name} returned {row.position} of {row.mixture.frames} frames",
+                "report this with the model's name",
+            )
+        if row.stream is not None:
+            with disk.writing(out):
+                row.planes.append(row.stream.finish())
+    separated.seconds = sum(pace.durations)
+    groups = tuple(mixture.rows for mixture in mixtures)
+    return _StemPlanes(len(task.plan.stems), groups, [row.planes for row in rows]), separated
+
+
+def _take_block(
+    task: _Task, row: _Row, block: Block, plan: SeparationPlan
+) -> NDArray[np.float32] | NDArray[np.float64]:
+    """Return a block's stems in the order of the set, with as many channels as the group has.
+
+    Raises
+    ------
+    ModelError : it is not the block that was due, or holds what is no sample
+    """
+    separator = task.separator
+    shape = (len(plan.sources), separator.channels, block.stems.shape[-1])
+    start = block.start if block.is_early else row.position
+    if block.start != start or block.stems.shape != shape:
         raise ModelError(
-            f"{separator.name} returned {position} of {mixture.frames} frames",
+            f"{separator.name} returned {block.stems.shape} from frame {block.start}, "
+            f"{shape} from frame {start} was due",
             "report this with the model's name",
         )
-    if not is_native:
-        with disk.writing(task.plan.out):
-            planes.append(stream.finish())
+    if not np.isfinite(block.stems).all():
+        raise ModelError(
+            f"{separator.name} returned NaN or Inf before frame {start + shape[-1]}", "try another model"
+        )
+    found = block.stems[[plan.sources.index(source) for source in task.plan.stems]]
+    if len(row.mixture.rows) < separator.channels:
+        middle: NDArray[np.float64] = found.mean(axis=1, keepdims=True, dtype=np.float64)
+        return middle
+    return found

@@ -13,7 +13,7 @@ from stembridge.types import Progress
 from stembridge_daemon.worker.craft import Steps, Tell, refuse_task
 from stembridge_daemon.worker.pipeline import run_split
 from stembridge_daemon.worker.separators.base import Separator
-from stembridge_daemon.worker_messages import Load, Models, Role, RunSplit, Task
+from stembridge_daemon.worker_messages import JobEarly, Load, Models, Role, RunSplit, Task
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,14 @@ class Separating:
             raise refuse_task(self.role, task)
         yield Progress("load", 0.0)
         separator = self._load(task.model.files(), task.request.asked, tell)
-        return (yield from run_split(task.id, task.request, separator))
+        return (
+            yield from run_split(
+                task.id,
+                task.request,
+                separator,
+                hear=lambda early: tell(JobEarly(task.id, early)),
+            )
+        )
 
     def warm_up(self, order: Load, tell: Tell) -> None:
         self._load(order.model.files(), (), tell, warm_up=True)
@@ -62,11 +69,18 @@ class Separating:
 
 
 class ResidentModels:
-    """Loads each model once and keeps the last few of them."""
+    """Loads each model once and keeps the last few of them.
 
-    def __init__(self, device: str, threads: int) -> None:
+    Parameters
+    ----------
+    threads : how many compute on a CPU; 0 leaves it to torch
+    is_compiling : see `stembridge_daemon.worker.models.load_separator`
+    """
+
+    def __init__(self, device: str, threads: int, *, is_compiling: bool = False) -> None:
         self._device = device
         self._threads = threads
+        self._is_compiling = is_compiling
         self._separators: dict[ModelFiles, tuple[frozenset[str], Separator]] = {}
         self._loads = 0
 
@@ -108,4 +122,6 @@ class ResidentModels:
             torch.set_num_threads(self._threads)
         if self._device == "auto":
             self._device = best_device()
-        return load_separator(files.name, files, device=self._device, stems=stems)
+        return load_separator(
+            files.name, files, device=self._device, stems=stems, is_compiling=self._is_compiling
+        )
