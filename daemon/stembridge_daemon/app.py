@@ -18,6 +18,7 @@ from stembridge import __version__
 from stembridge.daemon_process import EXIT_SECOND_DAEMON
 from stembridge.errors import StembridgeError
 from stembridge.file_lock import FileLock
+from stembridge.processor import count_threads
 from stembridge.settings import DEVICES, TRANSPORTS, Settings, load_settings
 from stembridge.transport import Listener, remove_connection, secure_folder
 from stembridge_daemon.errands import Errands
@@ -77,8 +78,10 @@ def main(
 def default_command(settings: Settings, role: Role) -> list[str]:
     """Return the command line of the worker that this installation brings for ``role``."""
     command = [sys.executable, "-P", "-m", "stembridge_daemon.worker.main", "--role", role.value]
+    command += ["--priority", settings.worker_priority]
     if role is Role.SEPARATE:
-        return [*command, "--device", settings.device, "--threads", str(settings.threads)]
+        command += ["--device", settings.device, "--threads", str(count_threads(settings.threads))]
+        return [*command, "--compile"] if settings.compile else command
     return [*command, "--home", str(settings.home)] if settings.home is not None else command
 
 
@@ -93,14 +96,28 @@ def _serve(settings: Settings, commands: Mapping[Role, Sequence[str]], *, preloa
     remove_connection(settings.connection_file)
     store = JobStore(settings.job_table)
     context: zmq.Context[Any] = zmq.Context()
+    is_low = settings.worker_priority == "low"
     separating = Supervisor(
-        commands[Role.SEPARATE], tuned_environment(os.environ), settings.worker_log_file, context
+        commands[Role.SEPARATE],
+        tuned_environment(os.environ),
+        settings.worker_log_file,
+        context,
+        is_low=is_low,
     )
     # Some steps of a remix are one long call. A plugin that hangs is noticed by its own host.
     rendering = Supervisor(
-        commands[Role.RENDER], os.environ, settings.render_log_file, context, step_stage=None
+        commands[Role.RENDER],
+        os.environ,
+        settings.render_log_file,
+        context,
+        step_stage=None,
+        is_low=is_low,
     )
-    lanes = Lane(JobKind.SPLIT, separating, device=settings.device), Lane(JobKind.REMIX, rendering)
+    threads = count_threads(settings.threads)
+    lanes = (
+        Lane(JobKind.SPLIT, separating, device=settings.device, threads=threads),
+        Lane(JobKind.REMIX, rendering),
+    )
     listener = Listener(context, settings, __version__)
     events = Events()
     service = Service(settings, store, lanes, endpoint=listener.endpoint, on_change=events.note)

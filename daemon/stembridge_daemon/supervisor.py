@@ -80,6 +80,8 @@ class Supervisor:
     context : context of the inproc socket; `socket` becomes readable when `receive` has something
     step_stage : the stage whose steps take about the same time, so that they tell what silence is too long;
         None where there is none
+    is_low : the worker is to rank below other programs; only Windows asks that of who starts it, elsewhere
+        ``command`` tells the worker
     clock : monotonic seconds
     """
 
@@ -92,6 +94,7 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
         *,
         step_stage: str | None = "separate",
+        is_low: bool = False,
     ) -> None:
         self._command = list(command)
         self._environment = dict(environment)
@@ -99,6 +102,7 @@ class Supervisor:
         self._context = context
         self._clock = clock
         self._step_stage = step_stage
+        self._is_low = is_low
         self._address = f"inproc://worker-{id(self)}"
         self.socket = context.socket(zmq.PULL)
         self.socket.bind(self._address)
@@ -124,7 +128,7 @@ class Supervisor:
             return
         options: dict[str, Any] = {"start_new_session": True}
         if os.name == "nt":
-            options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined,unused-ignore]
+            options = {"creationflags": _creation_flags(self._is_low)}
         self.starts += 1
         try:
             _make_room(self._log_file)
@@ -279,6 +283,13 @@ class Supervisor:
         logger.log(logging.INFO if was_asked else logging.ERROR, "worker ended: %s", died.reason)
         self._process, self.state = None, WorkerState.ABSENT
         return died
+
+
+def _creation_flags(is_low: bool) -> int:
+    """Return how Windows is asked to start a worker."""
+    group: int = subprocess.CREATE_NEW_PROCESS_GROUP  # type: ignore[attr-defined,unused-ignore]
+    low: int = subprocess.BELOW_NORMAL_PRIORITY_CLASS  # type: ignore[attr-defined,unused-ignore]
+    return group | low if is_low else group
 
 
 def _make_room(log_file: Path) -> None:

@@ -47,8 +47,8 @@ def stop(grace: float | None) -> None:
         return
     grace_s = settings.stop_grace_s if grace is None else grace
     with Client(settings, start=False) as client:
-        jobs = client.status().jobs
-        if jobs["running"]:
+        status = client.status()
+        if any(worker.job for worker in status.workers):
             print(f"a split is running: it gets {grace_s:g} s to finish, else it is queued again", flush=True)
         client.stop(grace_s)
     deadline = time.monotonic() + grace_s + settings.stop_grace_s + 10
@@ -60,7 +60,7 @@ def stop(grace: float | None) -> None:
             )
         time.sleep(0.02)
     print(f"stembridged stopped, pid {connection.pid}")
-    if jobs["running"] or jobs["queued"]:
+    if status.jobs["running"] or status.jobs["queued"]:
         print("what waits is kept; the next command, or a client that waits for it, starts the daemon again")
 
 
@@ -129,9 +129,13 @@ def _status_lines(found: DaemonStatus) -> Iterator[str]:
     for worker in found.workers:
         models = f"; {', '.join(worker.models) or 'no model loaded'}" if worker.role == "separate" else ""
         at_work = f", job {worker.job}" if worker.job else ""
+        aside = f", {len(worker.paused)} put aside" if worker.paused else ""
         pid = f", pid {worker.pid}" if worker.pid else ""
-        yield f"worker ({worker.role}) on {worker.device}: {worker.state}{pid}{at_work}{models}"
-    yield "jobs: " + ", ".join(f"{count} {state}" for state, count in found.jobs.items())
+        threads = f" with {worker.threads} threads" if worker.threads and worker.device == "cpu" else ""
+        place = f"{worker.device}{threads}"
+        yield f"worker ({worker.role}) on {place}: {worker.state}{pid}{at_work}{aside}{models}"
+    paused = f"; {found.paused} paused" if found.paused else ""
+    yield "jobs: " + ", ".join(f"{count} {state}" for state, count in found.jobs.items()) + paused
     for name, cost in sorted(found.speeds.items()):
         yield f"{name}: {1 / cost:.1f} times real time per pass"
 

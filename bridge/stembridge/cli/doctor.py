@@ -17,6 +17,7 @@ import click
 from stembridge import __version__, catalog, model_store
 from stembridge.client import Client
 from stembridge.errors import StembridgeError
+from stembridge.processor import count_cores, count_threads
 from stembridge.settings import Settings, load_settings
 from stembridge.text import one_line
 
@@ -49,6 +50,7 @@ def doctor() -> int:
     except StembridgeError as error:
         page.fault(error.message, error.hint)
     else:
+        _workers(page, settings)
         _paths(page, settings)
         _watched(page, settings)
         _models(page, settings)
@@ -125,6 +127,11 @@ def _nvidia_driver() -> str | None:
         return version.read_text("utf-8", "replace").splitlines()[0]
     found = shutil.which("nvidia-smi")
     return f"NVIDIA ({found})" if found else None
+
+
+def _workers(page: Page, settings: Settings) -> None:
+    threads, cores = count_threads(settings.threads), count_cores()
+    page.line("workers", f"{threads} threads on {cores} cores, {settings.worker_priority} priority")
 
 
 def _paths(page: Page, settings: Settings) -> None:

@@ -23,6 +23,7 @@ from typing import IO
 import msgspec
 
 from stembridge.errors import StembridgeError
+from stembridge.settings import PRIORITIES
 from stembridge.types import ErrorInfo
 from stembridge_daemon.failpoints import failpoint
 from stembridge_daemon.worker.craft import Craft, Steps
@@ -47,6 +48,9 @@ from stembridge_daemon.worker_messages import (
 )
 
 logger = logging.getLogger(__name__)
+
+LOW_NICE = 10
+"""Added to the niceness of a worker of low priority: whoever plays meanwhile comes first on every core."""
 
 
 class _Move(Enum):
@@ -215,8 +219,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--role", choices=[role.value for role in Role], required=True)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", help="have models compiled in the background")
+    parser.add_argument("--priority", choices=PRIORITIES, default="normal")
     parser.add_argument("--home", type=Path, help="root of all folders, for a worker that renders")
     options = parser.parse_args(argv)
+    if options.priority == "low" and sys.platform != "win32":
+        # Linux has a niceness per thread: before there is a second one. On Windows the supervisor does it.
+        os.nice(LOW_NICE)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -230,7 +239,7 @@ def _make_craft(options: argparse.Namespace) -> Craft:
     if options.role == Role.SEPARATE:
         from stembridge_daemon.worker.separating import ResidentModels, Separating
 
-        return Separating(ResidentModels(options.device, options.threads))
+        return Separating(ResidentModels(options.device, options.threads, is_compiling=options.compile))
     from stembridge.mixdown.render import render_remix
     from stembridge.settings import load_settings
     from stembridge_daemon.worker.rendering import Rendering
