@@ -20,13 +20,19 @@ QUALITY = "preview_quality"
 
 
 def make_tables(results: Path) -> str:
-    """Return one Markdown table of every single figure, and the quality of `preview` in one of its own."""
+    """Return one Markdown table of every single figure, and one for each report that has rows of its own."""
     reports = [json.loads(path.read_text("utf-8")) for path in sorted(results.glob("*.json"))]
-    blocks = []
-    rows = [row for report in reports if report["benchmark"] != QUALITY for row in _flat_rows(report)]
+    blocks: list[str] = []
+    rows: list[list[str]] = []
+    for report in reports:
+        if report["benchmark"] == QUALITY:
+            blocks.append(_quality_block(report))
+        elif "columns" in report["figures"]:
+            blocks.append(_own_block(report))
+        else:
+            rows += _flat_rows(report)
     if rows:
-        blocks.append(_table(["figure", "value", "command", "commit"], rows))
-    blocks += [_quality_block(report) for report in reports if report["benchmark"] == QUALITY]
+        blocks.insert(0, _table(["figure", "value", "command", "commit"], rows))
     return "\n\n".join(blocks)
 
 
@@ -65,8 +71,20 @@ def _quality_block(report: Mapping[str, Any]) -> str:
         f"mixture (mix/4) on {figures['stems_above_mix4']} stems and above the best static equaliser on "
         f"{figures['songs_above_equaliser']} songs:"
     )
+    return _block(report, ["SDR, dB", *stems, "average"], rows, caption)
+
+
+def _own_block(report: Mapping[str, Any]) -> str:
+    """Return the table that a report brings as ``columns``, ``rows`` and ``caption``."""
+    figures = report["figures"]
+    return _block(report, figures["columns"], figures["rows"], figures["caption"])
+
+
+def _block(
+    report: Mapping[str, Any], header: Sequence[str], rows: Sequence[Sequence[str]], caption: str
+) -> str:
     origin = f"{_command(report)}, commit {report['commit'][:7]}."
-    return f"{_table(['SDR, dB', *stems, 'average'], rows)}\n\n{textwrap.fill(caption, 110)}\n{origin}"
+    return f"{_table(header, rows)}\n\n{textwrap.fill(caption, 110)}\n{origin}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

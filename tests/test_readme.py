@@ -35,6 +35,12 @@ def test_every_kind_of_figure_gets_its_place(tmp_path: Path, monkeypatch: pytest
     }
     reports = {
         "preview_quality": quality,
+        "ratios": {
+            "columns": ["item", "ratio"],
+            "rows": [["5 s", "1.70"], ["30 s", "1.85"]],
+            "caption": "Two processes, called in turn.",
+            "ratios of the rounds": {"5 s": [1.7, 1.8]},
+        },
         "speed": {"ping, ms": 0.2, "htdemucs": {"cpu": {"s": 3}, "cuda": "none"}, "rounds": [1, 2]},
     }
     for name, figures in reports.items():
@@ -50,6 +56,16 @@ def test_every_kind_of_figure_gets_its_place(tmp_path: Path, monkeypatch: pytest
         "",
         "| SDR, dB | drums | bass | average |",
         "|---|---|---|---|",
+    ]
+    begin = lines.index("| item | ratio |")
+    assert lines[begin : begin + 7] == [
+        "| item | ratio |",
+        "|---|---|",
+        "| 5 s | 1.70 |",
+        "| 30 s | 1.85 |",
+        "",
+        "Two processes, called in turn.",
+        "`python benchmarks/ratios.py --x`, commit 0123456.",
     ]
     assert "| preview | 7.1 | 7.0 | 6.2 |" in lines and "| preview, worst song | 5.2 | -1.0 |  |" in lines
     told = " ".join(lines[12:])
