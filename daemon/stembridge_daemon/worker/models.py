@@ -110,7 +110,7 @@ def load_separator(
     files : where its files lie, from `stembridge.model_store.locate`
     device : 'cpu', 'cuda' or 'mps'
     stems : load only the members of an official bag that these need; none means all
-    is_compiling : torch.compile works in the background while the eager path serves
+    is_compiling : on CUDA, torch.compile works in the background while the eager path serves
 
     Raises
     ------

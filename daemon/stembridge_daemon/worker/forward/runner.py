@@ -175,7 +175,7 @@ class Runner:
             part = batch[start : start + self._most]
             stems = self._run_part(part, sources, precision, remarks)
             if stems is None:
-                self._retreat(len(part), remarks)
+                self._retreat(_padded_size(len(part)), remarks)
                 continue
             parts.append(stems)
             start += len(part)
@@ -273,7 +273,7 @@ class Runner:
         memory.empty_cache(self.device)
         self._is_repeatable = False
         if size > 1:
-            self._most = max(fitting for fitting in memory.BATCH_SIZES if fitting <= size // 2)
+            self._most = size // 2
             remarks.append(
                 f"{self.device} has no memory for {size} segments at once: {self._most} from here on"
             )
@@ -314,14 +314,13 @@ class Runner:
         return limit
 
     def _send(self, part: NDArray[np.float32]) -> torch.Tensor:
-        """Return a batch on the device, padded with silence to one of its sizes."""
-        host = torch.from_numpy(part)
-        if self.device.type == "cpu":
-            return host
-        size = min(size for size in memory.BATCH_SIZES if size >= len(part))
+        """Return a batch on the device, padded with silence to the next of the batch sizes."""
+        size = _padded_size(len(part))
         is_pinned = self.device.type == "cuda"
+        if size == len(part) and not is_pinned:
+            return torch.from_numpy(part).to(self.device)
         padded = torch.zeros((size, *part.shape[1:]), dtype=torch.float32, pin_memory=is_pinned)
-        padded[: len(part)] = host
+        padded[: len(part)] = torch.from_numpy(part)
         return padded.to(self.device, non_blocking=is_pinned)
 
     def _fetch(self, stems: torch.Tensor) -> NDArray[np.float32]:
@@ -333,6 +332,10 @@ class Runner:
         torch.cuda.current_stream(stems.device).synchronize()
         fetched: NDArray[np.float32] = host.numpy()
         return fetched
+
+
+def _padded_size(segments: int) -> int:
+    return min(size for size in memory.BATCH_SIZES if size >= segments)
 
 
 def _is_finite(stems: torch.Tensor) -> bool:

@@ -49,7 +49,7 @@ class DemucsSeparator:
     members : all models of the bag, in its order
     device : 'cpu', 'cuda', 'cuda:1', 'mps'
     sha256 : identity of all files together
-    is_compiling : whether torch.compile works in the background while the eager path serves
+    is_compiling : on CUDA, torch.compile works in the background while the eager path serves
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class DemucsSeparator:
         self.sha256 = sha256
         # Only the CPU's kernels were measured to repeat themselves bit for bit.
         self.is_deterministic = torch.device(device).type == "cpu"
+        is_compiling = is_compiling and torch.device(device).type == "cuda"
         self._members = tuple(members)
         self._runners = tuple(
             Runner(
