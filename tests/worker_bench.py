@@ -91,6 +91,9 @@ class WorkerBench:
     def open_gate(self) -> None:
         (self.folder / "gate").touch()
 
+    def close_gate(self) -> None:
+        (self.folder / "gate").unlink()
+
     def wait_for(self, is_true: Callable[[], bool], what: str) -> None:
         def has_come() -> bool:
             self.said += [(time.monotonic(), report) for report in self.supervisor.receive()]

@@ -18,17 +18,35 @@ from daemon_harness import wait_until
 from fakes import FakeSeparator
 from splits import make_request, split_to_end
 from stembridge import protocol
-from stembridge.errors import JobNotFound, Leaving, ModelError, PresetError, StorageFailed
+from stembridge.errors import Busy, JobNotFound, Leaving, ModelError, PresetError, StorageFailed
 from stembridge.reaper.desk import Desk
 from stembridge.settings import load_settings
 from stembridge.transport import Listener, connect
-from stembridge.types import Job, JobState, RemixRequest, SplitRequest
+from stembridge.types import (
+    Early,
+    EarlyStem,
+    Job,
+    JobState,
+    Progress,
+    RemixRequest,
+    SplitRequest,
+    SplitResult,
+)
 from stembridge_daemon.jobstore import JobStore
 from stembridge_daemon.lane import Lane
 from stembridge_daemon.scheduler import JobKind
 from stembridge_daemon.server import Events, Server
 from stembridge_daemon.service import Service
 from stembridge_daemon.supervisor import Died, Supervisor, WorkerState
+from stembridge_daemon.worker_messages import (
+    JobDone,
+    JobEarly,
+    JobPaused,
+    JobProgress,
+    JobStopped,
+    Order,
+    Report,
+)
 
 
 class FullDisk(JobStore):
@@ -205,6 +223,161 @@ def test_a_worker_is_idle_from_the_end_of_its_job_on(bench: Bench, monkeypatch: 
     lane.rest(keep_alive_s=-1)
     assert stopped == [5301.0], "it was to be kept for ever"
     supervisor.state = WorkerState.ABSENT
+
+
+def test_a_worker_that_has_put_jobs_aside_is_not_idle(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, stopped = [100.0], []
+    supervisor = bench.lanes[0].supervisor
+    lane = Lane(JobKind.SPLIT, supervisor, clock=lambda: now[-1])
+    monkeypatch.setattr(supervisor, "stop", lambda: stopped.append(now[-1]))
+    supervisor.state = WorkerState.IDLE
+    lane.running = "job"
+    lane.note_pause("job")
+    now.append(9000.0)
+    lane.rest(keep_alive_s=300.0)
+    lane.release("job")
+    for at in (9000.0, 9300.0, 9301.0):
+        now.append(at)
+        lane.rest(keep_alive_s=300.0)
+    assert stopped == [9301.0]
+    supervisor.state = WorkerState.ABSENT
+
+
+class Talk:
+    """The worker that splits, played by a test: what it was told, and what it says next."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[Order] = []
+        self._says: list[Report | Died] = []
+        self._bench = bench
+        self.supervisor = bench.lanes[0].supervisor
+        self.supervisor.state = WorkerState.IDLE
+        monkeypatch.setattr(self.supervisor, "send", self._send)
+        monkeypatch.setattr(self.supervisor, "receive", self._receive)
+
+    def say(self, *reports: Report | Died) -> None:
+        """Have the service hear that, and do what is due."""
+        self._says += reports
+        self._bench.service.hear()
+        self._bench.service.tick()
+        self._bench.service.flush()
+
+    def split(self, *job_ids: str) -> None:
+        for job_id in job_ids:
+            self._bench.split(job_id)
+        self.say()
+
+    def ask(self, *calls: protocol.ServiceCall) -> None:
+        for call in calls:
+            self._bench.service.answer(call, "local")
+        self.say()
+
+    def put_aside(self, job_id: str) -> None:
+        self.ask(protocol.Pause(id=job_id))
+        self.say(JobPaused(job_id))
+
+    def kinds(self) -> list[str]:
+        """Return what was told since the last time this was asked, as 'RunSplit a'."""
+        told = [f"{type(order).__name__} {getattr(order, 'id', '')}" for order in self.told]
+        self.told.clear()
+        return told
+
+    def _send(self, order: Order, *, is_job: bool = False) -> None:
+        self.told.append(order)
+        if is_job:
+            self.supervisor.state = WorkerState.BUSY
+
+    def _receive(self) -> list[Report | Died]:
+        says, self._says = self._says, []
+        return says
+
+
+@pytest.fixture
+def talk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Talk]:
+    talk = Talk(bench, monkeypatch)
+    yield talk
+    monkeypatch.undo()
+    talk.supervisor.state = WorkerState.ABSENT
+
+
+def test_a_resumed_job_comes_first_but_never_before_the_one_that_runs(talk: Talk) -> None:
+    talk.split("a", "b", "c")
+    assert talk.kinds() == ["RunSplit a"]
+    talk.ask(protocol.Pause(id="a"), protocol.Pause(id="a"))
+    assert talk.kinds() == ["PauseJob a"]
+    talk.say(JobPaused("a"))
+    assert talk.kinds() == ["RunSplit b"]
+    talk.ask(protocol.Resume(id="a"))
+    assert talk.kinds() == []
+    talk.say(JobStopped("b"))
+    assert talk.kinds() == ["ResumeJob a"]
+
+
+def test_a_job_that_is_resumed_before_the_worker_has_put_it_aside_goes_on_at_once(talk: Talk) -> None:
+    talk.split("a", "b")
+    talk.ask(protocol.Pause(id="a"), protocol.Resume(id="a"), protocol.Pause(id="a"), protocol.Resume(id="a"))
+    assert talk.kinds() == ["RunSplit a", "PauseJob a"], "a worker that is told twice would pause it twice"
+    talk.say(JobPaused("a"))
+    assert talk.kinds() == ["ResumeJob a"]
+    assert talk.supervisor.state is WorkerState.BUSY
+    talk.ask(protocol.Pause(id="a"))
+    assert talk.kinds() == ["PauseJob a"]
+
+
+def test_a_job_that_is_cancelled_is_not_taken_up_again(talk: Talk) -> None:
+    talk.split("a", "b")
+    talk.put_aside("a")
+    talk.ask(protocol.Resume(id="a"), protocol.Cancel(id="a"))
+    talk.kinds()
+    talk.say(JobStopped("b"))
+    assert "ResumeJob a" not in talk.kinds()
+    talk.say(JobStopped("a"))
+    assert talk.kinds() == []
+
+
+def test_five_jobs_put_aside_hold_up_the_others_until_one_of_them_goes_on(talk: Talk) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    talk.split(*names, "last")
+    for name in names:
+        assert talk.kinds()[-1] == f"RunSplit {name}"
+        talk.put_aside(name)
+    assert talk.kinds() == ["PauseJob e"]
+    assert talk.supervisor.state is WorkerState.IDLE, "a worker at no job would be taken for hung"
+    talk.ask(protocol.Resume(id="c"))
+    assert talk.kinds() == ["ResumeJob c"]
+    talk.put_aside("c")
+    assert talk.kinds() == ["PauseJob c"]
+    talk.ask(protocol.Cancel(id="d"))
+    talk.say(JobStopped("d"))
+    assert talk.kinds() == ["CancelJob d", "RunSplit last"]
+
+
+def test_what_is_paused_while_it_waits_is_counted_and_not_failed_with_those_that_wait(
+    bench: Bench, talk: Talk
+) -> None:
+    bench.settings = replace(bench.settings, max_queue=2)
+    bench.service = bench.make_service()
+    talk.supervisor.state = WorkerState.STARTING
+    talk.split("a", "b")
+    with pytest.raises(Busy):
+        bench.split("c")
+    talk.ask(protocol.Pause(id="a"))
+    with pytest.raises(Busy):
+        bench.split("c")
+    talk.supervisor.state = WorkerState.STARTING
+    talk.say(*[Died("exit code 1", was_asked=False)] * 3)
+    assert (bench.state("a"), bench.state("b")) == (JobState.QUEUED, JobState.FAILED)
+
+
+def test_what_can_be_heard_early_is_told_at_once_and_gone_with_the_end(bench: Bench, talk: Talk) -> None:
+    early = Early(0, 44_100, 44_100, (EarlyStem("vocals", "/out/.x/early-001.wav"),))
+    talk.split("a")
+    talk.say(JobEarly("a", early))
+    assert bench.seen[-1].early == early
+    talk.say(JobProgress("a", Progress("separate", 0.5)))
+    assert bench.seen[-1].early == early
+    talk.say(JobDone("a", SplitResult("/out/x", 1.0, 0.0, 1.0, None)))
+    assert bench.seen[-1].state is JobState.DONE and bench.seen[-1].early is None
 
 
 def test_a_hold_reaches_both_workers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

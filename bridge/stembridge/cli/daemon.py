@@ -131,7 +131,9 @@ def _status_lines(found: DaemonStatus) -> Iterator[str]:
         at_work = f", job {worker.job}" if worker.job else ""
         aside = f", {len(worker.paused)} put aside" if worker.paused else ""
         pid = f", pid {worker.pid}" if worker.pid else ""
-        threads = f" with {worker.threads} threads" if worker.threads and worker.device == "cpu" else ""
+        threads = (
+            f" with {worker.threads} threads" if worker.threads and worker.device in ("auto", "cpu") else ""
+        )
         place = f"{worker.device}{threads}"
         yield f"worker ({worker.role}) on {place}: {worker.state}{pid}{at_work}{aside}{models}"
     paused = f"; {found.paused} paused" if found.paused else ""
