@@ -1,0 +1,162 @@
+"""Matrix products and convolutions that end in what follows them: an activation, a gate, a sum.
+
+On a CPU with oneDNN the weights are packed once and the end is computed on the tile that the product has just
+left in a register (the same operators that torch's own compiler calls); elsewhere it is a second call. All
+tensors are channels-last: the channels are the last axis and lie side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pair = tuple[int, int]
+
+
+def has_onednn(device: torch.device) -> bool:
+    """Return whether oneDNN's fused operators are there for ``device``."""
+    return (
+        device.type == "cpu"
+        and bool(torch.backends.mkldnn.is_available())
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
+
+
+class Dense:
+    """``x @ weight.T + bias`` over the last axis.
+
+    Parameters
+    ----------
+    weight : (outputs, inputs), in float32
+    bias : (outputs,)
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, dtype: torch.dtype, device: torch.device) -> None:
+        self._weight = weight.to(device, dtype).contiguous()
+        self._bias = bias.to(device, dtype).contiguous()
+        self._is_fused = has_onednn(device)
+        if self._is_fused:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._run(x, "none") if self._is_fused else F.linear(x, self._weight, self._bias)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return self._run(x, "gelu") if self._is_fused else F.gelu(F.linear(x, self._weight, self._bias))
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        return self._run(x, "sigmoid") if self._is_fused else F.linear(x, self._weight, self._bias).sigmoid()
+
+    def add(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return the product plus ``other``."""
+        return self._run_with(x, other, "add") if self._is_fused else other + self(x)
+
+    def multiply(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return the product times ``other``."""
+        return self._run_with(x, other, "mul") if self._is_fused else other * self(x)
+
+    def _run(self, x: Tensor, end: str) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, end, [], "none")
+        return out
+
+    def _run_with(self, x: Tensor, other: Tensor, end: str) -> Tensor:
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, end)
+        return out
+
+
+class Convolution:
+    """A convolution over rows and columns of (batch, rows, columns, channels).
+
+    Parameters
+    ----------
+    weight : (outputs, inputs, kernel rows, kernel columns), in float32
+    bias : (outputs,)
+    stride, padding, dilation : rows and columns
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        stride: Pair = (1, 1),
+        padding: Pair = (0, 0),
+        dilation: Pair = (1, 1),
+    ) -> None:
+        self._bias = bias.to(device, dtype).contiguous()
+        self._weight = weight.to(device, dtype).contiguous(memory_format=torch.channels_last)
+        self._shape: Sequence[Any] = list(padding), list(stride), list(dilation), 1
+        self._is_fused = has_onednn(device)
+        if self._is_fused:
+            self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(self._weight.to_mkldnn(), *self._shape)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._run(x, "none") if self._is_fused else self._run_plain(x)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        return self._run(x, "gelu") if self._is_fused else F.gelu(self._run_plain(x))
+
+    def sigmoid(self, x: Tensor) -> Tensor:
+        return self._run(x, "sigmoid") if self._is_fused else self._run_plain(x).sigmoid()
+
+    def multiply(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return the convolution times ``other``."""
+        if not self._is_fused:
+            return other * self._run_plain(x)
+        first = _channels_first(x), _channels_first(other)
+        end = "mul", None, None, [], None
+        out = torch.ops.mkldnn._convolution_pointwise.binary(
+            *first, self._weight, self._bias, *self._shape, *end
+        )
+        return _channels_last(out)
+
+    def _run(self, x: Tensor, end: str) -> Tensor:
+        out = torch.ops.mkldnn._convolution_pointwise(
+            _channels_first(x), self._weight, self._bias, *self._shape, end, [], "none"
+        )
+        return _channels_last(out)
+
+    def _run_plain(self, x: Tensor) -> Tensor:
+        padding, stride, dilation, groups = self._shape
+        return _channels_last(
+            F.conv2d(_channels_first(x), self._weight, self._bias, stride, padding, dilation, groups)
+        )
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)
+
+
+class Gated:
+    """A gated linear unit: the first half of the outputs times the sigmoid of the second.
+
+    Parameters
+    ----------
+    kernel : `Dense` or `Convolution`
+    weight, bias : of both halves, as ``kernel`` takes them
+    options : what else ``kernel`` takes
+    """
+
+    def __init__(
+        self, kernel: type[Dense] | type[Convolution], weight: Tensor, bias: Tensor, **options: Any
+    ) -> None:
+        half = len(weight) // 2
+        self._value = kernel(weight[:half], bias[:half], **options)
+        self._gate = kernel(weight[half:], bias[half:], **options)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._value.multiply(x, self._gate.sigmoid(x))
+
+    def add(self, x: Tensor, other: Tensor) -> Tensor:
+        """Return the gated unit of ``x`` plus ``other``."""
+        return torch.addcmul(other, self._value(x), self._gate.sigmoid(x))

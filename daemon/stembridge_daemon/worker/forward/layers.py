@@ -1,0 +1,153 @@
+"""Demucs' encoder and decoder layers (``HEncLayer``, ``HDecLayer``, demucs 4.1.0), channels-last.
+
+Tensors are (batch, rows, time, channels): rows are frequencies, and one in the time branch. A layer halves
+or doubles along its own axis, rows or time, and both branches are the same code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from stembridge_daemon.worker.forward.base import UnknownLayout
+from stembridge_daemon.worker.forward.dilated import DilatedBranch
+from stembridge_daemon.worker.forward.kernels import Convolution, Dense, Gated
+
+
+def _on_axis(value: int, *, of_rows: bool, other: int) -> tuple[int, int]:
+    return (value, other) if of_rows else (other, value)
+
+
+def _plane(weight: Tensor) -> Tensor:
+    """Return a kernel over rows and time; that of the time branch has one row."""
+    return weight if weight.ndim == 4 else weight[:, :, None]
+
+
+def _check(stock: Any, what: str, **wanted: object) -> None:
+    """Refuse a layer that is not built as wanted.
+
+    Raises
+    ------
+    UnknownLayout
+    """
+    for name, value in wanted.items():
+        found = getattr(stock, name, None)
+        if found != value:
+            raise UnknownLayout(f"{what} with {name} {found}")
+
+
+class Encoder:
+    """One ``HEncLayer`` without norms: strided convolution, residual branch, gated 1 x 1 convolution."""
+
+    def __init__(self, stock: Any, *, dtype: torch.dtype, device: torch.device) -> None:
+        what = "an encoder layer"
+        _check(stock, what, empty=False)
+        kernel, stride, reach = stock.kernel_size, stock.stride, stock.pad
+        if not isinstance(stock.norm1, nn.Identity) or not isinstance(stock.norm2, nn.Identity):
+            raise UnknownLayout(f"{what} with norms")
+        if stock.rewrite is None or any(size != 1 for size in stock.rewrite.kernel_size):
+            raise UnknownLayout(f"{what} without a 1 x 1 convolution at its end")
+        if kernel < stride or 2 * reach != kernel - stride:
+            raise UnknownLayout(f"{what} with a kernel of {kernel}, stride {stride} and padding {reach}")
+        self._of_rows = bool(stock.freq)
+        self.stride = int(stride)
+        options = {"dtype": dtype, "device": device}
+        self._narrow = Convolution(
+            _plane(stock.conv.weight),
+            stock.conv.bias,
+            stride=_on_axis(stride, of_rows=self._of_rows, other=1),
+            padding=_on_axis(reach, of_rows=self._of_rows, other=0),
+            **options,
+        )
+        self._branch = DilatedBranch(stock.dconv, **options) if stock.dconv is not None else None
+        rewrite = stock.rewrite
+        self._rewrite = Gated(Dense, rewrite.weight.flatten(1), rewrite.bias, **options)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self._of_rows and x.shape[2] % self.stride:
+            x = F.pad(x, (0, 0, 0, -x.shape[2] % self.stride))
+        x = self._narrow.gelu(x)
+        if self._branch is not None:
+            x = self._branch(x)
+        return self._rewrite(x)
+
+
+class Decoder:
+    """One ``HDecLayer`` without norms: gated convolution, residual branch, transposed convolution.
+
+    The transposed convolution has a kernel of twice its stride, so each of its outputs comes of two
+    neighbouring inputs: it is a convolution of two taps with as many outputs per input as the stride.
+    """
+
+    def __init__(self, stock: Any, *, dtype: torch.dtype, device: torch.device) -> None:
+        what = "a decoder layer"
+        _check(stock, what, empty=False, context_freq=True, kernel_size=2 * stock.stride)
+        _check(stock, what, pad=stock.stride // 2)
+        if not isinstance(stock.norm1, nn.Identity) or not isinstance(stock.norm2, nn.Identity):
+            raise UnknownLayout(f"{what} with norms")
+        if stock.stride % 2 or stock.rewrite is None:
+            raise UnknownLayout(f"{what} with stride {stock.stride}, rewrite {stock.rewrite}")
+        self._of_rows = bool(stock.freq)
+        self._is_last = bool(stock.last)
+        options = {"dtype": dtype, "device": device}
+        rewrite = _plane(stock.rewrite.weight)
+        self._rewrite = Gated(
+            Convolution,
+            rewrite,
+            stock.rewrite.bias,
+            padding=(rewrite.shape[2] // 2, rewrite.shape[3] // 2),
+            **options,
+        )
+        self._branch = DilatedBranch(stock.dconv, **options) if stock.dconv is not None else None
+        self._half = stock.stride // 2
+        inputs, self.channels = stock.conv_tr.weight.shape[:2]
+        taps = stock.conv_tr.weight.flatten(2)
+        bias = stock.conv_tr.bias.repeat(self._half)
+
+        def widen(before: int, after: int) -> Convolution:
+            """Return the convolution to half a stride of outputs; taps of the earlier and the later input."""
+            pair = [taps[:, :, first : first + self._half] for first in (before, after)]
+            weight = torch.stack(pair, dim=-1).permute(2, 1, 0, 3).reshape(-1, inputs, 2)
+            return Convolution(
+                weight[..., None] if self._of_rows else weight[:, :, None],
+                bias,
+                padding=_on_axis(1, of_rows=self._of_rows, other=0),
+                **options,
+            )
+
+        # Output 4 n + j hears inputs n - 1 and n for the first half of j, n and n + 1 for the second; with
+        # one row of padding at both ends the second half is the same convolution one row later.
+        self._widen = widen(3 * self._half, self._half), widen(2 * self._half, 0)
+
+    def __call__(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Return what the next layer takes: this one's output, with ``skip`` added where there is one.
+
+        Parameters
+        ----------
+        x : (batch, rows, time, channels), this layer's own skip already added
+        skip : of the output's shape
+        """
+        x = self._rewrite(x)
+        if self._branch is not None:
+            x = self._branch(x)
+        axis = 1 if self._of_rows else 2
+        size, stride = x.shape[axis], 2 * self._half
+        parts = [
+            (one(x) if self._is_last else one.gelu(x))
+            .narrow(axis, first, size)
+            .unflatten(3, (self._half, -1))
+            for first, one in enumerate(self._widen)
+        ]
+        out = x.new_empty(*x.shape[:axis], size * stride, *x.shape[axis + 1 : 3], self.channels)
+        places = out.unflatten(axis, (size, stride)).split(self._half, dim=axis + 1)
+        skips = None if skip is None else skip.unflatten(axis, (size, stride)).split(self._half, dim=axis + 1)
+        for half, (part, place) in enumerate(zip(parts, places, strict=True)):
+            aligned = part.movedim(3, axis + 1)
+            if skips is None:
+                place.copy_(aligned)
+            else:
+                torch.add(aligned, skips[half], out=place)
+        return out
