@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stembridge.cli.region import parse_frames, parse_region
+from stembridge.cli.region import parse_frames, parse_place, parse_region
 from stembridge.errors import RequestError, SourceError
 from stembridge.types import Region
 
@@ -59,3 +59,17 @@ def test_a_region_ends_where_the_file_does_unless_told() -> None:
             parse_region(start, length, sample_rate=10, frames=100)
     with pytest.raises(RequestError, match="--length 0 is no audio"):
         parse_region("5", "0", sample_rate=10, frames=100)
+
+
+def test_a_place_to_listen_from_counts_from_the_beginning_of_the_file() -> None:
+    whole, part = Region(0, 100), Region(20, 30)
+    for text, region, frame in (("0", whole, 0), ("99f", whole, 99), ("2", part, 20), ("4.9", part, 49)):
+        assert parse_place(text, region, sample_rate=10, is_whole=region == whole) == frame
+    with pytest.raises(SourceError, match=r"--listen-from 0:10 goes beyond the end .* 100 frames, 10.000 s"):
+        parse_place("0:10", whole, sample_rate=10, is_whole=True)
+    for text in ("1.9", "5"):
+        words = rf"--listen-from {text} lies outside of what is split, 2.000 s to 5.000 s"
+        with pytest.raises(RequestError, match=words):
+            parse_place(text, part, sample_rate=10, is_whole=False)
+    with pytest.raises(RequestError, match="--listen-from 'soon' is no time"):
+        parse_place("soon", whole, sample_rate=10, is_whole=True)

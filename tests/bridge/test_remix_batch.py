@@ -32,7 +32,7 @@ from stembridge.mixdown.render import render_remix
 from stembridge.presets import read_preset
 from stembridge.settings import load_settings
 from stembridge.stages import run_to_end
-from stembridge.types import Region, RemixRequest, ResidualPolicy, SplitRequest
+from stembridge.types import Precision, Region, RemixRequest, ResidualPolicy, SplitRequest
 
 RATE = 44_100
 FOUR = ("drums", "bass", "other", "vocals", "residual")
@@ -98,6 +98,16 @@ def test_the_seed_counts_where_it_is_used(song: Path, request_: SplitRequest, tm
     shifted = replace(request_, shifts=2)
     assert find(shifted, tmp_path / "shifted") == folder
     assert find(replace(shifted, seed=5), tmp_path / "shifted") is None
+
+
+def test_a_set_of_half_precision_does_for_whoever_asks_for_no_more(
+    song: Path, request_: SplitRequest, tmp_path: Path
+) -> None:
+    half = replace(request_, precision=Precision.HALF)
+    folder = split_song(song, tmp_path / "half", precision=Precision.HALF)
+    assert find(half, tmp_path / "half") == folder and find(request_, tmp_path / "half") is None
+    folder = split_song(song, tmp_path / "full")
+    assert find(half, tmp_path / "full") == find(request_, tmp_path / "full") == folder
 
 
 def test_parts_folded_residuals_and_mono_stems_are_not_the_set_that_was_asked_for(
@@ -253,6 +263,12 @@ def test_what_files_of_a_split_are_called_makes_it_no_other_set(request_: SplitR
     assert describe_split(named, "0" * 64) == describe_split(request_, "0" * 64)
 
 
+def test_half_precision_is_another_set_and_the_usual_one_is_called_as_ever(request_: SplitRequest) -> None:
+    usual = describe_split(request_, "0" * 64)
+    assert describe_split(replace(request_, precision=Precision.HALF), "0" * 64) != usual
+    assert "precision" not in usual and "listen_from" not in usual
+
+
 def test_another_version_of_stembridge_renders_again(
     song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +369,7 @@ def test_inputs_presets_and_outputs_are_read_with_their_paths(tmp_path: Path) ->
             [split]
             model = "preview"
             shifts = 1
+            precision = "half"
             """,
         ),
         "htdemucs",
@@ -382,6 +399,7 @@ def test_inputs_presets_and_outputs_are_read_with_their_paths(tmp_path: Path) ->
     )
     assert (made.file_names, made.sessions) == ("{name} - {stem} - {job8}", ("rpp", "dawproject"))
     assert (batch.split.model, batch.split.shifts, batch.is_model_named) == ("preview", 1, True)
+    assert batch.split.precision is Precision.HALF
     places = ("singer", "mix", "stems", "remixes")
     assert batch.sets == tuple(tmp_path / name for name in places)
     assert batch.split.out == str(tmp_path / "singer")
@@ -445,6 +463,13 @@ def test_without_a_split_table_the_settings_model_splits(tmp_path: Path) -> None
     assert (batch.split.model, batch.split.overlap, batch.split.shifts) == ("preview", 0.25, 0)
 
 
+def test_where_a_batch_names_no_precision_the_settings_have_it(tmp_path: Path) -> None:
+    text = 'inputs = ["a.wav"]\npresets = ["karaoke"]\noutputs = [{folder = "out"}]\n'
+    assert read_batch(write_batch(tmp_path, text), "preview").split.precision is Precision.FULL
+    batch = read_batch(write_batch(tmp_path, text), "preview", precision=Precision.HALF)
+    assert batch.split.precision is Precision.HALF
+
+
 def test_what_no_output_names_is_called_as_the_settings_say(tmp_path: Path) -> None:
     text = 'inputs = ["a.wav"]\npresets = ["karaoke"]\noutputs = [{folder = "out"}]\n'
     batch = read_batch(write_batch(tmp_path, text), "preview", "{stem} {job8}")
@@ -487,6 +512,7 @@ GOOD = {"inputs": '["a.wav"]', "presets": '["karaoke"]', "outputs": '[{folder = 
         ("split", "3", "split = 3"),
         ("use", '"dancing"', "use = 'dancing' (one of karaoke"),
         ("split", "{shifts = 1.5}", "split.shifts = 1.5"),
+        ("split", '{precision = "bf16"}', "split.precision = 'bf16' (one of full, half)"),
         ("split", "{shifts = 900}", "split: shifts 900 (between 0 and 20)"),
         ("split", "{overlap = 1}", "split: overlap 1 (between 0 and 0.95)"),
         ("split", '{quality = "fine"}', "split.quality = 'fine' (one of draft, good, best)"),

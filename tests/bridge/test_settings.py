@@ -8,6 +8,7 @@ import pytest
 
 from stembridge.errors import RequestError
 from stembridge.settings import load_settings
+from stembridge.types import Precision
 
 
 def test_each_layer_wins_over_the_one_below(tmp_path: Path) -> None:
@@ -58,6 +59,15 @@ def test_what_stems_are_called_can_be_set(tmp_path: Path) -> None:
     assert load_settings(home=tmp_path, environ={}).file_names == "{stem} ({job8})"
 
 
+def test_how_models_compute_can_be_set(tmp_path: Path) -> None:
+    assert load_settings(home=tmp_path, environ={}).precision is Precision.FULL
+    (tmp_path / "settings.toml").write_text('precision = "half"\n')
+    assert load_settings(home=tmp_path, environ={}).precision is Precision.HALF
+    assert load_settings(home=tmp_path, environ={}, precision="full").precision is Precision.FULL
+    with pytest.raises(RequestError, match=r"precision 'double' \(one of full, half\)"):
+        load_settings(home=tmp_path, environ={}, precision="double")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -80,6 +90,8 @@ def test_what_stems_are_called_can_be_set(tmp_path: Path) -> None:
         ('watch_dirs = [""]\n', "watch_dirs names '.', which is not a whole path"),
         ('file_names = "{name}"\n', "settings.toml: file_names '{name}': without {stem}"),
         ("file_names = 3\n", "3 is not of type str"),
+        ('precision = "int8"\n', "settings.toml: precision 'int8'"),
+        ("precision = 16\n", "16 is not of type str"),
         ("model = \n", "settings.toml"),
     ],
 )

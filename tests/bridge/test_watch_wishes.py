@@ -11,7 +11,7 @@ import pytest
 from stembridge.errors import ModelError, PresetError, RequestError
 from stembridge.recipes import USES, find_recipe
 from stembridge.settings import Settings, load_settings
-from stembridge.types import RemixRequest, ResidualPolicy, SplitRequest
+from stembridge.types import Precision, RemixRequest, ResidualPolicy, SplitRequest
 from stembridge.watch import wishes as wishes_module
 from stembridge.watch.wish_file import WATCHING, WISHES, read_wish_file
 from stembridge.watch.wishes import (
@@ -67,6 +67,7 @@ def test_every_key_reaches_its_request(drop: Drop, tmp_path: Path) -> None:
         overlap = 0.5
         shifts = 3
         seed = 7
+        precision = "half"
         residual = "tf"
         format = "flac24"
         exact_float = true
@@ -102,6 +103,7 @@ def test_every_key_reaches_its_request(drop: Drop, tmp_path: Path) -> None:
         mp3=True,
         file_names="{job8} {stem}",
         sessions=("rpp", "dawproject"),
+        precision=Precision.HALF,
     )
     changes = (
         "vocals.gain_db=-3",
@@ -127,6 +129,16 @@ def test_every_key_reaches_its_request(drop: Drop, tmp_path: Path) -> None:
     first, second = wish.remixes
     assert (first, second.preset) == (karaoke, str(root / "mine.toml"))
     assert wish.places == (root / "stembridge.toml",)
+
+
+def test_the_settings_precision_counts_where_no_place_names_one(drop: Drop, settings: Settings) -> None:
+    settings.config_file.write_text('precision = "half"\n')
+    halved = load_settings(home=settings.home, environ={})
+    root = settings.config_file.parent.parent / "drop"
+    assert read_wish(root, "song.wav", halved).split.precision is Precision.HALF
+    (root / "full").mkdir(parents=True)
+    (root / "full" / "stembridge.toml").write_text('precision = "full"\n')
+    assert read_wish(root, "full/song.wav", halved).split.precision is Precision.FULL
 
 
 def test_later_places_win_key_by_key(drop: Drop, tmp_path: Path) -> None:
@@ -298,6 +310,7 @@ HTDEMUCS = 'model = "htdemucs"\n'
         ("exact_float = 1", 1, "exact_float = 1 is not true or false", RequestError),
         ('file_names = "{name}"', 1, "without {stem} all files would be called the same", RequestError),
         ('sessions = ["als"]', 1, "session 'als' (one of rpp, dawproject, aaf)", RequestError),
+        ('precision = "bf16"', 1, "precision 'bf16' (one of full, half)", RequestError),
         ('preset = "drumles"', 1, "there is no preset 'drumles' (did you mean drumless", PresetError),
         ('preset = "sub/x.toml"', 1, "there is no preset file", PresetError),
         ('preset = "drumless"\npresets = ["karaoke"]', 2, "presets beside preset", RequestError),
@@ -486,6 +499,7 @@ def test_the_digest_tells_wishes_apart_and_not_places(drop: Drop, settings: Sett
         "mp3 = true",
         'file_names = "{stem}"',
         'sessions = ["rpp"]',
+        'precision = "half"',
         'preset = "drumless"',
         'preset = "drumless"\nchanges = ["drums.mute=false"]',
         'preset = "drumless"\nstems_out = true',
