@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,10 @@ class QuarterSeparator:
         return sum(-(-each // self.segment_frames) for each in frames)
 
     def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        if plan.listen_from is not None:
+            second = plan.listen_from // self.segment_frames * self.segment_frames
+            for item, reader in enumerate(readers):
+                yield replace(self._separate_second(item, reader, plan, second), is_early=True)
         for item, reader in enumerate(readers):
             yield from self._separate_item(item, reader, plan)
 
@@ -71,8 +76,11 @@ class QuarterSeparator:
         for start in range(0, reader.frames, self.segment_frames):
             while start and plan.seed == GATED and not self._gate.exists():
                 time.sleep(0.005)
-            quarter = reader.read(start, min(self.segment_frames, reader.frames - start)) / np.float32(4)
-            yield Block(start, np.stack([quarter] * len(plan.sources)), item)
+            yield self._separate_second(item, reader, plan, start)
+
+    def _separate_second(self, item: int, reader: MixtureReader, plan: SeparationPlan, start: int) -> Block:
+        quarter = reader.read(start, min(self.segment_frames, reader.frames - start)) / np.float32(4)
+        return Block(start, np.stack([quarter] * len(plan.sources)), item)
 
 
 class QuarterSource:

@@ -101,6 +101,87 @@ def test_names_and_sessions_that_cannot_be_are_refused_once_and_first(
     assert said.count(words) == 1
 
 
+def test_precision_comes_from_the_settings_and_the_flag_wins(
+    daemon: DaemonHarness, home: Path, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.mkdir(exist_ok=True)
+    (home / "settings.toml").write_text('precision = "half"\n')
+    daemon.start(worker=fake_worker.command(tmp_path / "gate"))
+    command = ["split", str(song), "--model", "preview", "--out", str(tmp_path / "out")]
+    for flags, precision in ((), "half"), (("--precision", "full"), "full"):
+        capsys.readouterr()
+        assert main([*command, *flags]) == 0
+        said = capsys.readouterr().out
+        assert read_manifest(Path(said.splitlines()[-1])).model.precision == precision
+        assert ("song.wav, preview, half precision" in said) == (precision == "half")
+    daemon.worker_pid()
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_what_can_be_heard_is_told_before_the_end(
+    is_json: bool, daemon: DaemonHarness, song: Path, tmp_path: Path
+) -> None:
+    gate, out = tmp_path / "gate", tmp_path / "out"
+    daemon.start(worker=fake_worker.command(gate))
+    flags = ["--seed", str(fake_worker.GATED), "--start", "0.1", "--listen-from", "1.15"]
+    program = "from stembridge.cli import run; run()"
+    command = [sys.executable, "-c", program, "split", str(song), "--model", "preview"]
+    process = subprocess.Popen(
+        [*command, "--out", str(out), *flags, *["--json"] * is_json],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    told: list[str] = []
+    for line in process.stdout:
+        if not is_json and "listen: " in line:
+            told.append(line.strip())
+        elif is_json and (early := json.loads(line)["early"]):
+            told += [stem["path"] for stem in early["stems"]]
+            assert (early["start"], early["frames"]) == (48_510, 4_410)
+        if len(told) == 4:
+            break
+    # The second of two seconds is heard while the gate keeps it from its place in the row.
+    (hidden,) = [path for path in out.iterdir() if path.is_dir()]
+    paths = [str(hidden / f"early-00{number}.wav") for number in range(1, 5)]
+    place = "from 0:01.1 for 0.1 s"
+    names = ("drums", "bass", "other", "vocals")
+    lines = [f"song.wav: listen: {path} ({name}), {place}" for path, name in zip(paths, names, strict=True)]
+    assert told == (paths if is_json else lines)
+    whole, _ = soundfile.read(song)
+    for path in paths:
+        samples, rate = soundfile.read(path)
+        assert rate == 44_100 and abs(4 * samples - whole[48_510:]).max() < 1e-6
+    gate.touch()
+    rest = process.stdout.read()
+    process.stdout.close()
+    assert process.wait(60) == 0 and "listen: " not in rest
+    daemon.worker_pid()
+    (folder,) = out.iterdir()
+    assert not [path for path in folder.iterdir() if path.name.startswith("early")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "words"),
+    [
+        (["--listen-from", "1.3"], 1, "--listen-from 1.3 goes beyond the end of the file"),
+        (
+            ["--listen-from", "1", "--length", "0.5"],
+            2,
+            "--listen-from 1 lies outside of what is split, 0.000 s",
+        ),
+        (["--listen-from", "soon"], 2, "--listen-from 'soon' is no time"),
+        (["--precision", "double"], 2, "'double' is not one of 'full', 'half'"),
+    ],
+)
+def test_a_place_or_a_precision_that_cannot_be_is_refused(
+    flags: list[str], code: int, words: str, home: Path, song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["split", str(song), "--model", "preview", *flags]) == code
+    assert words in capsys.readouterr().err
+
+
 def test_one_stem_is_that_stem_and_the_residual_and_nulls(
     daemon: DaemonHarness, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

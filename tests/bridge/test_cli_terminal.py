@@ -55,6 +55,25 @@ def test_bars_come_and_go_and_every_result_stays(
     assert "'short - mixture.wav'" in claim
 
 
+def test_what_can_be_heard_stays_above_the_bars(
+    daemon: DaemonHarness, songs: list[Path], tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    daemon.start(worker=fake_worker.command(gate))
+    options = ["--seed", str(fake_worker.GATED), "--listen-from", "0", "--out", str(tmp_path / "out")]
+    with Terminal("split", str(songs[1]), "--model", "preview", *options, columns=200) as terminal:
+        terminal.read_until(lambda text: "(vocals)" in text and "separate" in text.partition("(vocals)")[2])
+        gate.touch()
+        code, _, screen = terminal.finish()
+    daemon.worker_pid()
+    lines = [line for line in screen if "listen: " in line]
+    assert code == 0 and [line.split("(")[1] for line in lines] == [
+        f"{name}), from 0:00.0 for 1.0 s" for name in ("drums", "bass", "other", "vocals")
+    ]
+    assert screen.index(lines[-1]) < next(n for n, line in enumerate(screen) if "as decoded" in line)
+    assert not any("%" in line for line in screen), "a bar was left on the screen"
+
+
 def test_with_stdout_in_a_pipe_the_result_goes_there_whole(
     daemon: DaemonHarness, songs: list[Path], tmp_path: Path
 ) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
+import fake_worker
 from daemon_harness import DaemonHarness
 from stembridge import Stems, split
 from stembridge.errors import RequestError, SourceError
 from stembridge.manifest import job8
 from stembridge.settings import load_settings
 from stembridge.synthesis import make_song
+from stembridge.types import Early
 
 
 def test_an_array_comes_back_as_stems_that_sum_to_it(daemon: DaemonHarness) -> None:
@@ -47,6 +49,38 @@ def test_a_float_array_and_a_mono_one_are_taken_as_they_are(daemon: DaemonHarnes
     largest = 2**-53 if exact_float else 2**-25
     assert stems.null.holds and stems.null.error_f64 == stems.manifest.claims.max_error <= largest
     assert np.abs(stems.drums[0] + stems.no_drums[0] - mono).max() == stems.null.error_f64
+
+
+def test_who_listens_hears_one_segment_before_the_rest_is_done(daemon: DaemonHarness, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    daemon.start(worker=fake_worker.command(gate))
+    song = make_song(9, seconds=3.0)
+    ints = np.rint(song.mixture * 2**15).astype(np.int16)
+    heard: list[tuple[Early, np.ndarray]] = []
+
+    def listen(early: Early) -> None:
+        heard.append((early, soundfile.read(early.stems[-1].path)[0].T))
+        gate.touch()
+
+    stems = split(
+        ints,
+        44100,
+        model="preview",
+        seed=fake_worker.GATED,
+        precision="half",
+        listen_from=100_000,
+        on_early=listen,
+        progress=False,
+    )
+    daemon.worker_pid()
+    [(early, vocals)] = heard
+    assert (early.start, early.frames, early.stems[-1].name) == (88_200, 44_100, "vocals")
+    assert np.abs(stems.vocals[:, 88_200:] - vocals).max() <= 2.0**-23
+    assert stems.manifest.model.precision == "half" and stems.null.holds
+    with pytest.raises(RequestError, match="listen_from 132300 lies outside of the 132300 frames"):
+        split(ints, 44100, model="preview", listen_from=132_300, progress=False)
+    with pytest.raises(RequestError, match=r"precision 'int8' \(one of full, half\)"):
+        split(ints, 44100, model="preview", precision="int8", progress=False)
 
 
 def test_files_are_named_as_asked_or_as_the_settings_say(daemon: DaemonHarness, tmp_path: Path) -> None:

@@ -173,6 +173,19 @@ def test_nobody_listens_outside_of_what_is_split(tmp_path: Path, frame: int) -> 
     assert not (tmp_path / "out").exists()
 
 
+def test_every_frame_that_is_asked_for_is_heard(tmp_path: Path) -> None:
+    path, _ = write_music(tmp_path / "x.wav", 110_000, 1, 48_000)
+    for frame in range(48_000, 90_000, 1_500):
+        request = make_request(
+            path, tmp_path / "out", region=Region(48_000, 42_000), stems=("drums",), listen_from=frame
+        )
+        heard: list[Early] = []
+        running = run_split("job", request, MixtureEar(step_frames=4_000), hear=heard.append)
+        assert any(heard for _ in running)
+        running.close()
+        assert heard[0].start <= frame < heard[0].start + heard[0].frames
+
+
 def test_the_first_and_the_last_frame_can_be_listened_to(tmp_path: Path) -> None:
     path, music = write_music(tmp_path / "x.wav", 50_000, 2, 48_000)
     for frame in (0, 49_999):
