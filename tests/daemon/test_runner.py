@@ -20,7 +20,6 @@ from stembridge.errors import ModelError
 from stembridge.types import Precision
 from stembridge_daemon.worker.forward import memory
 from stembridge_daemon.worker.forward.base import Forward, UnknownLayout
-from stembridge_daemon.worker.forward.compiling import BackgroundForward
 from stembridge_daemon.worker.forward.graphs import MOST_GRAPHS, GraphedForward
 from stembridge_daemon.worker.forward.runner import Runner
 from stembridge_daemon.worker.forward.stock import StockForward
@@ -270,6 +269,22 @@ def test_a_batch_without_memory_is_halved_until_it_fits_and_that_is_remembered()
     assert again.remarks == ()
 
 
+def test_the_segments_of_a_padded_batch_come_back_alone() -> None:
+    fast = Way(FAST)
+    batch = make_batch(3)
+    answer = make_runner(Way(STOCK), fast).run(batch, (0, 1), Precision.FULL)
+    np.testing.assert_array_equal(answer.stems, expect(batch, FAST, (0, 1)))
+    assert fast.sizes == [4]
+
+
+def test_a_batch_beyond_the_largest_size_is_cut() -> None:
+    fast = Way(FAST)
+    batch = make_batch(19)
+    answer = make_runner(Way(STOCK), fast).run(batch, (0,), Precision.FULL)
+    np.testing.assert_array_equal(answer.stems, expect(batch, FAST))
+    assert fast.sizes == [16, 4]
+
+
 def test_a_fast_way_without_memory_is_no_broken_way() -> None:
     runner = make_runner(Way(STOCK), Way(FAST, run_out_above(1)))
     batch = make_batch(2)
@@ -392,16 +407,6 @@ class Compiler:
         return self._way(batch, sources)
 
 
-def wait_for(forward: BackgroundForward) -> None:
-    assert forward.wait(20)
-
-
-def background_of(runner: Runner) -> BackgroundForward:
-    (found,) = runner._shortcuts.values()
-    assert isinstance(found, BackgroundForward)
-    return found
-
-
 def test_the_eager_path_serves_until_the_compiled_one_is_ready() -> None:
     # Compiled answers that differ by little tell themselves apart and pass for the same.
     gain = FAST * 1.001
@@ -411,14 +416,14 @@ def test_the_eager_path_serves_until_the_compiled_one_is_ready() -> None:
     for _ in range(2):
         np.testing.assert_array_equal(runner.run(batch, (0,), Precision.FULL).stems, expect(batch, FAST))
     compiler.go.set()
-    wait_for(background_of(runner))
+    assert runner.wait(20)
     answer = runner.run(batch, (0,), Precision.FULL)
     np.testing.assert_array_equal(answer.stems, expect(batch, gain))
     assert answer.remarks == ()
     assert not answer.is_repeatable, "nobody knows at which batch the two changed places"
     other = make_batch(2)
     np.testing.assert_array_equal(runner.run(other, (0,), Precision.FULL).stems, expect(other, FAST))
-    wait_for(background_of(runner))
+    assert runner.wait(20)
     np.testing.assert_array_equal(runner.run(other, (0,), Precision.FULL).stems, expect(other, gain))
 
 
@@ -441,23 +446,24 @@ def test_what_cannot_be_compiled_stays_eager(compile_: Any, caplog: pytest.LogCa
             answer = runner.run(batch, (0,), Precision.FULL)
             np.testing.assert_array_equal(answer.stems, expect(batch, FAST))
             assert answer.remarks == ()
-            wait_for(background_of(runner))
+            assert runner.wait(20)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
-def test_a_compiled_path_that_fails_later_is_left_for_the_eager_one() -> None:
-    faults: list[bool] = []
+@pytest.mark.parametrize("fails", [fail, run_out_above(0)], ids=["broken", "no memory"])
+def test_a_compiled_path_that_fails_later_is_left_for_the_eager_one(fails: Fault) -> None:
+    faults: list[Fault] = []
 
     def fault(batch: torch.Tensor) -> None:
-        if faults:
-            fail(batch)
+        for one in faults:
+            one(batch)
 
     compiler = Compiler(FAST, fault)
     compiler.go.set()
     runner = make_runner(Way(STOCK), Way(FAST), compile_=compiler)
     runner.run(make_batch(), (0,), Precision.FULL)
-    wait_for(background_of(runner))
-    faults.append(True)
+    assert runner.wait(20)
+    faults.append(fails)
     answer = runner.run(make_batch(), (0,), Precision.FULL)
     np.testing.assert_array_equal(answer.stems, expect(make_batch(), FAST))
     assert "compiled" in answer.remarks[0]

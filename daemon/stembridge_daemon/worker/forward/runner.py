@@ -82,6 +82,7 @@ class Runner:
     build : makes fast forwards
     check : says whether half precision is exact enough
     compile_ : as in `stembridge_daemon.worker.forward.compiling`; None where nothing is to be compiled
+    is_graphing : CUDA graphs are used on a CUDA device where nothing is compiled
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Runner:
         build: Build = build_forward,
         check: Check = check_half,
         compile_: Compile | None = None,
+        is_graphing: bool = True,
     ) -> None:
         self.device = torch.device(device)
         if self.device.type == "cuda":
@@ -109,6 +111,7 @@ class Runner:
         self._check = check
         self._half_reasons: dict[int, str] = {}
         self._compile = compile_
+        self._is_graphing = is_graphing
         self._stock: Forward = StockForward(self.module)
         self._eager: dict[_Grade, Forward | None] = {}
         self._shortcuts: dict[_Grade, GraphedForward | BackgroundForward | None] = {}
@@ -181,6 +184,11 @@ class Runner:
             start += len(part)
         stems = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return Answer(stems, tuple(dict.fromkeys(remarks)), self._is_repeatable)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether nothing is being compiled any more, after so long at most for each precision."""
+        background = [one for one in self._shortcuts.values() if isinstance(one, BackgroundForward)]
+        return all(one.wait(timeout_s) for one in background)
 
     def _run_part(
         self, part: NDArray[np.float32], sources: Sequence[int], precision: Precision, remarks: list[str]
@@ -257,7 +265,8 @@ class Runner:
             if self._compile is not None:
                 self._shortcuts[grade] = BackgroundForward(eager, self._compile)
             else:
-                self._shortcuts[grade] = GraphedForward(eager) if self.device.type == "cuda" else None
+                is_graphing = self._is_graphing and self.device.type == "cuda"
+                self._shortcuts[grade] = GraphedForward(eager) if is_graphing else None
         return self._shortcuts[grade]
 
     def _leave(self, way: _Way, error: Exception, remarks: list[str]) -> None:
