@@ -31,7 +31,7 @@ from stembridge.mixdown.batch import Output
 from stembridge.mixdown.batch_file import read_batch
 from stembridge.presets import read_preset
 from stembridge.settings import load_settings
-from stembridge.types import Progress, RemixRequest, SplitRequest, SplitResult
+from stembridge.types import Precision, Progress, RemixRequest, SplitRequest, SplitResult
 from terminal import Terminal
 
 RATE, FRAMES = 44_100, 30_000
@@ -228,10 +228,12 @@ class Splits:
         self.outcome = outcome
         self.sources: list[str] = []
         self.file_names: list[str] = []
+        self.precisions: list[Precision] = []
 
     def __call__(self, _client: object, requests: list[SplitRequest], **_: object) -> Outcome:
         self.sources += [Path(request.source).name for request in requests]
         self.file_names += [request.file_names for request in requests]
+        self.precisions += [request.precision for request in requests]
         if isinstance(self.outcome, StembridgeError):
             raise self.outcome
         return self.outcome
@@ -398,7 +400,9 @@ def test_files_are_called_as_the_option_says_or_else_the_settings(
 def test_a_split_for_a_remix_and_a_batch_are_named_by_the_settings_too(
     home: Path, song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (home / "settings.toml").write_text('model = "preview"\nfile_names = "{stem} of {name}"\n')
+    (home / "settings.toml").write_text(
+        'model = "preview"\nfile_names = "{stem} of {name}"\nprecision = "half"\n'
+    )
     splits = Splits(Outcome((), 73))
     monkeypatch.setattr("stembridge.cli.remixing.run_splits", splits)
     monkeypatch.setattr("stembridge.cli.remixing.announce", lambda *_: None)
@@ -409,9 +413,11 @@ def test_a_split_for_a_remix_and_a_batch_are_named_by_the_settings_too(
         ["song.wav", "--preset", "karaoke"],
         ["song.wav", "--preset", "karaoke", "--file-names", "{job8} {stem}"],
         ["--batch", "remix.toml"],
+        ["song.wav", "--preset", "karaoke", "--precision", "full"],
     ):
         assert main(["remix", *arguments]) == 73
-    assert splits.file_names == ["{stem} of {name}", "{job8} {stem}", "{stem} of {name}"]
+    assert splits.file_names == ["{stem} of {name}", "{job8} {stem}", "{stem} of {name}", "{stem} of {name}"]
+    assert splits.precisions == ["half", "half", "half", "full"]
     read = read_batch(Path("remix.toml"), "preview", load_settings().file_names)
     assert read.outputs[0].file_names == "{stem} of {name}"
 

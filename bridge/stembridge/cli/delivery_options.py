@@ -10,7 +10,7 @@ import click
 
 from stembridge.cli.completion import complete_stems
 from stembridge.delivery import NAME_FIELDS
-from stembridge.types import AUTO_FORMAT, FILE_FORMATS, FILE_NAMES, SESSIONS, ResidualPolicy
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, FILE_NAMES, SESSIONS, Precision, ResidualPolicy
 
 Command = TypeVar("Command", bound=Callable[..., int])
 
@@ -19,6 +19,12 @@ file_names_option = click.option(
     metavar="TEMPLATE",
     help=f"What stems are called, of {', '.join(f'{{{field}}}' for field in NAME_FIELDS)}; "
     f"default: the settings', {FILE_NAMES!r} at first.",
+)
+precision_option = click.option(
+    "--precision",
+    type=click.Choice([precision.value for precision in Precision]),
+    help="half computes in 16 bits where this machine can: faster, the sum as exact. "
+    "Default: the settings', full at first.",
 )
 session_option = click.option(
     "--session",

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from stembridge.cli.completion import complete_models
 from stembridge.cli.conform import locate
-from stembridge.cli.delivery_options import file_names_option, session_option
+from stembridge.cli.delivery_options import file_names_option, precision_option, session_option
 from stembridge.cli.presets import complete_presets
 from stembridge.errors import StembridgeError
 from stembridge.mixdown.batch import (
@@ -26,10 +26,10 @@ from stembridge.presets import MATCHES, TAILS
 from stembridge.quality import QUALITIES
 from stembridge.recipes import USES, find_recipe
 from stembridge.settings import load_settings
-from stembridge.types import AUTO_FORMAT, FILE_FORMATS
+from stembridge.types import AUTO_FORMAT, FILE_FORMATS, Precision
 
 _BESIDE_BATCH = ("batch_file", "as_json", "yes")
-_OF_SPLITS = ("stems_dir", "model_name", "quality", "overlap", "shifts", "seed", "model_dir")
+_OF_SPLITS = ("stems_dir", "model_name", "quality", "overlap", "shifts", "seed", "precision", "model_dir")
 
 
 @click.command()
@@ -99,6 +99,7 @@ _OF_SPLITS = ("stems_dir", "model_name", "quality", "overlap", "shifts", "seed",
 @click.option("--overlap", type=float, help="As for `stembridge split`.")
 @click.option("--shifts", type=int, help="As for `stembridge split`.")
 @click.option("--seed", type=int, default=0, help="As for `stembridge split`.")
+@precision_option
 @click.option("--model-dir", type=click.Path(path_type=Path), help="As for `stembridge split`.")
 @click.option("--yes", is_flag=True, help="Fetch a model that is not here without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON lines on stdout.")
@@ -128,6 +129,7 @@ def remix(
     overlap: float | None,
     shifts: int | None,
     seed: int,
+    precision: str | None,
     model_dir: Path | None,
     yes: bool,
     as_json: bool,
@@ -195,7 +197,7 @@ def remix(
                     model_dir=locate(model_dir) if model_dir else None,
                     two_stems=recipe.two_stems if recipe else None,
                     file_names=output.file_names,
-                    precision=settings.precision,
+                    precision=settings.precision if precision is None else Precision(precision),
                 ),
                 sets=places,
                 is_model_named=model_name is not None,

@@ -13,7 +13,7 @@ import click
 from stembridge import catalog, model_store
 from stembridge.catalog import ModelKind
 from stembridge.cli.completion import complete_models, complete_stems
-from stembridge.cli.delivery_options import delivery_options, list_names, out_option
+from stembridge.cli.delivery_options import delivery_options, list_names, out_option, precision_option
 from stembridge.cli.job_line import job_json
 from stembridge.client import Client, new_job_id, raise_if_not_done
 from stembridge.delivery import check_file_names, check_sessions
@@ -52,12 +52,7 @@ EXIT_PARTLY = 3
 @click.option("--overlap", type=float, help="Share of a segment that overlaps the next, 0 to 0.95.")
 @click.option("--shifts", type=int, help="Seeded random shifts to average; 0 is fastest.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the shifts.")
-@click.option(
-    "--precision",
-    type=click.Choice([precision.value for precision in Precision]),
-    help="half computes in 16 bits where this machine can: faster, the sum as exact. "
-    "Default: the settings', full at first.",
-)
+@precision_option
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Folder with model files, searched first.")
 @click.option("--start", metavar="TIME", help="Where to begin: 12.5 (seconds), 1:02.5, or 48000f (frames).")
 @click.option("--length", metavar="TIME", help="How much from there; default: to the end.")
