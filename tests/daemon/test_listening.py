@@ -13,16 +13,26 @@ import pytest
 from numpy.typing import NDArray
 
 from fakes import FakeSeparator
+from model_files import one_thread, small_htdemucs, write_th
 from signals import make_music, make_noise, read_wav, to_ints, write_pcm
 from splits import make_request, read_set, split_to_end
 from stembridge import disk
+from stembridge.catalog import find_model
 from stembridge.errors import ModelError, OutputError, RequestError
+from stembridge.model_store import locate
 from stembridge.null_test import check_result
 from stembridge.settings import load_settings
 from stembridge.types import Early, Precision, Progress, Region, SplitRequest, SplitResult
 from stembridge_daemon.admission import admit_split
+from stembridge_daemon.worker.models import load_separator
 from stembridge_daemon.worker.pipeline import run_split
-from stembridge_daemon.worker.separators.base import Block, MixtureReader, PrecisionChoice, SeparationPlan
+from stembridge_daemon.worker.separators.base import (
+    Block,
+    MixtureReader,
+    PrecisionChoice,
+    SeparationPlan,
+    Separator,
+)
 
 Signal = NDArray[np.float64]
 
@@ -56,7 +66,7 @@ class MixtureEar(EarSeparator):
 
 
 def listen(
-    request: SplitRequest, separator: FakeSeparator
+    request: SplitRequest, separator: Separator
 ) -> tuple[SplitResult, Early, dict[str, Signal], list[Progress]]:
     """Return the result, what could be heard, its samples as they were when it was told, and the progress."""
     heard: list[tuple[Early, dict[str, Signal]]] = []
@@ -342,3 +352,38 @@ def test_a_step_that_another_run_need_not_repeat_is_in_the_manifest(tmp_path: Pa
     path, _ = write_music(tmp_path / "x.wav", 50_000, 2, MODEL_HZ)
     result, _ = split_to_end(make_request(path, tmp_path / "out"), HalfSeparator(is_repeatable=False))
     assert not read_set(result.folder)[0].deterministic
+
+
+@pytest.fixture(scope="module")
+def real_separator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Separator]:
+    """A small HTDemucs in the real engine: segments of a second, 0.75 s apart."""
+    folder = tmp_path_factory.mktemp("models")
+    write_th(small_htdemucs(3), folder, "955717e8")
+    files = locate(find_model("htdemucs"), [folder])
+    assert files is not None
+    with one_thread():
+        yield load_separator("htdemucs", files)
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000])
+def test_a_real_model_is_heard_early_as_it_sounds_in_the_end(
+    tmp_path: Path, rate: int, real_separator: Separator
+) -> None:
+    path, _ = write_music(tmp_path / "x.wav", 3 * rate, 3, rate)
+    asked = make_request(path, tmp_path / "a", listen_from=round(1.8 * rate))
+    result, early, heard, _ = listen(asked, real_separator)
+    # The third segment, the last one that has this place, is heard on its own.
+    begin, end = early.start / rate, (early.start + early.frames) / rate
+    assert (begin, end) == pytest.approx((1.5, 2.5), abs=2e-4)
+    _, files = read_set(result.folder)
+    # Before 1.75 s the second one fades out, behind 2.0 s the last one, which ends at 3.0 s, fades in.
+    alone = slice(round(1.76 * rate), round(1.99 * rate))
+    for name, samples in heard.items():
+        inside = samples[:, alone.start - early.start : alone.stop - early.start]
+        assert np.abs(inside - files[name][:, alone]).max() <= (2.0**-23 if rate == MODEL_HZ else 1e-6)
+        assert np.abs(inside).max() > 0.01, name
+
+    plain = replace(asked, out=str(tmp_path / "b"), listen_from=None)
+    folder = Path(split_to_end(plain, real_separator)[0].folder)
+    for file in folder.glob("*.wav"):
+        assert file.read_bytes() == (Path(result.folder) / file.name).read_bytes()
