@@ -169,12 +169,14 @@ def _name(job: Job) -> str:
 
 
 def _stage(job: Job) -> str:
+    if job.is_paused:
+        return "paused"
     if job.state is JobState.QUEUED:
         return "waiting"
     return job.progress.stage if job.progress else "starting"
 
 
 def _left(job: Job) -> str:
-    if job.progress is None or job.progress.eta_s is None:
+    if job.progress is None or job.progress.eta_s is None or job.is_paused:
         return ""
     return f"{clock(job.progress.eta_s)} left"

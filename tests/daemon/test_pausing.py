@@ -1,10 +1,11 @@
-"""A paused job is put aside with all it has, and others run; the end of its worker or daemon costs no pause."""
+"""A paused job is put aside with all it has, and others run; its worker or daemon may end meanwhile."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from daemon_harness import DaemonHarness, wait_until
 from signals import make_noise, to_ints, write_pcm
 from stembridge.cli import main
 from stembridge.client import Client
-from stembridge.types import Job, JobState, SplitRequest
+from stembridge.progress import progress_shown
+from stembridge.types import Job, JobState, Progress, SplitRequest
 from stembridge_daemon.worker_messages import (
     CancelJob,
     Hold,
@@ -106,6 +108,16 @@ def test_a_job_that_was_put_aside_is_cancelled_at_once_whatever_the_worker_does(
     assert len(hidden_folders(bench.folder / "out")) == 1, "what was cancelled is still there"
     bench.hold(0)
     bench.wait_for(lambda: bench.ended(JobDone) == ["b"], "the other job to end")
+
+
+def test_whoever_waits_for_a_job_sees_that_it_is_paused(capsys: pytest.CaptureFixture[str]) -> None:
+    request = SplitRequest("/m/song.wav", "/m/out", "preview")
+    running = Job("a", request, JobState.RUNNING, 0.0, Progress("separate", 0.3, 20.0))
+    with progress_shown() as show:
+        for job in (running, replace(running, is_paused=True), running):
+            show(job)
+    goes_on = "song.wav: separate 30 % 20 s left"
+    assert capsys.readouterr().err.splitlines() == [goes_on, "song.wav: paused 30 %", goes_on]
 
 
 class Desk:

@@ -65,6 +65,12 @@ def test_a_remix_that_somebody_else_renders_is_neither_listed_nor_cancelled(stud
     assert studio.house.jobs["remix"].state is JobState.RUNNING
 
 
+def test_a_paused_job_is_listed_as_such_and_not_as_one_that_runs(studio: Studio) -> None:
+    for job_id in set_states(studio, JobState.RUNNING, JobState.QUEUED):
+        studio.house.jobs[job_id] = replace(studio.house.jobs[job_id], is_paused=True)
+    assert studio.run("jobs", NO)[:2] == ["song1.wav (htdemucs): paused", "song0.wav (htdemucs): paused"]
+
+
 def test_no_cancels_nothing(studio: Studio) -> None:
     (running,) = set_states(studio, JobState.RUNNING)
     studio.run("jobs", NO)

@@ -71,6 +71,8 @@ def _find_place(snapshot: Snapshot) -> Path:
 
 
 def _say(job: Job) -> str:
+    if job.is_paused:
+        return f"{_name(job)}: paused"
     match job.state:
         case JobState.QUEUED:
             return f"{_name(job)}: waiting"
