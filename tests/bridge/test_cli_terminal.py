@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import soundfile
 
 import fake_worker
 from daemon_harness import DaemonHarness
+from stembridge.progress import Listening, tell_early
 from stembridge.synthesis import make_song
-from stembridge.text import count_cells, shorten
+from stembridge.text import count_cells, place_clock, shorten
+from stembridge.types import Early, EarlyStem, Job, JobState, SplitRequest
 from terminal import Terminal, screen_of
 
 LONG = "a song with a name that goes on and on [bold] 曲曲曲曲曲曲曲曲曲曲曲曲 final mix, take 12"
@@ -107,3 +110,25 @@ def test_a_name_is_shortened_to_columns_and_keeps_its_end(
 
 def test_a_mark_takes_no_column() -> None:
     assert count_cells("e\u0301曲a") == 4
+
+
+def test_what_can_be_heard_is_news_once_for_each_attempt() -> None:
+    early = Early(529_200, 343_980, 44_100, (EarlyStem("vocals", "/out/.stembridge-1/early-001.wav"),))
+    job = Job("job", SplitRequest("/song.wav", "/out", "preview"), JobState.RUNNING, created=0.0)
+    listening = Listening()
+    assert listening.find_news(job) is None
+    job = replace(job, early=early, attempt=1)
+    assert listening.find_news(job) == early and listening.find_news(job) is None
+    assert listening.find_news(replace(job, id="other")) == early
+    assert listening.find_news(replace(job, attempt=2)) == early
+    assert list(tell_early(early)) == [
+        "listen: /out/.stembridge-1/early-001.wav (vocals), from 0:12.0 for 7.8 s"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "0:00.0"), (12.04, "0:12.0"), (59.96, "1:00.0"), (3723.4, "1:02:03.4"), (36_000, "10:00:00.0")],
+)
+def test_a_place_is_told_to_the_tenth(seconds: float, told: str) -> None:
+    assert place_clock(seconds) == told
