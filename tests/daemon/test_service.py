@@ -335,6 +335,19 @@ def test_a_job_that_is_cancelled_is_not_taken_up_again(talk: Talk) -> None:
     assert talk.kinds() == []
 
 
+def test_a_resumed_job_waits_until_that_is_written(bench: Bench, talk: Talk) -> None:
+    talk.split("a")
+    talk.put_aside("a")
+    talk.kinds()
+    bench.store.is_full = True
+    with pytest.raises(StorageFailed):
+        talk.ask(protocol.Resume(id="a"))
+    assert talk.kinds() == []
+    bench.store.is_full = False
+    talk.say()
+    assert talk.kinds() == ["ResumeJob a"]
+
+
 def test_five_jobs_put_aside_hold_up_the_others_until_one_of_them_goes_on(talk: Talk) -> None:
     names = ["a", "b", "c", "d", "e"]
     talk.split(*names, "last")
