@@ -123,9 +123,9 @@ def load_separator(model: str, folder: Path) -> Separator:
     return ResidentModels("cpu", threads=0).get(found, ())
 
 
-def peak_memory_mb() -> float:
-    """Return the largest resident size this process has had (Linux: VmHWM)."""
-    status = Path("/proc/self/status").read_text("ascii")
+def peak_memory_mb(pid: int | None = None) -> float:
+    """Return the largest resident size that a process, or this one, has had (Linux: VmHWM)."""
+    status = Path(f"/proc/{pid or 'self'}/status").read_text("ascii")
     line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
