@@ -164,7 +164,7 @@ class Way:
 
     def warm_up(self, audio: Audio) -> None:
         """Separate until nothing is new: graphs are captured at the second call, shapes compiled in a row."""
-        for _ in range(MOST_SHAPES):
+        for _ in range(MOST_SHAPES if self._device.type == "cuda" else 1):
             self.separate(audio)
             if not self._runner.wait(COMPILE_TIMEOUT_S):
                 raise RuntimeError(f"torch.compile took longer than {COMPILE_TIMEOUT_S:g} s")
