@@ -1,7 +1,9 @@
-"""Every kind of model, streamed through our engine, agrees with stock ``demucs.apply`` source by source.
+"""Every kind of model, streamed through our engine, agrees with stock modules source by source.
 
 A residual closes any sum, so the sum says nothing about the stems: here each named source is held against
-stock before anything is closed, with normalisation, bag weights, overlap, segment grid and shifts.
+stock before anything is closed, with normalisation, bag weights, overlap and shifts. The segments lie on a
+grid of our own, which is written here once more: stock modules run on it, padded and trimmed by
+``demucs.apply``. Where one segment is enough, all of it is stock's ``apply_model``.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from stembridge.catalog import find_model
 from stembridge.errors import ModelError, RequestError
 from stembridge.model_store import locate
 from stembridge_daemon.worker.models import load_separator
-from stembridge_daemon.worker.separators import torchaudio_hdemucs
+from stembridge_daemon.worker.separators import engine, torchaudio_hdemucs
 from stembridge_daemon.worker.separators.base import Block, SeparationPlan, Separator
 
 RATE = 44100
@@ -174,7 +176,68 @@ def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield MAKERS[request.param](tmp_path_factory.mktemp("models"))
 
 
-def separate_stock(stock: Any, reader: ArrayReader, plan: SeparationPlan) -> dict[str, Audio]:
+Apply = Callable[[Any, torch.Tensor, SeparationPlan], torch.Tensor]
+
+
+def apply_whole(stock: Any, mixture: torch.Tensor, plan: SeparationPlan) -> torch.Tensor:
+    """Return what stock makes of a normalised mixture, on a grid of its own."""
+    stems: torch.Tensor = apply.apply_model(stock, mixture, shifts=plan.shifts, overlap=plan.overlap)
+    return stems
+
+
+def apply_on_our_grid(stock: Any, mixture: torch.Tensor, plan: SeparationPlan) -> torch.Tensor:
+    """Return what stock's modules make of a normalised mixture, segment by segment of our grid."""
+    modules = list(getattr(stock, "models", [stock]))
+    weights = torch.tensor(getattr(stock, "weights", [[1.0] * len(stock.sources)]))
+    mean = (weights / weights.sum(dim=0))[:, None, :, None, None]
+    stems = torch.stack([apply_shifted(module, mixture, plan) for module in modules])
+    return (mean * stems).sum(dim=0)
+
+
+def apply_shifted(module: Any, mixture: torch.Tensor, plan: SeparationPlan) -> torch.Tensor:
+    frames, longest = mixture.shape[-1], int(0.5 * module.samplerate)
+    padded = apply.TensorChunk(mixture).padded(frames + 2 * longest)
+    offsets = [apply.random.randint(0, longest) for _ in range(plan.shifts)]
+    if not offsets:
+        return apply_segments(module, apply.TensorChunk(mixture), plan.overlap)
+    found = [
+        apply_segments(module, apply.TensorChunk(padded, at, frames + longest - at), plan.overlap)
+        for at in offsets
+    ]
+    return torch.stack([each[..., -frames:] for each in found]).mean(dim=0)
+
+
+def apply_segments(module: Any, mixture: Any, overlap: float) -> torch.Tensor:
+    frames = mixture.shape[-1]
+    segment = int(module.samplerate * module.segment)
+    rising = torch.arange(1, segment // 2 + 1)
+    triangle = torch.cat([rising, torch.arange(segment - segment // 2, 0, -1)])
+    stems = torch.zeros(1, len(module.sources), 2, frames)
+    weight = torch.zeros(frames)
+    for start, end in lay_grid(frames, segment, overlap, getattr(module, "valid_length", int)):
+        chunk = apply.TensorChunk(mixture, start, end - start)
+        found = apply.apply_model(module, chunk, shifts=0, split=False)
+        stems[..., start:end] += triangle[: end - start] * found
+        weight[start:end] += triangle[: end - start]
+    return stems / weight
+
+
+def lay_grid(
+    frames: int, segment: int, overlap: float, wanted: Callable[[int], int]
+) -> list[tuple[int, int]]:
+    """Return where the fewest segments begin and end, laid one after the other."""
+    starts = [0]
+    while starts[-1] + segment < frames:
+        starts.append(starts[-1] + int((1 - overlap) * segment))
+    if len(starts) > 1:
+        last = frames - starts[-1]
+        starts[-1] -= max(min(wanted(last), segment), last) - last
+    return [(start, min(start + segment, frames)) for start in starts]
+
+
+def separate_stock(
+    stock: Any, reader: ArrayReader, plan: SeparationPlan, run: Apply = apply_on_our_grid
+) -> dict[str, Audio]:
     """Return stock's stems, normalised as ``demucs.api`` does it.
 
     The shifts come from a generator of their own: the positions of HTDemucs' transformer draw from the
@@ -185,7 +248,7 @@ def separate_stock(stock: Any, reader: ArrayReader, plan: SeparationPlan) -> dic
     normal = (mixture - reader.mean) / (deviation + 1e-8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apply, "random", random.Random(plan.seed))
-        out = apply.apply_model(stock, normal[None], shifts=plan.shifts, overlap=plan.overlap)
+        out = run(stock, normal[None], plan)
     stems = (out[0] * (deviation + 1e-8) + reader.mean).numpy()
     return dict(zip(stock.sources, stems, strict=True))
 
@@ -220,13 +283,37 @@ def assert_agrees(want: dict[str, Audio], got: dict[str, Audio]) -> None:
 
 @pytest.mark.parametrize(
     ("frames", "shifts", "overlap"),
-    [(LONG, 0, 0.25), (LONG, 1, 0.25), (LONG, 2, 0.1), (SHORT, 0, 0.25), (SHORT, 2, 0.25), (1, 0, 0.25),
-     (1, 1, 0.25)],
-)  # fmt: skip
+    [(LONG, 0, 0.25), (LONG, 1, 0.25), (LONG, 2, 0.1), (SHORT, 2, 0.25)],
+)
 def test_each_source_agrees_with_stock(kind: Kind, frames: int, shifts: int, overlap: float) -> None:
     reader = ArrayReader(make_mixture(frames))
     plan = SeparationPlan(kind.load().sources, overlap=overlap, shifts=shifts, seed=11)
     assert_agrees(separate_stock(kind.stock, reader, plan), separate_ours(kind.load(), reader, plan))
+
+
+@pytest.mark.parametrize(("frames", "shifts"), [(SHORT, 0), (900, 2), (1, 1)])
+def test_what_one_segment_holds_is_as_stock_alone_makes_it(kind: Kind, frames: int, shifts: int) -> None:
+    reader = ArrayReader(make_mixture(frames))
+    plan = SeparationPlan(kind.load().sources, shifts=shifts, seed=11)
+    want = separate_stock(kind.stock, reader, plan, apply_whole)
+    assert_agrees(want, separate_ours(kind.load(), reader, plan))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ours", "stock"),
+    [(5.0, 1, 1), (7.8, 1, 2), (8.0, 2, 2), (12.0, 2, 3), (30.0, 5, 6), (240.0, 41, 42)],
+)
+def test_there_are_fewer_segments_than_stock_has(seconds: float, ours: int, stock: int) -> None:
+    frames, segment = int(seconds * RATE), int(7.8 * RATE)
+    member = engine.EngineMember(_refuse, segment, lambda _: segment, (1.0,))
+    wanted = engine.wanted_of(SeparationPlan(("drums",)), ("drums",))
+    assert engine.count_steps([member], [frames], RATE, wanted) == ours
+    assert len(lay_grid(frames, segment, 0.25, lambda _: segment)) == ours
+    assert len(range(0, frames, int(0.75 * segment))) == stock
+
+
+def _refuse(batch: Audio, sources: Sequence[int]) -> engine.Answer:
+    raise AssertionError("nothing is to run")
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.6, 0.9])

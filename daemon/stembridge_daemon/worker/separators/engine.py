@@ -1,16 +1,21 @@
-"""Streaming overlap-add: any number of models over a mixture of any length, in flat memory.
+"""Streaming overlap-add: any number of models over mixtures of any length, in flat memory.
 
-The segment grid, the triangular weights, the padding with real context, the trim, the random shifts and the
-weighting of a bag are those of ``demucs.apply.apply_model`` (demucs 4.1.0), so that each named source agrees
-with it; the sums differ only in being taken in float64, segment by segment, instead of over whole tracks.
+A lane is one member of the bag under one shift: segments over the whole of an item. There are as few of them
+as the overlap allows (`Grid`); the triangular weights, the padding with real context, the trim, the random
+shifts and the weighting of a bag are those of ``demucs.apply.apply_model`` (demucs 4.1.0), so that each named
+source agrees with stock modules on the same grid; the sums differ only in being taken in float64, segment by
+segment, instead of over whole tracks.
 No torch here: a model is a function from (n, channels, frames) to (n, sources, channels, frames).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import chain, islice, pairwise
 from math import isfinite
 
 import numpy as np
@@ -44,6 +49,9 @@ LONGEST_SHIFT_S = 0.5
 
 DEVIATION_FLOOR = 1e-8
 """``demucs.api.Separator.separate_tensor``: keeps silence from being divided by zero."""
+
+HELD_BYTES = 2**30
+"""Batches are no larger than that the answers which wait for their turn take up to so much memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,33 +100,113 @@ def wanted_of(plan: SeparationPlan, sources: Sequence[str]) -> Wanted:
     return Wanted(plan, tuple(sources.index(source) for source in plan.sources))
 
 
-@dataclass(slots=True)
-class _Lane:
-    """One member under one shift: a row of segments over the whole's frames from ``start`` to its end.
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The fewest segments over ``frames`` frames of which neighbours share at least the asked overlap.
 
-    ``share`` is what the lane counts in the mean of each wanted source: (wanted, 1, 1). The next segment is
-    that at ``offset``; from ``stop`` on they lie behind the item.
+    They lie ``stride`` apart. The last one would be shorter; where the model wants more input than that, it
+    begins so much earlier, up to the length of a segment, and hears audio instead of padding: with models of
+    a fixed length it is a whole one, flush with the end.
+
+    Parameters
+    ----------
+    frames : of all segments together, at least 1
+    segment_frames, stride : a frame lies in more than one segment where the stride is the shorter one
+    input_frames : as in `EngineMember`
     """
 
-    member: EngineMember
-    start: int
     frames: int
+    segment_frames: int
     stride: int
-    share: NDArray[np.float64]
-    offset: int
-    stop: int
+    input_frames: Callable[[int], int]
 
     @property
-    def position(self) -> int:
-        """Item frame at which the next segment begins."""
-        return self.start + self.offset
+    def count(self) -> int:
+        return -(-max(0, self.frames - self.segment_frames) // self.stride) + 1
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Return where a segment begins and ends."""
+        start = index * self.stride
+        if index < self.count - 1:
+            return start, start + self.segment_frames
+        short = self.frames - start
+        missing = min(self.input_frames(short), self.segment_frames) - short
+        return start - min(max(0, missing), start), self.frames
+
+    def covering(self, begin: int, end: int) -> range:
+        """Return the indices of the segments that touch the frames from ``begin`` to ``end``."""
+        last = self.count - 1
+        first = min(max(0, (begin - self.segment_frames) // self.stride + 1), last)
+        stop = min(-(-end // self.stride), last)
+        return range(first, stop + (self.span(last)[0] < end))
+
+    def fade(self, index: int) -> NDArray[np.float64]:
+        """Return the triangular weight of a segment over the sum of all that lie on its frames."""
+        start, end = self.span(index)
+        triangle = _triangle(self.segment_frames)
+        total = np.zeros(end - start)
+        for other in self.covering(start, end):
+            first, last = self.span(other)
+            inside = slice(max(first, start) - start, min(last, end) - start)
+            total[inside] += triangle[max(first, start) - first : min(last, end) - first]
+        return triangle[: end - start] / total
+
+
+def _triangle(frames: int) -> NDArray[np.float64]:
+    """Return 1, 2, ... up to the middle and down again; only ratios of these weights count."""
+    rising = frames // 2
+    return np.concatenate([np.arange(1, rising + 1), np.arange(frames - rising, 0, -1)]).astype(np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lane:
+    """One member under one shift, over the whole of which an item is a part.
+
+    Parameters
+    ----------
+    item : which of the readers this is for
+    member : the model
+    grid : its segments
+    start : item frame at which the grid begins
+    indices : of the sources that the member has a say in, among the separator's
+    shares : what the lane counts in the mean of each of them, by their rows among the wanted ones
+    due : which segments touch the item
+    """
+
+    item: int
+    member: EngineMember
+    grid: Grid
+    start: int
+    indices: tuple[int, ...]
+    shares: tuple[tuple[int, float], ...]
+    due: range
+
+    def segment(self, index: int) -> _Segment:
+        first, end = self.grid.span(index)
+        return _Segment(self, index, self.start + first, end - first)
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """One segment of a lane: ``frames`` frames from the item's frame ``position`` on."""
+
+    lane: _Lane
+    index: int
+    position: int
+    frames: int
 
     @property
-    def is_done(self) -> bool:
-        return self.offset >= self.stop
+    def input_frames(self) -> int:
+        return self.lane.member.input_frames(self.frames)
 
-    def count_segments(self) -> int:
-        return -(-(self.stop - self.offset) // self.stride)
+    @property
+    def lead(self) -> int:
+        """Frames that the model hears before the segment's own."""
+        return (self.input_frames - self.frames) // 2
+
+    def fits(self, other: _Segment) -> bool:
+        """Return whether both can go through the same model at once."""
+        return self.lane.member is other.lane.member and self.input_frames == other.input_frames
 
 
 def count_steps(
@@ -126,7 +214,9 @@ def count_steps(
 ) -> int:
     """Return the number of segments, and so of blocks, for items of so many frames."""
     return sum(
-        lane.count_segments() for each in frames for lane in _make_lanes(members, each, sample_rate, wanted)
+        len(lane.due)
+        for item, each in enumerate(frames)
+        for lane in _make_lanes(members, item, each, sample_rate, wanted)
     )
 
 
@@ -134,6 +224,10 @@ def separate(
     members: Sequence[EngineMember], readers: Sequence[MixtureReader], sample_rate: int, wanted: Wanted
 ) -> Iterator[Block]:
     """Yield one block per segment; put in a row they cover each item once, an item after the other.
+
+    Segments of one model and one length run together, as many as it takes, whichever items they are of; the
+    blocks of a batch come one after another. With ``listen_from``, an early block of each item that has this
+    frame comes first, made of the last segment of each lane that covers it.
 
     Parameters
     ----------
@@ -147,37 +241,32 @@ def separate(
     RequestError
         An overlap outside 0 <= overlap < 1, or so close to 1 that segments do not advance.
     """
-    for item, reader in enumerate(readers):
-        yield from _separate_item(members, item, reader, sample_rate, wanted)
-
-
-def _separate_item(
-    members: Sequence[EngineMember], item: int, reader: MixtureReader, sample_rate: int, wanted: Wanted
-) -> Iterator[Block]:
-    lanes = _make_lanes(members, reader.frames, sample_rate, wanted)
-    longest = max((lane.member.segment_frames for lane in lanes), default=0)
-    # All lanes write into one buffer: the lane that lags most goes next, so that no segment ends further
-    # than the longest segment behind the first frame that is not final.
-    sums = np.zeros((len(wanted.indices), reader.channels, longest), dtype=np.float64)
-    mixture = _NormalMixture.of(reader, wanted.plan)
-    final = 0
-    while True:
-        waiting = [lane for lane in lanes if not lane.is_done]
-        if not waiting:
-            return
-        lane = min(waiting, key=lambda one: one.position)
-        _run_segment(lane, mixture, wanted.indices, sums, final)
-        lane.offset += lane.stride
-        reached = min((one.position for one in lanes if not one.is_done), default=reader.frames)
-        reached = min(max(reached, final), reader.frames)
-        yield Block(final, mixture.restore(_take(sums, reached - final)), item)
-        final = reached
+    lanes = [
+        _make_lanes(members, item, reader.frames, sample_rate, wanted) for item, reader in enumerate(readers)
+    ]
+    items = [
+        _Item(_NormalMixture.of(reader, wanted.plan), each, len(wanted.indices))
+        for reader, each in zip(readers, lanes, strict=True)
+    ]
+    batches = _Batches(items)
+    if wanted.plan.listen_from is not None:
+        first = [item.segments_at(wanted.plan.listen_from) for item in items]
+        batches.run_all(list(chain.from_iterable(first)))
+        for item, segments in zip(items, first, strict=True):
+            if segments:
+                yield item.listen(segments, [batches.parts[segment].stems for segment in segments])
+    for segment, final, part in batches.run_in_row():
+        item = items[segment.lane.item]
+        stems = item.add(segment, part.stems, final)
+        yield Block(
+            final - stems.shape[-1], stems, segment.lane.item, False, part.remarks, part.is_repeatable
+        )
 
 
 def _make_lanes(
-    members: Sequence[EngineMember], frames: int, sample_rate: int, wanted: Wanted
+    members: Sequence[EngineMember], item: int, frames: int, sample_rate: int, wanted: Wanted
 ) -> list[_Lane]:
-    """Return the lanes that count for the wanted sources, each at its first segment that touches the item.
+    """Return the lanes that count for the wanted sources.
 
     The shifts are drawn for every member in the bag's order, whether it runs or not, so that a stem does not
     depend on which others were asked for.
@@ -185,69 +274,104 @@ def _make_lanes(
     plan = wanted.plan
     draw = random.Random(plan.seed)
     longest_shift = int(LONGEST_SHIFT_S * sample_rate)
-    weights = np.array([[member.weights[index] for index in wanted.indices] for member in members])
-    totals = weights.sum(axis=0)
+    totals = [sum(member.weights[index] for member in members) for index in wanted.indices]
     lanes = []
-    for member, row in zip(members, weights, strict=True):
+    for member in members:
         # A shift by `offset` moves the grid's origin in front of the item by what is left of the half second.
         starts = [draw.randint(0, longest_shift) - longest_shift for _ in range(plan.shifts)] or [0]
-        if frames <= 0 or not row.any():
+        rows = [row for row, index in enumerate(wanted.indices) if member.weights[index]]
+        if frames <= 0 or not rows:
             continue
         stride = int((1 - plan.overlap) * member.segment_frames)
         if stride < 1:
             raise RequestError(f"overlap {plan.overlap}", "too close to 1 for this model's segments")
-        share = (row / totals / len(starts))[:, None, None]
+        indices = tuple(wanted.indices[row] for row in rows)
+        shares = [
+            member.weights[index] / totals[row] / len(starts)
+            for row, index in zip(rows, indices, strict=True)
+        ]
         for start in starts:
+            whole = plan.whole_frames(frames) - start
+            grid = Grid(whole, member.segment_frames, stride, member.input_frames)
             before = plan.origin - start
-            skipped = max(0, (before - member.segment_frames) // stride + 1)
+            due = grid.covering(before, before + frames)
             lanes.append(
-                _Lane(
-                    member,
-                    -before,
-                    plan.whole_frames(frames) - start,
-                    stride,
-                    share,
-                    offset=skipped * stride,
-                    stop=before + frames,
-                )
+                _Lane(item, member, grid, -before, indices, tuple(zip(rows, shares, strict=True)), due)
             )
     return lanes
 
 
-def _run_segment(
-    lane: _Lane, mixture: _NormalMixture, indices: Sequence[int], sums: NDArray[np.float64], final: int
-) -> None:
-    """Run the lane's next segment and add it to ``sums``, whose first frame is item frame ``final``."""
-    member = lane.member
-    frames = min(member.segment_frames, lane.frames - lane.offset)
-    surplus = member.input_frames(frames) - frames
-    heard = mixture.read(lane.position - surplus // 2, frames + surplus)
-    answer = member.run(heard[None], indices).stems[0][..., surplus // 2 : surplus // 2 + frames]
-    # What lies before the item is there for the shift's sake, or belongs to another region.
-    unused = max(0, -lane.position)
-    if unused >= frames:
-        return
-    first = lane.position + unused - final
-    fade = _fade_in_sum(lane, frames)[unused:]
-    sums[..., first : first + frames - unused] += answer[..., unused:] * (lane.share * fade)
+class _Item:
+    """One mixture on its way: what its lanes have added up so far from the first frame on that is not final.
 
+    Parameters
+    ----------
+    mixture : what the models hear
+    lanes : of this item
+    stems : how many are wanted
+    """
 
-def _fade_in_sum(lane: _Lane, frames: int) -> NDArray[np.float64]:
-    """Return the triangular weight of the lane's next segment over the sum of all that lie on its frames."""
-    segment, stride, offset = lane.member.segment_frames, lane.stride, lane.offset
-    triangle = _triangle(segment)
-    total = np.zeros(frames)
-    first = max(0, (offset - segment) // stride + 1) * stride
-    for other in range(first, min(offset + frames, lane.frames), stride):
-        start, end = max(other, offset), min(other + segment, offset + frames)
-        total[start - offset : end - offset] += triangle[start - other : end - other]
-    return triangle[:frames] / total
+    def __init__(self, mixture: _NormalMixture, lanes: Sequence[_Lane], stems: int) -> None:
+        self.mixture = mixture
+        self.lanes = lanes
+        self._stems = stems
+        self._final = 0
+        self._sums: NDArray[np.float64] | None = None
 
+    @property
+    def frames(self) -> int:
+        return self.mixture.reader.frames
 
-def _triangle(frames: int) -> NDArray[np.float64]:
-    """Return 1, 2, ... up to the middle and down again; only ratios of these weights count."""
-    rising = frames // 2
-    return np.concatenate([np.arange(1, rising + 1), np.arange(frames - rising, 0, -1)]).astype(np.float64)
+    def due(self) -> Iterator[tuple[_Segment, int]]:
+        """Yield the segments by their positions, each with the frame up to which all is final after it."""
+        rows = [map(lane.segment, lane.due) for lane in self.lanes]
+        segments = merge(*rows, key=lambda segment: segment.position)
+        for segment, following in pairwise(chain(segments, (None,))):
+            final = self.frames if following is None else min(max(0, following.position), self.frames)
+            assert segment is not None
+            yield segment, final
+
+    def segments_at(self, frame: int) -> list[_Segment]:
+        """Return the last segment of each lane that covers a frame; none where the item has no such frame."""
+        if not 0 <= frame < self.frames:
+            return []
+        places = ((lane, frame - lane.start) for lane in self.lanes)
+        return [lane.segment(lane.grid.covering(place, place + 1)[-1]) for lane, place in places]
+
+    def listen(self, segments: Sequence[_Segment], stems: Sequence[NDArray[np.float32]]) -> Block:
+        """Return the mean of one segment per lane over the item's frames that lie in all of them."""
+        start = max(0, *(segment.position for segment in segments))
+        end = min(self.frames, *(segment.position + segment.frames for segment in segments))
+        sums = self._zeros(end - start)
+        for segment, found in zip(segments, stems, strict=True):
+            inside = slice(start - segment.position, end - segment.position)
+            for stem, (row, share) in zip(found, segment.lane.shares, strict=True):
+                sums[row] += stem[:, inside] * share
+        return Block(start, self.mixture.restore(sums), segments[0].lane.item, is_early=True)
+
+    def add(self, segment: _Segment, stems: NDArray[np.float32], final: int) -> NDArray[np.float32]:
+        """Add the next due segment's stems and return those of the item that end at ``final``.
+
+        All lanes write into one buffer: their segments come by their positions, so that none ends further
+        than the longest one behind the first frame that is not final.
+        """
+        if self._sums is None:
+            self._sums = self._zeros(max(lane.grid.segment_frames for lane in self.lanes))
+        # What lies before the item is there for the shift's sake, or belongs to another region.
+        unused = max(0, -segment.position)
+        first = segment.position + unused - self._final
+        inside = slice(first, first + segment.frames - unused)
+        fade = segment.lane.grid.fade(segment.index)[unused:]
+        for stem, (row, share) in zip(stems, segment.lane.shares, strict=True):
+            self._sums[row, :, inside] += stem[:, unused:] * (share * fade)
+        done = self.mixture.restore(_take(self._sums, final - self._final))
+        self._final = final
+        if final == self.frames:
+            self._sums = None
+        return done
+
+    def _zeros(self, frames: int) -> NDArray[np.float64]:
+        return np.zeros((self._stems, self.mixture.reader.channels, frames))
 
 
 def _take(sums: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
@@ -259,6 +383,70 @@ def _take(sums: NDArray[np.float64], frames: int) -> NDArray[np.float64]:
     sums[..., :rest] = sums[..., frames:].copy()
     sums[..., rest:] = 0
     return taken
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What became of one segment: stems (its lane's indices, channels, frames) without the padding."""
+
+    stems: NDArray[np.float32]
+    remarks: tuple[str, ...]
+    is_repeatable: bool
+
+
+class _Batches:
+    """Runs segments before it is their turn, where others go with them, and keeps ``parts`` until then."""
+
+    def __init__(self, items: Sequence[_Item]) -> None:
+        self.parts: dict[_Segment, _Part] = {}
+        self._items = items
+        self._members = len({id(lane.member) for item in items for lane in item.lanes})
+
+    def run_all(self, segments: Sequence[_Segment]) -> None:
+        """Run all of some segments."""
+        for segment in segments:
+            if segment not in self.parts:
+                self._run(segment, segments, self._limit(segment))
+
+    def run_in_row(self) -> Iterator[tuple[_Segment, int, _Part]]:
+        """Yield each item's due segments, see `_Item.due`, with what became of them."""
+        source = chain.from_iterable(item.due() for item in self._items)
+        ahead: deque[tuple[_Segment, int]] = deque()
+        while True:
+            if not ahead:
+                ahead.extend(islice(source, 1))
+            if not ahead:
+                return
+            segment, final = ahead[0]
+            if segment not in self.parts:
+                limit = self._limit(segment)
+                # What waits for its turn is at most as much as all members have within this reach.
+                ahead.extend(islice(source, max(0, limit * self._members - len(ahead))))
+                self._run(segment, [other for other, _ in ahead], limit)
+            ahead.popleft()
+            yield segment, final, self.parts.pop(segment)
+
+    def _limit(self, segment: _Segment) -> int:
+        channels = self._items[segment.lane.item].mixture.reader.channels
+        samples = len(segment.lane.indices) * channels * segment.input_frames
+        held = HELD_BYTES // (4 * samples * self._members)
+        return max(1, min(segment.lane.member.batch_limit(), held))
+
+    def _run(self, first: _Segment, others: Iterable[_Segment], limit: int) -> None:
+        """Run a segment, and with it those of the others that fit, up to ``limit`` in all."""
+        waiting = (one for one in others if one != first and one not in self.parts and one.fits(first))
+        batch = [first, *islice(waiting, limit - 1)]
+        heard = [
+            self._items[one.lane.item].mixture.read(one.position - one.lead, one.input_frames)
+            for one in batch
+        ]
+        answer = first.lane.member.run(np.stack(heard), first.lane.indices)
+        for place, (one, stems) in enumerate(zip(batch, answer.stems, strict=True)):
+            self.parts[one] = _Part(
+                stems[..., one.lead : one.lead + one.frames],
+                answer.remarks if place == 0 else (),
+                answer.is_repeatable,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,8 @@ class PreviewSeparator:
     def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
         """Yield one block per segment; the blocks cover each item once and in order.
 
+        With ``listen_from``, the last segment of each item that has this frame in its core comes first.
+
         The four sources sum to the mixture to float32's accuracy. Segments overlap by ``plan.overlap`` of
         their core and are blended with triangular weights; the last one is moved back to end with the whole
         that the plan speaks of.
@@ -129,11 +132,44 @@ class PreviewSeparator:
         if unknown := [source for source in plan.sources if source not in SOURCES]:
             raise ModelError(f"preview has no source {unknown[0]!r}", f"it has {', '.join(SOURCES)}")
         grids = [self._starts(reader.frames, plan) for reader in readers]
-        return (
-            block
-            for item, (reader, starts) in enumerate(zip(readers, grids, strict=True))
-            for block in self._blocks(item, reader, starts, plan)
-        )
+        return self._run(readers, grids, plan)
+
+    def _run(
+        self, readers: Sequence[MixtureReader], grids: Sequence[list[int]], plan: SeparationPlan
+    ) -> Iterator[Block]:
+        heard: dict[tuple[int, int], Values] = {}
+        place = plan.listen_from
+        for item, (reader, starts) in enumerate(zip(readers, grids, strict=True)):
+            if place is None or not 0 <= place < reader.frames:
+                continue
+            start = max(start for start in starts if start <= place)
+            stems = heard[item, start] = self._hear(reader, start, plan)
+            inside = stems[..., max(0, -start) : reader.frames - start]
+            yield Block(max(0, start), np.ascontiguousarray(inside), item, is_early=True)
+        for item, (reader, starts) in enumerate(zip(readers, grids, strict=True)):
+            held: NDArray[np.float64] = np.zeros((1, self.channels, 0))
+            held_weight = np.zeros(0)
+            for start, following in pairwise((*starts, reader.frames)):
+                known = heard.pop((item, start), None)
+                stems = self._hear(reader, start, plan) if known is None else known
+                ramp = np.arange(1.0, stems.shape[-1] + 1)
+                weight = np.minimum(ramp, ramp[::-1])
+                blend = stems * weight
+                blend[..., : held_weight.size] += held
+                weight[: held_weight.size] += held_weight
+                final = following - start
+                # What lies before the item belongs to another region.
+                first = min(max(0, -start), final)
+                done = blend[..., first:final] / weight[first:final]
+                yield Block(max(0, start), done.astype(np.float32), item)
+                held, held_weight = blend[..., final:], weight[final:]
+
+    def _hear(self, reader: MixtureReader, start: int, plan: SeparationPlan) -> Values:
+        """Return the wanted stems of the segment whose core begins at ``start``."""
+        frames = min(self._core, reader.frames + plan.beyond - start)
+        stems = split_segment(reader.read(start - _CONTEXT, frames + 2 * _CONTEXT))
+        chosen = [SOURCES.index(source) for source in plan.sources]
+        return stems[chosen, :, _CONTEXT : _CONTEXT + frames]
 
     @property
     def _core(self) -> int:
@@ -148,27 +184,6 @@ class PreviewSeparator:
         last = max(0, plan.whole_frames(frames) - self._core)
         starts = [start - plan.origin for start in (*range(0, last, hop), last)]
         return [start for start in starts if -self._core < start < frames] if frames > 0 else []
-
-    def _blocks(
-        self, item: int, reader: MixtureReader, starts: list[int], plan: SeparationPlan
-    ) -> Iterator[Block]:
-        chosen = [SOURCES.index(source) for source in plan.sources]
-        end = reader.frames + plan.beyond
-        held, held_weight = np.zeros((len(chosen), self.channels, 0)), np.zeros(0)
-        for start, following in zip(starts, [*starts, reader.frames][1:], strict=True):
-            frames = min(self._core, end - start)
-            stems = split_segment(reader.read(start - _CONTEXT, frames + 2 * _CONTEXT))
-            ramp = np.arange(1.0, frames + 1)
-            weight = np.minimum(ramp, ramp[::-1])
-            blend = stems[chosen, :, _CONTEXT : _CONTEXT + frames] * weight
-            blend[..., : held_weight.size] += held
-            weight[: held_weight.size] += held_weight
-            final = following - start
-            # What lies before the item belongs to another region.
-            first = min(max(0, -start), final)
-            done = blend[..., first:final] / weight[first:final]
-            yield Block(max(0, start), done.astype(np.float32), item)
-            held, held_weight = blend[..., final:], weight[final:]
 
 
 def split_segment(mixture: Values) -> Values:
