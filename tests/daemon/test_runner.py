@@ -86,7 +86,12 @@ def make_runner(
             raise UnknownLayout("five legs")
         if isinstance(way, Exception):
             raise way
-        return way
+
+        def forward(batch: torch.Tensor, sources: Sequence[int]) -> torch.Tensor:
+            assert batch.device.type == device.type
+            return way(batch, sources)
+
+        return forward
 
     def check(half: Forward, full: Forward, shape: torch.Size, device: torch.device) -> str:
         assert shape == (1, 2, FRAMES)
@@ -189,6 +194,13 @@ def test_a_fast_batch_that_is_not_finite_is_computed_again_by_stock() -> None:
     np.testing.assert_array_equal(answer.stems, expect(make_batch(), STOCK))
     assert len(answer.remarks) == 2
     assert "stock Demucs" in answer.remarks[1]
+
+
+def test_a_remark_is_made_once_for_a_batch_in_parts() -> None:
+    answer = make_runner(Way(STOCK), Way(FAST), Way(HALF, poison=7.0)).run(
+        np.full((17, 2, FRAMES), 7, np.float32), (0,), Precision.HALF
+    )
+    assert len(answer.remarks) == 1
 
 
 def test_stock_that_is_not_finite_is_handed_on() -> None:
@@ -384,6 +396,23 @@ def test_a_devices_limit_is_measured_once_for_each_length_and_precision(
     assert half.sizes == [1, 1, 2]
 
 
+def test_what_did_not_fit_is_below_the_limit_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "measure_peak", lambda compute, device: len(compute()))
+    monkeypatch.setattr(memory, "count_free_bytes", lambda device: 100)
+    faults: list[Fault] = []
+
+    def fault(batch: torch.Tensor) -> None:
+        for one in faults:
+            one(batch)
+
+    runner = make_runner(Way(STOCK, fault), device="meta")
+    assert runner.batch_limit(FRAMES, Precision.FULL) == 16
+    faults += [run_out_above(4), fail]
+    with pytest.raises(RuntimeError, match="expected scalar"):
+        runner.run(make_batch(16), (0,), Precision.FULL)
+    assert runner.batch_limit(FRAMES, Precision.FULL) == 4
+
+
 def test_a_device_that_cannot_even_be_measured_gets_single_segments() -> None:
     runner = make_runner(Way(STOCK, run_out_above(0)), device="meta")
     assert runner.batch_limit(FRAMES, Precision.FULL) == 1
@@ -412,16 +441,16 @@ def test_the_eager_path_serves_until_the_compiled_one_is_ready() -> None:
     gain = FAST * 1.001
     compiler = Compiler(gain)
     runner = make_runner(Way(STOCK), Way(FAST), compile_=compiler)
-    batch = make_batch()
-    for _ in range(2):
-        np.testing.assert_array_equal(runner.run(batch, (0,), Precision.FULL).stems, expect(batch, FAST))
+    batch, other = make_batch(), make_batch(2)
+    for each in (batch, batch, other):
+        np.testing.assert_array_equal(runner.run(each, (0,), Precision.FULL).stems, expect(each, FAST))
     compiler.go.set()
     assert runner.wait(20)
+    assert compiler.shapes == [batch.shape], "one at a time"
     answer = runner.run(batch, (0,), Precision.FULL)
     np.testing.assert_array_equal(answer.stems, expect(batch, gain))
     assert answer.remarks == ()
     assert not answer.is_repeatable, "nobody knows at which batch the two changed places"
-    other = make_batch(2)
     np.testing.assert_array_equal(runner.run(other, (0,), Precision.FULL).stems, expect(other, FAST))
     assert runner.wait(20)
     np.testing.assert_array_equal(runner.run(other, (0,), Precision.FULL).stems, expect(other, gain))
