@@ -15,11 +15,17 @@ import zmq
 
 import fake_worker
 from daemon_harness import DaemonHarness, wait_until
+from model_files import one_thread, small_htdemucs, write_th
 from signals import make_noise, to_ints, write_pcm
+from splits import make_request, split_to_end
+from stembridge.catalog import find_model
 from stembridge.cli import main
 from stembridge.client import Client
+from stembridge.model_store import locate
 from stembridge.progress import progress_shown
 from stembridge.types import Job, JobState, Progress, SplitRequest
+from stembridge_daemon.worker.models import load_separator
+from stembridge_daemon.worker.pipeline import run_split
 from stembridge_daemon.worker_messages import (
     CancelJob,
     Hold,
@@ -108,6 +114,38 @@ def test_a_job_that_was_put_aside_is_cancelled_at_once_whatever_the_worker_does(
     assert len(hidden_folders(bench.folder / "out")) == 1, "what was cancelled is still there"
     bench.hold(0)
     bench.wait_for(lambda: bench.ended(JobDone) == ["b"], "the other job to end")
+
+
+def test_two_jobs_that_share_a_model_step_by_step_get_the_stems_that_each_gets_alone(tmp_path: Path) -> None:
+    write_th(small_htdemucs(3), tmp_path, "955717e8")
+    files = locate(find_model("htdemucs"), [tmp_path])
+    assert files is not None
+    requests = []
+    for seconds, shifts in ((3, 0), (2, 1)):
+        samples = to_ints(make_noise(seconds * 44_100, 2), 16)
+        source = write_pcm(tmp_path / f"{seconds}.wav", samples, 44_100, 16)
+        requests.append(make_request(source, tmp_path / "alone", shifts=shifts, listen_from=60_000))
+    with one_thread():
+        separator = load_separator("htdemucs", files)
+        alone = [split_to_end(request, separator)[0].folder for request in requests]
+        both = [
+            run_split("job", replace(request, out=str(tmp_path / f"both-{number}")), separator)
+            for number, request in enumerate(requests)
+        ]
+        ended: list[str] = []
+        while both:
+            for steps in list(both):
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    ended.append(end.value.folder)
+                    both.remove(steps)
+    for folder in ended:
+        (twin,) = [Path(one) for one in alone if Path(one).name == Path(folder).name]
+        names = sorted(path.name for path in twin.glob("*.wav"))
+        assert len(names) == 5
+        for name in names:
+            assert (twin / name).read_bytes() == (Path(folder) / name).read_bytes(), name
 
 
 def test_whoever_waits_for_a_job_sees_that_it_is_paused(capsys: pytest.CaptureFixture[str]) -> None:
