@@ -387,3 +387,36 @@ def test_a_real_model_is_heard_early_as_it_sounds_in_the_end(
     folder = Path(split_to_end(plain, real_separator)[0].folder)
     for file in folder.glob("*.wav"):
         assert file.read_bytes() == (Path(result.folder) / file.name).read_bytes()
+
+
+class TimedSeparator(FakeSeparator):
+    """Takes as many seconds of a clock of its own for each step as it is told."""
+
+    def __init__(self, durations: Sequence[float]) -> None:
+        super().__init__(step_frames=10_000)
+        self._durations = durations
+        self.now = 0.0
+
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        for block, taken_s in zip(super().separate(readers, plan), self._durations, strict=True):
+            self.now += taken_s
+            yield block
+
+
+@pytest.mark.parametrize(
+    ("durations", "left_s"),
+    [
+        # The first step pays for what is set up once.
+        ([30.0, *[2.0] * 11], {1: 330.0, 2: 20.0, 6: 12.0, 12: 0.0}),
+        # Blocks of a batch come at once, after the time of all.
+        ([8.0, 0.0, 0.0, 0.0] * 3, {4: 16.0, 8: 8.0, 12: 0.0}),
+    ],
+)
+def test_the_time_that_is_left_follows_from_the_steps_that_were_timed(
+    tmp_path: Path, durations: Sequence[float], left_s: dict[int, float]
+) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(120_000, 1), 16), MODEL_HZ, 16)
+    separator = TimedSeparator(durations)
+    running = run_split("job", make_request(path, tmp_path / "out"), separator, clock=lambda: separator.now)
+    etas = [progress.eta_s for progress in running if progress.stage == "separate"]
+    assert {step: etas[step - 1] for step in left_s} == pytest.approx(left_s)

@@ -410,11 +410,11 @@ class _Pace:
 
     @property
     def left_s(self) -> float:
-        first_s, rest_s = self.durations[0], sum(self.durations[1:])
+        rest = self.durations[1:]
+        is_batched = not rest or min(rest) <= 0.1 * max(rest)
         # The first step also pays for what is set up once.
-        is_rest_telling = rest_s > first_s and self.done > 1
-        step_s = rest_s / (self.done - 1) if is_rest_telling else (first_s + rest_s) / max(self.done, 1)
-        return max(0, self.steps - self.done) * step_s
+        counted = self.durations if is_batched else rest
+        return max(0, self.steps - self.done) * sum(counted) / len(counted)
 
 
 @dataclass(slots=True)
