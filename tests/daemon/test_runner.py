@@ -24,7 +24,7 @@ from stembridge_daemon.worker.forward.graphs import MOST_GRAPHS, GraphedForward
 from stembridge_daemon.worker.forward.runner import Runner
 from stembridge_daemon.worker.forward.stock import StockForward
 
-STOCK, FAST, HALF, COMPILED = 1.0, 2.0, 3.0, 4.0
+STOCK, FAST, HALF = 1.0, 2.0, 3.0
 FRAMES = 64
 Fault = Callable[[torch.Tensor], None]
 
@@ -304,7 +304,8 @@ def test_a_fast_way_without_memory_is_no_broken_way() -> None:
     np.testing.assert_array_equal(answer.stems, expect(batch, FAST))
 
 
-def test_a_device_without_memory_for_one_segment_leaves_it_to_the_cpu() -> None:
+@pytest.mark.parametrize("precision", list(Precision))
+def test_a_device_without_memory_for_one_segment_leaves_it_to_the_cpu(precision: Precision) -> None:
     def fault(batch: torch.Tensor) -> None:
         if batch.device.type != "cpu":
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -312,11 +313,12 @@ def test_a_device_without_memory_for_one_segment_leaves_it_to_the_cpu() -> None:
     ways = [Way(gain, fault) for gain in (STOCK, FAST, HALF)]
     runner = make_runner(*ways, device="meta")
     batch = make_batch(3)
-    answer = runner.run(batch, (0,), Precision.HALF)
+    answer = runner.run(batch, (0,), precision)
     np.testing.assert_array_equal(answer.stems, expect(batch, FAST))
     assert "CPU" in answer.remarks[-1]
     assert not answer.is_repeatable
-    assert ways[2].sizes == [4, 2, 1], "16 bits were never checked on the CPU"
+    assert ways[2].sizes == ([4, 2, 1] if precision is Precision.HALF else []), "not checked on the CPU"
+    assert ways[0].sizes == []
     assert runner.batch_limit(FRAMES, Precision.FULL) == 1
     assert runner.refuse_half(FRAMES) != ""
     assert not runner.run(batch, (0,), Precision.FULL).is_repeatable
@@ -421,10 +423,12 @@ def test_a_device_that_cannot_even_be_measured_gets_single_segments() -> None:
 class Compiler:
     """Stands in for torch.compile: what it made blocks when it is first called, until it is told to go on."""
 
-    def __init__(self, gain: float = COMPILED, fault: Fault | None = None) -> None:
+    def __init__(
+        self, gain: float = FAST, fault: Fault | None = None, *, poison: float | None = None
+    ) -> None:
         self.go = threading.Event()
         self.shapes: list[torch.Size] = []
-        self._way = Way(gain, fault)
+        self._way = Way(gain, fault, poison=poison)
 
     def __call__(self, forward: Forward) -> Forward:
         return self.run
@@ -447,8 +451,8 @@ def test_the_eager_path_serves_until_the_compiled_one_is_ready() -> None:
     compiler.go.set()
     assert runner.wait(20)
     assert compiler.shapes == [batch.shape], "one at a time"
-    answer = runner.run(batch, (0,), Precision.FULL)
-    np.testing.assert_array_equal(answer.stems, expect(batch, gain))
+    answer = runner.run(batch, (3, 0), Precision.FULL)
+    np.testing.assert_array_equal(answer.stems, expect(batch, gain, (3, 0)))
     assert answer.remarks == ()
     assert not answer.is_repeatable, "nobody knows at which batch the two changed places"
     np.testing.assert_array_equal(runner.run(other, (0,), Precision.FULL).stems, expect(other, FAST))
@@ -487,7 +491,7 @@ def test_a_compiled_path_that_fails_later_is_left_for_the_eager_one(fails: Fault
         for one in faults:
             one(batch)
 
-    compiler = Compiler(FAST, fault)
+    compiler = Compiler(fault=fault)
     compiler.go.set()
     runner = make_runner(Way(STOCK), Way(FAST), compile_=compiler)
     runner.run(make_batch(), (0,), Precision.FULL)
@@ -497,6 +501,19 @@ def test_a_compiled_path_that_fails_later_is_left_for_the_eager_one(fails: Fault
     np.testing.assert_array_equal(answer.stems, expect(make_batch(), FAST))
     assert "compiled" in answer.remarks[0]
     assert runner.run(make_batch(), (0,), Precision.FULL).remarks == ()
+
+
+@pytest.mark.parametrize("is_eager_finite", [True, False])
+def test_what_the_compiled_path_gives_is_checked_too(is_eager_finite: bool) -> None:
+    compiler = Compiler(poison=7.0)
+    compiler.go.set()
+    runner = make_runner(Way(STOCK), Way(FAST, poison=None if is_eager_finite else 7.0), compile_=compiler)
+    runner.run(make_batch(), (0,), Precision.FULL)
+    assert runner.wait(20)
+    batch = np.full((1, 2, FRAMES), 7, np.float32)
+    answer = runner.run(batch, (0,), Precision.FULL)
+    np.testing.assert_array_equal(answer.stems, expect(batch, FAST if is_eager_finite else STOCK))
+    assert len(answer.remarks) == (0 if is_eager_finite else 1)
 
 
 @pytest.fixture(scope="module")
@@ -521,17 +538,17 @@ def test_a_graph_gives_what_the_eager_forward_gives() -> None:
     weight = torch.randn(4, 2, generator=torch.Generator().manual_seed(1)).cuda()
 
     def forward(batch: torch.Tensor, sources: Sequence[int]) -> torch.Tensor:
-        return torch.einsum("sc,ncf->nsf", weight[sources[0] :], batch)[:, :, None].tanh()
+        return torch.einsum("sc,ncf->nsf", weight, batch)[:, :, None].tanh()
 
-    graphed = GraphedForward(forward)
+    graphed = GraphedForward(forward, range(4))
     draw = torch.Generator().manual_seed(2)
     with torch.inference_mode():
         for size in (1, 2, 1, 2, *range(3, MOST_GRAPHS + 4), 1, 1):
             batch = torch.randn(size, 2, 512, generator=draw).cuda()
-            kept = graphed(batch, (0,))
-            again = graphed(batch, (0,))
-            graphed(torch.zeros_like(batch), (0,))
-            torch.testing.assert_close(kept, forward(batch, (0,)))
+            kept = graphed(batch, (2, 0))
+            again = graphed(batch, (2, 0))
+            graphed(torch.zeros_like(batch), range(4))
+            torch.testing.assert_close(kept, forward(batch, range(4))[:, [2, 0]])
             torch.testing.assert_close(again, kept)
 
 

@@ -22,8 +22,6 @@ it a compiled function is an eager one."""
 _LARGEST_DIFFERENCE = 0.05
 """Share of the eager stems' norm by which compiled ones may differ. Rounding in 16 bits comes to 0.01."""
 
-Shape = tuple[torch.Size, tuple[int, ...]]
-
 
 def compile_forward(forward: Forward) -> Forward:
     """Return the forward through torch.compile, for fixed shapes.
@@ -40,22 +38,24 @@ class BackgroundForward:
     Parameters
     ----------
     forward : the eager one
+    sources : indices of all of them; all are computed, and the wanted ones are taken out behind it
     compile_ : makes the compiled one
     """
 
-    def __init__(self, forward: Forward, compile_: Compile = compile_forward) -> None:
+    def __init__(self, forward: Forward, sources: Sequence[int], compile_: Compile = compile_forward) -> None:
         self._forward = forward
+        self._sources = tuple(sources)
         self._compile = compile_
         self._compiled: Forward | None = None
         self._lock = threading.Lock()
-        self._asked: set[Shape] = set()
-        self._ready: set[Shape] = set()
+        self._asked: set[torch.Size] = set()
+        self._ready: set[torch.Size] = set()
         self._thread: threading.Thread | None = None
         self._has_failed = False
 
-    def is_ready(self, batch: torch.Tensor, sources: Sequence[int]) -> bool:
+    def is_ready(self, batch: torch.Tensor) -> bool:
         """Return whether this shape is compiled; if not, begin with it unless another is under way."""
-        shape = (batch.shape, tuple(sources))
+        shape = batch.shape
         with self._lock:
             is_busy = self._thread is not None and self._thread.is_alive()
             is_open = not is_busy and not self._has_failed and len(self._asked) < MOST_SHAPES
@@ -70,7 +70,7 @@ class BackgroundForward:
     def __call__(self, batch: torch.Tensor, sources: Sequence[int]) -> torch.Tensor:
         """Return what the compiled forward makes of a shape that is ready."""
         assert self._compiled is not None
-        return self._compiled(batch, sources)
+        return self._compiled(batch, self._sources)[:, list(sources)]
 
     def wait(self, timeout_s: float) -> bool:
         """Return whether no compilation is under way any more, after so long at most."""
@@ -79,21 +79,20 @@ class BackgroundForward:
             thread.join(timeout_s)
         return thread is None or not thread.is_alive()
 
-    def _make_ready(self, shape: Shape, device: torch.device) -> None:
-        size, sources = shape
+    def _make_ready(self, shape: torch.Size, device: torch.device) -> None:
         try:
             with torch.inference_mode():
-                noise = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
+                noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
                 compiled = self._compiled or self._compile(self._forward)
-                stems, expected = compiled(noise, sources), self._forward(noise, sources)
+                stems, expected = compiled(noise, self._sources), self._forward(noise, self._sources)
                 difference = float((stems - expected).norm() / expected.norm())
             if not difference <= _LARGEST_DIFFERENCE:
                 raise ArithmeticError(f"the compiled forward differs from the eager one by {difference:.3g}")
         except Exception:  # eager goes on, whatever a compiler or its C++ compiler ended in
-            logger.warning("torch.compile failed for %s; the eager path stays", tuple(size), exc_info=True)
+            logger.warning("torch.compile failed for %s; the eager path stays", tuple(shape), exc_info=True)
             self._has_failed = True
             return
         with self._lock:
             self._compiled = compiled
             self._ready.add(shape)
-        logger.info("compiled for %s", tuple(size))
+        logger.info("compiled for %s", tuple(shape))

@@ -12,8 +12,6 @@ from stembridge_daemon.worker.forward.base import Forward
 MOST_GRAPHS = 8
 """Shapes kept at once; a job meets two or three."""
 
-Shape = tuple[torch.Size, tuple[int, ...]]
-
 
 @dataclass(frozen=True, slots=True)
 class _Captured:
@@ -30,33 +28,37 @@ class GraphedForward:
 
     Parameters
     ----------
-    forward : of a CUDA device; makes no tensor from host memory and waits for nothing
+    forward : of a CUDA device; asked for all sources it makes no tensor from host memory and waits for
+        nothing
+    sources : indices of all of them; a graph computes all, and the wanted ones are taken out behind it
     """
 
-    def __init__(self, forward: Forward) -> None:
+    def __init__(self, forward: Forward, sources: Sequence[int]) -> None:
         self._forward = forward
-        self._met: set[Shape] = set()
-        self._captured: dict[Shape, _Captured] = {}
+        self._sources = tuple(sources)
+        self._met: set[torch.Size] = set()
+        self._captured: dict[torch.Size, _Captured] = {}
         # Graphs that never run at the same time may share their memory: it is that of the largest alone.
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, batch: torch.Tensor, sources: Sequence[int]) -> torch.Tensor:
-        shape = (batch.shape, tuple(sources))
+        shape = batch.shape
         if shape not in self._met:
+            stems = self._forward(batch, self._sources)
             self._met.add(shape)
-            return self._forward(batch, sources)
-        captured = self._captured.pop(shape, None) or self._capture(batch, sources)
+            return stems[:, list(sources)]
+        captured = self._captured.pop(shape, None) or self._capture(batch)
         self._captured[shape] = captured
         captured.batch.copy_(batch)
         captured.graph.replay()
-        # The next replay writes over it.
-        return captured.stems.clone()
+        # A copy, as always with a list of indices: the next replay writes over the graph's own stems.
+        return captured.stems[:, list(sources)]
 
-    def _capture(self, batch: torch.Tensor, sources: Sequence[int]) -> _Captured:
+    def _capture(self, batch: torch.Tensor) -> _Captured:
         while len(self._captured) >= MOST_GRAPHS:
             del self._captured[next(iter(self._captured))]
         own = batch.clone()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            stems = self._forward(own, sources)
+            stems = self._forward(own, self._sources)
         return _Captured(graph, own, stems)

@@ -212,7 +212,7 @@ class Runner:
         remarks: list[str],
     ) -> torch.Tensor:
         """Return the first ``count`` stems of the batch by the first way that works."""
-        for way in self._ways(_GRADES[precision], batch, sources, remarks):
+        for way in self._ways(_GRADES[precision], batch, remarks):
             try:
                 stems = way.forward(batch, sources)[:count]
                 if way.grade is _Grade.STOCK or _is_finite(stems):
@@ -229,9 +229,7 @@ class Runner:
                 )
         raise AssertionError("stock is the last way and either answers or raises")
 
-    def _ways(
-        self, first: _Grade, batch: torch.Tensor, sources: Sequence[int], remarks: list[str]
-    ) -> Iterator[_Way]:
+    def _ways(self, first: _Grade, batch: torch.Tensor, remarks: list[str]) -> Iterator[_Way]:
         for grade in (_Grade.HALF, _Grade.FULL):
             if grade < first:
                 continue
@@ -241,7 +239,7 @@ class Runner:
             shortcut = self._find_shortcut(grade, eager)
             if isinstance(shortcut, GraphedForward):
                 yield _Way("CUDA graphs", grade, shortcut, is_shortcut=True)
-            elif shortcut is not None and shortcut.is_ready(batch, sources):
+            elif shortcut is not None and shortcut.is_ready(batch):
                 yield _Way("the compiled path", grade, shortcut, is_shortcut=True)
             yield _Way(_TITLES[grade], grade, eager)
         yield _Way(_TITLES[_Grade.STOCK], _Grade.STOCK, self._stock)
@@ -263,10 +261,10 @@ class Runner:
     def _find_shortcut(self, grade: _Grade, eager: Forward) -> GraphedForward | BackgroundForward | None:
         if grade not in self._shortcuts:
             if self._compile is not None:
-                self._shortcuts[grade] = BackgroundForward(eager, self._compile)
+                self._shortcuts[grade] = BackgroundForward(eager, self._sources, self._compile)
             else:
                 is_graphing = self._is_graphing and self.device.type == "cuda"
-                self._shortcuts[grade] = GraphedForward(eager) if is_graphing else None
+                self._shortcuts[grade] = GraphedForward(eager, self._sources) if is_graphing else None
         return self._shortcuts[grade]
 
     def _leave(self, way: _Way, error: Exception, remarks: list[str]) -> None:
