@@ -346,7 +346,7 @@ class _Item:
         for segment, found in zip(segments, stems, strict=True):
             inside = slice(start - segment.position, end - segment.position)
             for stem, (row, share) in zip(found, segment.lane.shares, strict=True):
-                sums[row] += stem[:, inside] * share
+                sums[row] += stem[:, inside].astype(np.float64) * share
         return Block(start, self.mixture.restore(sums), segments[0].lane.item, is_early=True)
 
     def add(self, segment: _Segment, stems: NDArray[np.float32], final: int) -> NDArray[np.float32]:

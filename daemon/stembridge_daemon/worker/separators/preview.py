@@ -154,7 +154,7 @@ class PreviewSeparator:
                 stems = self._hear(reader, start, plan) if known is None else known
                 ramp = np.arange(1.0, stems.shape[-1] + 1)
                 weight = np.minimum(ramp, ramp[::-1])
-                blend = stems * weight
+                blend = stems.astype(np.float64) * weight
                 blend[..., : held_weight.size] += held
                 weight[: held_weight.size] += held_weight
                 final = following - start
