@@ -24,11 +24,13 @@ _LARGEST_DIFFERENCE = 0.05
 
 
 def compile_forward(forward: Forward) -> Forward:
-    """Return the forward through torch.compile, for fixed shapes.
+    """Return the forward through torch.compile, as one graph and for fixed shapes.
 
-    Graphs of its own are left out: those of one thread cannot be used in another (pytorch issue 123177).
+    A forward that falls into pieces is refused: each of the many would be compiled by itself, up to torch's
+    limit of versions of one function, and might end up slower than it was. CUDA graphs of its own are left out:
+    those of one thread cannot be used in another (pytorch issue 123177).
     """
-    compiled: Forward = torch.compile(forward, dynamic=False)
+    compiled: Forward = torch.compile(forward, fullgraph=True, dynamic=False)
     return compiled
 
 
