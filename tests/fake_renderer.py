@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
+from fake_worker import note_pauses
 from stembridge.errors import EffectError
 from stembridge.manifest import work_folder
 from stembridge.settings import Settings, load_settings
@@ -74,4 +75,4 @@ class FakeRender:
 
 if __name__ == "__main__":
     craft = Rendering(FakeRender(Path(sys.argv[1])), load_settings())
-    Worker(craft, sys.stdin.buffer, take_over_stdout()).run()
+    Worker(craft, note_pauses(sys.stdin.buffer, Path(sys.argv[1])), take_over_stdout()).run()

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from stembridge_daemon.worker.separators.base import (
     SeparationPlan,
     Separator,
 )
-from stembridge_daemon.worker_messages import Models
+from stembridge_daemon.worker_messages import Models, PauseJob, order_decoder
 
 POISON = 666
 GATED = 7
@@ -98,6 +98,19 @@ class QuarterSource:
         return Models(("preview",) * self._loads, self._loads, "cpu")
 
 
+def note_pauses(orders: Iterable[bytes], gate: Path) -> Iterator[bytes]:
+    """Yield ``orders``; when the worker has taken in that a job is paused, a file beside the gate tells."""
+    for line in orders:
+        yield line
+        if isinstance(order_decoder.decode(line), PauseJob):
+            pause_file(gate).touch()
+
+
+def pause_file(gate: Path) -> Path:
+    """Return the file that `note_pauses` makes; a gate that opens earlier may let the job end."""
+    return gate.with_name(f"{gate.name} pauses")
+
+
 if __name__ == "__main__":
     craft = Separating(QuarterSource(Path(sys.argv[1])))
-    Worker(craft, sys.stdin.buffer, take_over_stdout()).run()
+    Worker(craft, note_pauses(sys.stdin.buffer, Path(sys.argv[1])), take_over_stdout()).run()

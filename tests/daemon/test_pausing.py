@@ -100,19 +100,18 @@ def test_a_job_may_be_paused_again_and_before_it_has_loaded_anything(bench: Work
 def test_a_job_that_was_put_aside_is_cancelled_at_once_whatever_the_worker_does(bench: WorkerBench) -> None:
     bench.start()
     put_aside(bench, "idle")
-    bench.supervisor.send(CancelJob("idle"))
+    bench.tell(CancelJob("idle"))
     bench.wait_for(lambda: bench.ended(JobStopped) == ["idle"], "the cancel while the worker is idle")
     put_aside(bench, "held")
     bench.begin_gated("b")
-    bench.hold(FOREVER_S)
+    bench.tell(Hold(FOREVER_S))
     bench.open_gate()
     bench.wait_for(lambda: len(bench.separated("b")) == 2, "the other job to be held")
     assert len(hidden_folders(bench.folder / "out")) == 2
-    bench.supervisor.send(Hold(FOREVER_S))
-    bench.supervisor.send(CancelJob("held"))
+    bench.tell(CancelJob("held"))
     bench.wait_for(lambda: bench.ended(JobStopped) == ["idle", "held"], "the cancel under a hold")
     assert len(hidden_folders(bench.folder / "out")) == 1, "what was cancelled is still there"
-    bench.hold(0)
+    bench.tell(Hold(0))
     bench.wait_for(lambda: bench.ended(JobDone) == ["b"], "the other job to end")
 
 
@@ -179,9 +178,16 @@ class Desk:
     def put_aside(self, job_id: str) -> None:
         """Pause a job that waits at the gate, and return when it is put aside."""
         assert main(["jobs", "pause", job_id]) == 0
+        self.wait_for_pause()
         self.gate.touch()
         wait_until(lambda: job_id in self.aside(), f"{job_id} to be put aside")
         self.gate.unlink()
+
+    def wait_for_pause(self) -> None:
+        """Return when the worker has heard of a pause; a gate that opens earlier may let the job end."""
+        heard = fake_worker.pause_file(self.gate)
+        wait_until(heard.exists, "the worker to hear of the pause")
+        heard.unlink()
 
     def stage(self, job_id: str) -> str:
         progress = self.client.get(job_id).progress
@@ -217,6 +223,7 @@ def test_jobs_that_are_paused_let_others_by_and_are_shown_as_paused(
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in told] == ["waiting", "running"]
     assert all(" paused" in line for line in told) and "left" not in told[1]
+    desk.wait_for_pause()
     desk.gate.touch()
     desk.submit("third", is_gated=False)
     assert desk.wait("third").state is JobState.DONE

@@ -253,6 +253,28 @@ def test_a_cancel_ends_a_remix_within_one_step_and_leaves_nothing(
         crew.daemon.worker_pid()
 
 
+def test_a_paused_remix_lets_others_by_and_goes_on_where_it_stopped(
+    crew: Crew, request_of: RemixRequest, split_of: SplitRequest
+) -> None:
+    crew.start()
+    with crew.daemon.client() as client:
+        paused = client.submit(replace(request_of, pitch=GATED))
+        wait_for_stage(client, paused.id, "render")
+        assert client.pause(paused.id).is_paused
+        wait_until(fake_worker.pause_file(crew.remix_gate).exists, "the worker to hear of the pause")
+        crew.remix_gate.touch()
+        assert client.wait(client.submit(request_of).id, 60).state is JobState.DONE
+        assert client.get(paused.id).is_paused
+        split = client.submit(split_of)
+        wait_for_stage(client, split.id, "separate")
+        assert [worker.paused for worker in client.status().workers] == [(), (paused.id,)]
+        client.resume(paused.id)
+        assert client.wait(paused.id, 60).attempt == 1
+        assert not client.get(split.id).is_paused
+        for role in ("separate", "render"):
+            crew.daemon.worker_pid(role)
+
+
 @pytest.mark.parametrize("point", [*FRONT_FAILPOINTS, *WORKER_FAILPOINTS])
 def test_a_kill_at_any_point_loses_and_doubles_no_remix(
     point: str, crew: Crew, request_of: RemixRequest, tmp_path: Path
@@ -517,6 +539,23 @@ def test_the_worker_of_this_installation_renders_and_knows_no_torch(
         libraries = Path(f"/proc/{worker}/maps").read_text()
         assert "numpy" in libraries and "torch" not in libraries
         assert client.status().workers[0].starts == 0
+
+
+def test_two_real_renders_that_take_turns_give_the_audio_that_each_gives_alone(
+    stem_set: Path, tmp_path: Path, expected: dict[str, str]
+) -> None:
+    settings = load_settings(home=tmp_path / "home", environ={})
+    request = RemixRequest(str(stem_set), str(tmp_path / "out"), "karaoke", stems_out=True)
+    running = [render_remix(request, job_id, settings) for job_id in ("one", "two")]
+    ended = []
+    while running:
+        for steps in list(running):
+            try:
+                next(steps)
+            except StopIteration as end:
+                ended.append(audio_of(end.value.folder))
+                running.remove(steps)
+    assert ended == [expected, expected]
 
 
 @pytest.mark.parametrize("point", RENDER_FAILPOINTS)
