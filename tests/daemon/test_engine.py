@@ -55,6 +55,9 @@ class Model:
     segment, wanted : of the member
     limit : segments at once
     weights : of the member
+    gain : of all that it gives
+    is_plain : it gives multiples of what it hears, wherever that stands
+    remarks : one for each batch
     """
 
     def __init__(
@@ -64,12 +67,16 @@ class Model:
         *,
         limit: int = 1,
         weights: tuple[float, ...] = (1.0, 1.0),
+        gain: float = 1.0,
+        is_plain: bool = False,
         remarks: Sequence[str] = (),
     ) -> None:
         self.batches: list[Audio] = []
         self.answers: list[weakref.ref[Audio]] = []
         self.asked: list[tuple[int, ...]] = []
         self.most_held = 0
+        self._gain = gain
+        self._is_plain = is_plain
         self._remarks = iter(remarks)
         self.limit = limit
         self.member = EngineMember(self.run, segment, INPUTS[wanted](segment), weights, lambda: self.limit)
@@ -82,9 +89,11 @@ class Model:
         assert batch.flags.c_contiguous and batch.dtype == np.float32
         self.batches.append(batch.copy())
         self.asked.append(tuple(sources))
-        place = np.cos(0.3 * np.arange(batch.shape[2]))
-        mean = batch.mean(axis=(1, 2), keepdims=True)
-        stems = [np.tanh((1 + source) * batch) * place + mean for source in sources]
+        stems = [self._gain * (1 + source) * batch for source in sources]
+        if not self._is_plain:
+            place = np.cos(0.3 * np.arange(batch.shape[2]))
+            mean = batch.mean(axis=(1, 2), keepdims=True)
+            stems = [np.tanh(stem) * place + mean for stem in stems]
         remark = next(self._remarks, "")
         answer = np.stack(stems, axis=1).astype(np.float32)
         self.answers = [one for one in self.answers if one() is not None]
@@ -190,6 +199,7 @@ def test_batches_give_what_single_segments_give(wanted: str, shifts: int) -> Non
         models = [
             Model(40, wanted, limit=limit, weights=(1.0, 0.5)),
             Model(25, "any", limit=limit, weights=(0.2, 1.0)),
+            Model(40, wanted, limit=limit, gain=0.3),
         ]
         return list(separate(models, readers, plan)), models
 
@@ -204,6 +214,23 @@ def test_batches_give_what_single_segments_give(wanted: str, shifts: int) -> Non
         ]
         for block, other in zip(blocks, single, strict=True):
             np.testing.assert_array_equal(block.stems, other.stems)
+
+
+@pytest.mark.parametrize("wanted", INPUTS)
+@pytest.mark.parametrize(("shifts", "overlap"), [(0, 0.25), (0, 0.0), (3, 0.61)])
+def test_models_that_give_back_what_they_hear_give_the_mixture(
+    wanted: str, shifts: int, overlap: float
+) -> None:
+    plan = SeparationPlan(SOURCES, overlap, shifts, 5)
+    for frames in (1, 39, 40, 41, 70, 71, 333):
+        reader = ArrayReader(frames)
+        models = [
+            Model(40, wanted, weights=(1.0, 0.5), is_plain=True),
+            Model(33, "any", weights=(0.2, 1.0), is_plain=True),
+        ]
+        stems = join(list(separate(models, [reader], plan)))
+        want = np.stack([reader.audio, 2 * reader.audio])
+        np.testing.assert_allclose(stems, want, rtol=1e-5, atol=1e-6)
 
 
 def test_short_items_share_a_batch_and_are_told_one_after_the_other() -> None:
@@ -242,6 +269,13 @@ def test_no_more_is_held_than_a_batch_of_each_member_whatever_the_length() -> No
         assert all(size <= 4 for model in models for size in model.sizes)
     assert held[0] == held[1]
     assert all(most <= 2 * 4 * 2 for most in held[1])
+
+
+def test_no_more_is_held_where_lengths_of_segments_come_back_late() -> None:
+    model = Model(40, "any", limit=4)
+    readers = [ArrayReader(41 + frames) for frames in [*range(9)] * 4]
+    list(separate([model], readers, SeparationPlan(SOURCES)))
+    assert model.most_held <= 2 * 4
 
 
 def test_long_answers_make_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
