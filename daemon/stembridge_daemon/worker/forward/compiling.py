@@ -27,8 +27,8 @@ def compile_forward(forward: Forward) -> Forward:
     """Return the forward through torch.compile, as one graph and for fixed shapes.
 
     A forward that falls into pieces is refused: each of the many would be compiled by itself, up to torch's
-    limit of versions of one function, and might end up slower than it was. CUDA graphs of its own are left out:
-    those of one thread cannot be used in another (pytorch issue 123177).
+    limit of versions of one function, and might end up slower than it was. CUDA graphs of its own are left
+    out: those of one thread cannot be used in another (pytorch issue 123177).
     """
     compiled: Forward = torch.compile(forward, fullgraph=True, dynamic=False)
     return compiled
