@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,20 @@ def test_a_stem_is_the_same_whichever_others_are_asked_for(kind: Kind) -> None:
             np.testing.assert_array_equal(got[stem], all_of_them[stem])
 
 
+def test_what_is_heard_early_of_several_items_changes_no_sample(kind: Kind) -> None:
+    readers = [ArrayReader(make_mixture(frames, frames)) for frames in (int(1.3 * RATE), SHORT)]
+    separator = kind.load()
+    plan = SeparationPlan(separator.sources, shifts=1, seed=3)
+    heard = list(separator.separate(readers, replace(plan, listen_from=RATE)))
+    [early] = (block for block in heard if block.is_early)
+    assert heard[0] is early and early.item == 0
+    assert early.start <= RATE < early.start + early.stems.shape[2]
+    for item, reader in enumerate(readers):
+        alone = separate_ours(separator, reader, plan)
+        row = [block.stems for block in heard if block.item == item and not block.is_early]
+        np.testing.assert_array_equal(np.concatenate(row, axis=2), np.stack(list(alone.values())))
+
+
 def test_of_a_fine_tuned_bag_only_the_members_for_the_stems_run(tmp_path: Path) -> None:
     bag = _fine_tuned(tmp_path)
     whole = bag.load()
@@ -422,6 +437,7 @@ def test_warm_up_and_what_a_separator_says_of_itself(kind: Kind) -> None:
 BLOCKED = """
 import sys
 sys.modules["torchaudio"] = None
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from stembridge.catalog import find_model

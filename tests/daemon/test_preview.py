@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from stembridge.errors import ModelError, RequestError
 from stembridge.synthesis import make_song
+from stembridge.types import Precision
 from stembridge_daemon.worker.separators.base import SeparationPlan, Separator
 from stembridge_daemon.worker.separators.preview import SOURCES, PreviewSeparator
 
@@ -202,6 +204,35 @@ def test_each_step_reads_one_segment_and_only_when_asked() -> None:
         assert len(reader.reads) == step
         assert block.stems.shape[2] < separator.segment_frames
     assert all(length <= separator.segment_frames for _, length in reader.reads)
+
+
+@pytest.mark.parametrize("place", [0, 50_000, 99_999])
+def test_what_is_heard_early_comes_first_and_changes_nothing(place: int) -> None:
+    audio = song(3, 3.0).sum(axis=0)
+    readers = [SourceReader(audio, frames=100_000), SourceReader(audio, 9_000, 60_000)]
+    separator = PreviewSeparator(1.0)
+    plain = list(separator.separate(readers, ALL))
+    reads = [list(reader.reads) for reader in readers]
+    heard = list(separator.separate(readers, replace(ALL, listen_from=place)))
+    # No segment is computed twice.
+    assert [sorted(reader.reads) for reader in readers] == [sorted(2 * each) for each in reads]
+    early = heard[: len(heard) - len(plain)]
+    assert [block.item for block in early] == ([0, 1] if place < 60_000 else [0])
+    for block in early:
+        assert block.is_early
+        assert block.start <= place < block.start + block.stems.shape[2] <= readers[block.item].frames
+        mixture = readers[block.item].read(block.start, block.stems.shape[2])
+        assert np.abs(block.stems.sum(axis=0) - mixture).max() < 1e-5
+    for block, other in zip(heard[len(early) :], plain, strict=True):
+        assert (block.item, block.start, block.is_early) == (other.item, other.start, False)
+        np.testing.assert_array_equal(block.stems, other.stems)
+
+
+def test_half_precision_is_told_to_be_none() -> None:
+    choice = PreviewSeparator().choose_precision(Precision.HALF)
+    assert choice.precision is Precision.FULL
+    assert choice.reason == "preview has no half-precision path"
+    assert PreviewSeparator().choose_precision(Precision.FULL).reason == ""
 
 
 def test_what_preview_cannot_do_is_refused_at_the_door() -> None:
