@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 
 from stembridge.catalog import CatalogModel, ModelKind, members_needed
 from stembridge.types import SplitRequest
@@ -21,12 +22,18 @@ PREVIEW_COST = 0.15
 def pass_seconds(model: CatalogModel, request: SplitRequest, audio_s: float) -> float:
     """Return the seconds of audio that go through a network in all: members, shifts and overlap counted.
 
-    On the grid of its source a region takes in the segments that only touch it, on the average one more.
+    Segments are as few as the overlap allows; those of HTDemucs are always whole ones. On the grid of its
+    source a region takes in the segments that only touch it, on the average one more.
     """
+    segment_s = model.segment_s or SEGMENT_S
     if request.on_source_grid and request.region is not None:
-        audio_s += model.segment_s or SEGMENT_S
+        heard_s = (audio_s + segment_s) / (1 - request.overlap)
+    else:
+        more = max(0, ceil((audio_s - segment_s) / (segment_s * (1 - request.overlap))))
+        is_whole = model.kind is ModelKind.DEMUCS and model.segment_s is None
+        heard_s = (1 + more) * segment_s if is_whole else audio_s + more * segment_s * request.overlap
     members = max(1, len(members_needed(model, request.asked)))
-    return audio_s * members * max(1, request.shifts) / (1 - request.overlap)
+    return heard_s * members * max(1, request.shifts)
 
 
 def measured_cost(model: CatalogModel, speeds: Mapping[str, float], device: str) -> float | None:

@@ -19,20 +19,31 @@ def request(model: str, **more: object) -> SplitRequest:
 def test_members_shifts_and_overlap_each_multiply_the_work() -> None:
     plain = find_model("htdemucs")
     bag = find_model("htdemucs_ft")
-    assert pass_seconds(plain, request("htdemucs"), 60) == 60
-    assert pass_seconds(plain, request("htdemucs", overlap=0.25), 60) == pytest.approx(80)
-    assert pass_seconds(plain, request("htdemucs", shifts=3), 60) == 180
-    assert pass_seconds(bag, request("htdemucs_ft"), 60) == 240
-    assert pass_seconds(bag, request("htdemucs_ft", two_stems="vocals"), 60) == 60
-    assert pass_seconds(bag, request("htdemucs_ft", stems=("drums", "bass")), 60) == 120
+    assert pass_seconds(plain, request("htdemucs"), 60) == pytest.approx(8 * 7.8)
+    assert pass_seconds(plain, request("htdemucs", overlap=0.25), 60) == pytest.approx(10 * 7.8)
+    assert pass_seconds(plain, request("htdemucs", shifts=3), 60) == pytest.approx(3 * 8 * 7.8)
+    assert pass_seconds(bag, request("htdemucs_ft"), 60) == pytest.approx(4 * 8 * 7.8)
+    assert pass_seconds(bag, request("htdemucs_ft", two_stems="vocals"), 60) == pytest.approx(8 * 7.8)
+    assert pass_seconds(bag, request("htdemucs_ft", stems=("drums", "bass")), 60) == pytest.approx(16 * 7.8)
+
+
+def test_a_short_item_costs_a_whole_segment_only_where_the_model_takes_no_shorter_one() -> None:
+    for audio_s, segments in ((0.1, 1), (5, 1), (7.8, 1), (7.9, 2), (12, 2), (30, 5)):
+        asked = request("htdemucs", overlap=0.25)
+        assert pass_seconds(find_model("htdemucs"), asked, audio_s) == pytest.approx(segments * 7.8)
+    for name in ("hdemucs_mmi", "preview", "torchaudio:hdemucs_high_musdb_plus"):
+        assert pass_seconds(find_model(name), request(name, overlap=0.25), 5) == 5
+    # Three segments of 44 s, of which neighbours share a quarter.
+    asked = request("hdemucs_mmi", overlap=0.25)
+    assert pass_seconds(find_model("hdemucs_mmi"), asked, 100) == pytest.approx(100 + 2 * 11)
 
 
 def test_a_region_on_its_source_s_grid_costs_the_segments_that_it_only_touches() -> None:
     plain = find_model("htdemucs")
     region = Region(44_100, 5 * 44_100)
-    assert pass_seconds(plain, request("htdemucs", region=region), 5) == 5
+    assert pass_seconds(plain, request("htdemucs", region=region), 5) == 7.8
     assert pass_seconds(plain, request("htdemucs", region=region, on_source_grid=True), 5) == 5 + 7.8
-    assert pass_seconds(plain, request("htdemucs", on_source_grid=True), 60) == 60
+    assert pass_seconds(plain, request("htdemucs", on_source_grid=True), 60) == pytest.approx(8 * 7.8)
 
 
 @pytest.mark.parametrize(
