@@ -21,9 +21,9 @@ def test_the_cost_of_the_selection_stands_in_the_title(tmp_path: Path) -> None:
     second = studio.add_song("two", seconds=10, seed=2)
     studio.reaper.select(first, second)
     studio.run("split_choose", CANCEL)
-    # 30 s at 0.5 s per second and pass, a quarter of every segment twice: 20 s. Five files of 24 bits at
-    # most four bytes a sample each.
-    assert studio.titles == ["2 items, 30 s of audio: about 20 s, 10 MB"]
+    # Four segments of 7.8 s and two, of which neighbours share a quarter, at 0.5 s per second: 23 s. Five
+    # files of 24 bits at most four bytes a sample each.
+    assert studio.titles == ["2 items, 30 s of audio: about 23 s, 10 MB"]
     assert studio.defaults == [list(USUAL)]
     assert studio.track_names == ["one", "two"]
     assert not studio.told
@@ -112,8 +112,8 @@ def test_a_choice_that_takes_longer_than_was_said_is_shown_with_its_own_time(tmp
     studio.run("split_choose", fields(*slow), fields(*slow))
     # Four models, two shifts each.
     assert studio.titles == [
-        "1 item, 10 s of audio: about 6.7 s, 3 MB",
-        "1 item, 10 s of audio: about 53 s, 3 MB",
+        "1 item, 10 s of audio: about 7.8 s, 3 MB",
+        "1 item, 10 s of audio: about 62 s, 3 MB",
     ]
     assert studio.defaults[1] == list(slow)
     assert "Vocals" in studio.track_names
@@ -127,7 +127,7 @@ def test_a_machine_that_has_never_run_a_model_is_measured(
     studio = Studio(tmp_path, FakeHouse(tmp_path / "home"))
     studio.add_song(seconds=30)
     studio.run("split_choose", CANCEL)
-    assert studio.titles == ["1 item, 30 s of audio: about 40 s (first time: reckoned), 10 MB"]
+    assert studio.titles == ["1 item, 30 s of audio: about 39 s (first time: reckoned), 10 MB"]
     assert studio.house.kinds == ["measure_speed"]
 
 
