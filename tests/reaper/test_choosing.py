@@ -113,7 +113,7 @@ def test_a_choice_that_takes_longer_than_was_said_is_shown_with_its_own_time(tmp
     # Four models, two shifts each.
     assert studio.titles == [
         "1 item, 10 s of audio: about 7.8 s, 3 MB",
-        "1 item, 10 s of audio: about 62 s, 3 MB",
+        "1 item, 10 s of audio: about 1:02 min, 3 MB",
     ]
     assert studio.defaults[1] == list(slow)
     assert "Vocals" in studio.track_names
