@@ -51,7 +51,7 @@ DEVIATION_FLOOR = 1e-8
 """``demucs.api.Separator.separate_tensor``: keeps silence from being divided by zero."""
 
 HELD_BYTES = 2**30
-"""Batches are no larger than that the answers which wait for their turn take up to so much memory."""
+"""Batches are small enough that what one batch of each member gives takes no more memory than this."""
 
 
 @dataclass(frozen=True, slots=True)
