@@ -93,7 +93,9 @@ def make_runner(
 
         return forward
 
-    def check(half: Forward, full: Forward, shape: torch.Size, device: torch.device) -> str:
+    def check(
+        half: Forward, full: Forward, sources: Sequence[int], shape: torch.Size, device: torch.device
+    ) -> str:
         assert shape == (1, 2, FRAMES)
         return reason
 
@@ -250,7 +252,9 @@ def test_half_is_refused_with_the_reason_of_the_check() -> None:
 
 
 def test_a_check_that_fails_means_no_half() -> None:
-    def check(half: Forward, full: Forward, shape: torch.Size, device: torch.device) -> str:
+    def check(
+        half: Forward, full: Forward, sources: Sequence[int], shape: torch.Size, device: torch.device
+    ) -> str:
         half(torch.zeros(shape), (0,))
         return ""
 

@@ -1,18 +1,21 @@
-"""Demucs' residual branch of dilated convolutions (``DConv``, demucs 4.1.0), every row of a spectrogram at once.
+"""Demucs' residual branch of dilated convolutions (``DConv``, demucs 4.1.0), all rows at once.
 
-Stock moves the channels to and fro around it and normalises twice what is twice as wide as the layer itself.
-Here the second normalisation is never carried out: mean and deviation of W h + b over channels and time
-follow from the mean and covariance of the narrow h, and go into the product that widens it.
+Stock moves the channels to and fro around it, and its second norm goes over twice the layer's width. Here
+that norm is never carried out. With W and b less their means over the channels, w = W's mean and h the narrow
+signal, what is normalised is W h + b + w (h - mean h); its mean over channels and time is 0, its deviation
+follows from the mean and covariance of h, and both go into the product that widens h.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stembridge_daemon.worker.forward.base import UnknownLayout
-from stembridge_daemon.worker.forward.kernels import Convolution, Dense, Gated
+from stembridge_daemon.worker.forward.kernels import Convolution, Dense, Gated, Numbers
 
 _WIDTH_STEP = 8
 """The inputs of a product are filled up with zeros to a multiple of this."""
@@ -21,11 +24,8 @@ _WIDTH_STEP = 8
 class DilatedBranch:
     """All layers of one ``DConv``: x + scale * glu(norm(widen(gelu(norm(narrow(x))))))."""
 
-    def __init__(self, stock: nn.Module, *, dtype: torch.dtype, device: torch.device) -> None:
-        layers = getattr(stock, "layers", None)
-        if not isinstance(layers, nn.ModuleList):
-            raise UnknownLayout(f"a residual branch {type(stock).__name__}")
-        self._layers = [_Layer(layer, dtype=dtype, device=device) for layer in layers]
+    def __init__(self, stock: Any, numbers: Numbers) -> None:
+        self._layers = [_Layer(layer, numbers) for layer in stock.layers]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return (batch, rows, time, channels); each row of each batch is normalised by itself."""
@@ -35,62 +35,58 @@ class DilatedBranch:
 
 
 class _Layer:
-    def __init__(self, stock: nn.Module, *, dtype: torch.dtype, device: torch.device) -> None:
-        parts = list(stock.children())
+    def __init__(self, stock: nn.Sequential, numbers: Numbers) -> None:
+        parts: list[Any] = list(stock)
         kinds = [type(part).__name__ for part in parts]
         if kinds != ["Conv1d", "GroupNorm", "GELU", "Conv1d", "GroupNorm", "GLU", "LayerScale"]:
             raise UnknownLayout(f"a residual branch of {', '.join(kinds)}")
         narrow, first_norm, _, widen, second_norm, _, layer_scale = parts
         if first_norm.num_groups != 1 or second_norm.num_groups != 1 or widen.kernel_size != (1,):
-            raise UnknownLayout("a residual branch with groups, or a kernel at its end")
-        options = {"dtype": dtype, "device": device}
+            raise UnknownLayout("a residual branch with groups, or with a kernel at its end")
         (reach,), (dilation,) = narrow.padding, narrow.dilation
         self._narrow = Convolution(
-            narrow.weight[:, :, None],
-            narrow.bias,
-            padding=(0, reach),
-            dilation=(1, dilation),
-            **options,
+            narrow.weight[:, :, None], narrow.bias, numbers, padding=(0, reach), dilation=(1, dilation)
         )
-        self._width = narrow.out_channels
+        full = numbers.full()
         self._first_eps, self._second_eps = first_norm.eps, second_norm.eps
-        self._scale, self._shift = first_norm.weight.to(device, dtype), first_norm.bias.to(device, dtype)
+        self._scale, self._shift = full.hold(first_norm.weight), full.hold(first_norm.bias)
         weight, bias = widen.weight[:, :, 0].double(), widen.bias.double()
-        self._weight, self._bias = weight.float().T.to(device), bias.float().to(device)
-        self._spread = (weight.T @ weight / len(weight)).float().to(device)
-        # What comes in beside h / deviation: 1 / deviation and -mean / deviation of the widened row.
+        pull = weight.mean(dim=0)
+        weight, bias = weight - pull, bias - bias.mean()
+        self._pull, self._weight, self._bias = full.hold(pull), full.hold(weight.T), full.hold(bias)
+        self._spread = full.hold(weight.T @ weight / len(weight))
         gamma, beta = second_norm.weight.double(), second_norm.bias.double()
-        widened = torch.cat([gamma[:, None] * weight, (gamma * bias)[:, None], gamma[:, None]], dim=1)
+        constant = (gamma * bias)[:, None]
+        widened = torch.cat([gamma[:, None] * weight, gamma[:, None], constant, constant], dim=1)
         self._padding = -widened.shape[1] % _WIDTH_STEP
-        widened = F.pad(widened, (0, self._padding))
         # The layer's scale follows the gate, so it can as well stand before it, on the other half.
-        half = len(weight) // 2
-        ones = torch.ones(half, dtype=torch.float64)
-        scale = torch.cat([layer_scale.scale.double().cpu(), ones]).to(weight.device)
-        self._widen = Gated(Dense, (widened * scale[:, None]).float(), (beta * scale).float(), **options)
+        scale = torch.cat([layer_scale.scale.double(), torch.ones_like(gamma[: len(gamma) // 2])])
+        self._widen = Gated(Dense, F.pad(widened, (0, self._padding)) * scale[:, None], beta * scale, numbers)
 
     def __call__(self, x: Tensor) -> Tensor:
-        hidden = self._narrow(x)
+        # In float32 up to the last product: it is narrow, and its statistics count for all of a row.
+        hidden = self._narrow(x).float()
         batch, rows, time, width = hidden.shape
-        normal = F.layer_norm(
-            hidden.reshape(batch * rows, time * width), (time * width,), eps=self._first_eps
-        )
-        normal = normal.view(batch * rows, time, width)
-        active = F.gelu(torch.addcmul(self._shift, normal, self._scale)).float()
-        mean, deviation = self._widened_statistics(active)
-        inverse = 1 / deviation
-        beside = F.pad(torch.stack([inverse, -mean * inverse], dim=-1), (0, self._padding))
-        beside = beside[:, None].expand(-1, time, -1)
-        entry = torch.cat([active * inverse[:, None, None], beside], dim=-1).to(x.dtype)
+        flat = hidden.reshape(batch * rows, time * width)
+        normal = F.layer_norm(flat, flat.shape[1:], eps=self._first_eps).view(batch * rows, time, width)
+        active = F.gelu(torch.addcmul(self._shift, normal, self._scale))
+        entry = self._normalise(active, x.dtype)
         return self._widen.add(entry.view(batch, rows, time, -1), x)
 
-    def _widened_statistics(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and deviation, (rows,), over channels and time of W h + b for (rows, time, width)."""
+    def _normalise(self, hidden: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return what goes into the last product, (rows, time, inputs), for (rows, time, width).
+
+        Over the deviation: the hidden signal, its pull on all channels, and 1, in two parts where 16 bits do
+        not hold it.
+        """
         mean = hidden.mean(dim=1, keepdim=True)
         centred = hidden - mean
+        pulled = centred @ self._pull
         covariance = torch.bmm(centred.mT, centred) / hidden.shape[1]
-        of_channels = torch.addmm(self._bias, mean[:, 0], self._weight)
-        of_row = of_channels.mean(dim=1)
-        within = (covariance * self._spread).sum(dim=(1, 2))
-        between = (of_channels - of_row[:, None]).square().mean(dim=1)
-        return of_row, (within + between + self._second_eps).sqrt()
+        within = (covariance * self._spread).sum(dim=(1, 2)) + pulled.square().mean(dim=1)
+        between = torch.addmm(self._bias, mean[:, 0], self._weight).square().mean(dim=1)
+        inverse = (within + between + self._second_eps).rsqrt()[:, None]
+        high = inverse.to(dtype).float()
+        constant = F.pad(torch.stack([high, inverse - high], dim=-1), (0, self._padding))
+        varying = [hidden * inverse[..., None], (pulled * inverse)[..., None]]
+        return torch.cat([*varying, constant.expand(-1, hidden.shape[1], -1)], dim=-1).to(dtype)

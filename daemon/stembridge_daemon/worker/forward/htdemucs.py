@@ -16,7 +16,7 @@ from demucs.htdemucs import HTDemucs
 from torch import Tensor, nn
 
 from stembridge_daemon.worker.forward.base import UnknownLayout
-from stembridge_daemon.worker.forward.kernels import Dense
+from stembridge_daemon.worker.forward.kernels import Dense, Numbers
 from stembridge_daemon.worker.forward.layers import Decoder, Encoder
 from stembridge_daemon.worker.forward.spectrum import Spectrum
 from stembridge_daemon.worker.forward.transformer import CrossTransformer
@@ -31,8 +31,7 @@ class FastHTDemucs:
     Parameters
     ----------
     stock : the loaded model
-    dtype : of everything between the spectrogram and its way back
-    device : where it computes
+    numbers : of everything between the spectrogram and its way back, which are in float32
 
     Raises
     ------
@@ -40,28 +39,28 @@ class FastHTDemucs:
         The model has a part that this does not know.
     """
 
-    def __init__(self, stock: HTDemucs, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, stock: HTDemucs, numbers: Numbers) -> None:
         _check_plan(stock)
-        options = {"dtype": dtype, "device": device}
-        self._dtype = dtype
-        self._stems = len(stock.sources), stock.audio_channels
+        self._sources = len(stock.sources)
         self._frames = int(stock.segment * stock.samplerate)
         self._spectrum = Spectrum(
-            bins=stock.nfft // 2, hop=stock.hop_length, frames=self._frames, device=device
+            bins=stock.nfft // 2, hop=stock.hop_length, frames=self._frames, device=numbers.device
         )
+        # At both ends every number counts for the whole signal, and there are few of them.
+        ends = numbers.full()
         self._encoders = [
-            (Encoder(one, **options), Encoder(other, **options))
-            for one, other in zip(stock.encoder, stock.tencoder, strict=True)
+            tuple(Encoder(one, numbers, None if index else ends) for one in pair)
+            for index, pair in enumerate(zip(stock.encoder, stock.tencoder, strict=True))
         ]
         self._decoders = [
-            (Decoder(one, **options), Decoder(other, **options))
-            for one, other in zip(stock.decoder, stock.tdecoder, strict=True)
+            tuple(Decoder(one, numbers, ends if one.last else None) for one in pair)
+            for pair in zip(stock.decoder, stock.tdecoder, strict=True)
         ]
         self._frequencies: Tensor | None = None
         if stock.freq_emb is not None:
             frequencies = stock.freq_emb_scale * stock.freq_emb.weight
-            self._frequencies = frequencies[:, None].to(device, dtype)
-        self._transform = _Middle(stock, self._sizes(stock), **options) if stock.crosstransformer else None
+            self._frequencies = numbers.hold(frequencies[:, None])
+        self._transform = _Middle(stock, self._sizes(stock), numbers) if stock.crosstransformer else None
 
     def __call__(self, batch: Tensor, sources: Sequence[int]) -> Tensor:
         frames = batch.shape[-1]
@@ -69,8 +68,7 @@ class FastHTDemucs:
         spectrum = torch.view_as_real(self._spectrum.take(batch)).flatten(3)
         spectrum, mean, deviation = _normalise(spectrum)
         time, time_mean, time_deviation = _normalise(batch)
-        rows = spectrum.to(self._dtype)
-        line = time.mT[:, None].to(self._dtype)
+        rows, line = spectrum, time.mT[:, None].contiguous()
         skips: list[Tensor] = []
         skips_of_time: list[Tensor] = []
         lengths = []
@@ -93,13 +91,19 @@ class FastHTDemucs:
             rows = decode(rows, skips.pop() if skips else None)
             line = decode_time(line, skips_of_time.pop() if skips_of_time else None)
             line = line[:, :, : lengths.pop()]
-        wanted = list(sources)
-        pairs = rows.unflatten(3, (*self._stems, 2))[:, :, :, wanted].float()
-        stems = torch.view_as_complex(pairs.contiguous()).flatten(3).permute(0, 3, 2, 1)
-        of_spectrum = self._spectrum.restore_scaled(stems, deviation, mean).unflatten(1, (len(wanted), -1))
-        of_time = line[:, 0].unflatten(2, self._stems)[:, :, wanted].permute(0, 2, 3, 1).float()
-        whole = of_spectrum + of_time * time_deviation[..., None] + time_mean[..., None]
-        return whole[..., :frames]
+        rows, line = self._choose(rows, sources), self._choose(line, sources)
+        stems = torch.view_as_complex(rows.unflatten(3, (-1, 2)))
+        of_spectrum = self._spectrum.restore(stems, deviation, mean)
+        of_time = torch.addcmul(time_mean, line[:, 0].mT, time_deviation)
+        whole: Tensor = (of_spectrum + of_time)[..., :frames].unflatten(1, (len(sources), -1))
+        return whole
+
+    def _choose(self, x: Tensor, sources: Sequence[int]) -> Tensor:
+        """Return what the wanted sources have of the last axis."""
+        if list(sources) == list(range(self._sources)):
+            return x
+        chosen: Tensor = x.unflatten(3, (self._sources, -1))[:, :, :, list(sources)].flatten(3)
+        return chosen
 
     def _sizes(self, stock: HTDemucs) -> tuple[int, int, int]:
         """Return rows and columns of the spectrogram, and tokens of the time branch, in the middle."""
@@ -132,22 +136,19 @@ def _normalise(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class _Middle:
     """What stands between encoders and decoders: 1 x 1 convolutions around the transformer."""
 
-    def __init__(
-        self, stock: HTDemucs, sizes: tuple[int, int, int], *, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, stock: HTDemucs, sizes: tuple[int, int, int], numbers: Numbers) -> None:
         rows, columns, time = sizes
-        options = {"dtype": dtype, "device": device}
 
         def dense(name: str) -> Any:
             if not stock.bottom_channels:
                 return nn.Identity()
             convolution = getattr(stock, name)
-            return Dense(convolution.weight[:, :, 0], convolution.bias, **options)
+            return Dense(convolution.weight[:, :, 0], convolution.bias, numbers)
 
         self._up, self._up_time = dense("channel_upsampler"), dense("channel_upsampler_t")
         self._down, self._down_time = dense("channel_downsampler"), dense("channel_downsampler_t")
         self._transformer = CrossTransformer(
-            stock.crosstransformer, rows=rows, columns=columns, time=time, **options
+            stock.crosstransformer, numbers, rows=rows, columns=columns, time=time
         )
 
     def __call__(self, rows: Tensor, line: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ tensors are channels-last: the channels are the last axis and lie side by side.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +27,22 @@ def has_onednn(device: torch.device) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What a forward computes in, and where."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+    def hold(self, weight: Tensor) -> Tensor:
+        """Return ``weight`` as these."""
+        return weight.to(self.device, self.dtype).contiguous()
+
+    def full(self) -> Numbers:
+        """Return the numbers of full precision on the same device."""
+        return replace(self, dtype=torch.float32)
+
+
 class Dense:
     """``x @ weight.T + bias`` over the last axis.
 
@@ -35,10 +52,10 @@ class Dense:
     bias : (outputs,)
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, *, dtype: torch.dtype, device: torch.device) -> None:
-        self._weight = weight.to(device, dtype).contiguous()
-        self._bias = bias.to(device, dtype).contiguous()
-        self._is_fused = has_onednn(device)
+    def __init__(self, weight: Tensor, bias: Tensor, numbers: Numbers) -> None:
+        self._weight = numbers.hold(weight)
+        self._bias = numbers.hold(bias)
+        self._is_fused = has_onednn(numbers.device)
         if self._is_fused:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight)
 
@@ -82,19 +99,17 @@ class Convolution:
         self,
         weight: Tensor,
         bias: Tensor,
+        numbers: Numbers,
         *,
-        dtype: torch.dtype,
-        device: torch.device,
         stride: Pair = (1, 1),
         padding: Pair = (0, 0),
         dilation: Pair = (1, 1),
     ) -> None:
-        self._bias = bias.to(device, dtype).contiguous()
-        self._weight = weight.to(device, dtype).contiguous(memory_format=torch.channels_last)
+        self._bias = numbers.hold(bias)
+        self._weight = numbers.hold(weight).contiguous(memory_format=torch.channels_last)
         self._shape: Sequence[Any] = list(padding), list(stride), list(dilation), 1
-        self._is_fused = has_onednn(device)
-        if self._is_fused:
-            self._weight = torch._C._nn.mkldnn_reorder_conv2d_weight(self._weight.to_mkldnn(), *self._shape)
+        self._is_fused = has_onednn(numbers.device)
+        self._packed: tuple[torch.Size, Tensor] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._run(x, "none") if self._is_fused else self._run_plain(x)
@@ -110,17 +125,26 @@ class Convolution:
         if not self._is_fused:
             return other * self._run_plain(x)
         first = _channels_first(x), _channels_first(other)
-        end = "mul", None, None, [], None
+        end: tuple[Any, ...] = "mul", None, None, [], None
         out = torch.ops.mkldnn._convolution_pointwise.binary(
-            *first, self._weight, self._bias, *self._shape, *end
+            *first, self._packed_for(first[0]), self._bias, *self._shape, *end
         )
         return _channels_last(out)
 
     def _run(self, x: Tensor, end: str) -> Tensor:
+        first = _channels_first(x)
         out = torch.ops.mkldnn._convolution_pointwise(
-            _channels_first(x), self._weight, self._bias, *self._shape, end, [], "none"
+            first, self._packed_for(first), self._bias, *self._shape, end, [], "none"
         )
         return _channels_last(out)
+
+    def _packed_for(self, x: Tensor) -> Tensor:
+        """Return the weights as oneDNN wants them for inputs of this size; packed for another, it is slow."""
+        if self._packed is None or self._packed[0] != x.shape:
+            pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            weight = pack(self._weight.to_mkldnn(), *self._shape, list(x.shape))
+            self._packed = x.shape, weight
+        return self._packed[1]
 
     def _run_plain(self, x: Tensor) -> Tensor:
         padding, stride, dilation, groups = self._shape
@@ -148,11 +172,16 @@ class Gated:
     """
 
     def __init__(
-        self, kernel: type[Dense] | type[Convolution], weight: Tensor, bias: Tensor, **options: Any
+        self,
+        kernel: type[Dense] | type[Convolution],
+        weight: Tensor,
+        bias: Tensor,
+        numbers: Numbers,
+        **options: Any,
     ) -> None:
         half = len(weight) // 2
-        self._value = kernel(weight[:half], bias[:half], **options)
-        self._gate = kernel(weight[half:], bias[half:], **options)
+        self._value = kernel(weight[:half], bias[:half], numbers, **options)
+        self._gate = kernel(weight[half:], bias[half:], numbers, **options)
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._value.multiply(x, self._gate.sigmoid(x))

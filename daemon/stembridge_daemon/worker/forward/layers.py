@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stembridge_daemon.worker.forward.base import UnknownLayout
 from stembridge_daemon.worker.forward.dilated import DilatedBranch
-from stembridge_daemon.worker.forward.kernels import Convolution, Dense, Gated
+from stembridge_daemon.worker.forward.kernels import Convolution, Dense, Gated, Numbers
 
 
 def _on_axis(value: int, *, of_rows: bool, other: int) -> tuple[int, int]:
@@ -40,9 +40,16 @@ def _check(stock: Any, what: str, **wanted: object) -> None:
 
 
 class Encoder:
-    """One ``HEncLayer`` without norms: strided convolution, residual branch, gated 1 x 1 convolution."""
+    """One ``HEncLayer`` without norms: strided convolution, residual branch, gated 1 x 1 convolution.
 
-    def __init__(self, stock: Any, *, dtype: torch.dtype, device: torch.device) -> None:
+    Parameters
+    ----------
+    stock : the layer
+    numbers : of all that follows the first convolution
+    entry : of the first convolution; those of `numbers` where it is None
+    """
+
+    def __init__(self, stock: Any, numbers: Numbers, entry: Numbers | None = None) -> None:
         what = "an encoder layer"
         _check(stock, what, empty=False)
         kernel, stride, reach = stock.kernel_size, stock.stride, stock.pad
@@ -54,22 +61,22 @@ class Encoder:
             raise UnknownLayout(f"{what} with a kernel of {kernel}, stride {stride} and padding {reach}")
         self._of_rows = bool(stock.freq)
         self.stride = int(stride)
-        options = {"dtype": dtype, "device": device}
+        self._dtype = numbers.dtype
         self._narrow = Convolution(
             _plane(stock.conv.weight),
             stock.conv.bias,
+            entry or numbers,
             stride=_on_axis(stride, of_rows=self._of_rows, other=1),
             padding=_on_axis(reach, of_rows=self._of_rows, other=0),
-            **options,
         )
-        self._branch = DilatedBranch(stock.dconv, **options) if stock.dconv is not None else None
+        self._branch = DilatedBranch(stock.dconv, numbers) if stock.dconv is not None else None
         rewrite = stock.rewrite
-        self._rewrite = Gated(Dense, rewrite.weight.flatten(1), rewrite.bias, **options)
+        self._rewrite = Gated(Dense, rewrite.weight.flatten(1), rewrite.bias, numbers)
 
     def __call__(self, x: Tensor) -> Tensor:
         if not self._of_rows and x.shape[2] % self.stride:
             x = F.pad(x, (0, 0, 0, -x.shape[2] % self.stride))
-        x = self._narrow.gelu(x)
+        x = self._narrow.gelu(x).to(self._dtype)
         if self._branch is not None:
             x = self._branch(x)
         return self._rewrite(x)
@@ -80,9 +87,15 @@ class Decoder:
 
     The transposed convolution has a kernel of twice its stride, so each of its outputs comes of two
     neighbouring inputs: it is a convolution of two taps with as many outputs per input as the stride.
+
+    Parameters
+    ----------
+    stock : the layer
+    numbers : of all that comes before the transposed convolution
+    way_out : of the transposed convolution, and of what it returns; those of `numbers` where it is None
     """
 
-    def __init__(self, stock: Any, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, stock: Any, numbers: Numbers, way_out: Numbers | None = None) -> None:
         what = "a decoder layer"
         _check(stock, what, empty=False, context_freq=True, kernel_size=2 * stock.stride)
         _check(stock, what, pad=stock.stride // 2)
@@ -92,17 +105,18 @@ class Decoder:
             raise UnknownLayout(f"{what} with stride {stock.stride}, rewrite {stock.rewrite}")
         self._of_rows = bool(stock.freq)
         self._is_last = bool(stock.last)
-        options = {"dtype": dtype, "device": device}
         rewrite = _plane(stock.rewrite.weight)
         self._rewrite = Gated(
             Convolution,
             rewrite,
             stock.rewrite.bias,
+            numbers,
             padding=(rewrite.shape[2] // 2, rewrite.shape[3] // 2),
-            **options,
         )
-        self._branch = DilatedBranch(stock.dconv, **options) if stock.dconv is not None else None
+        self._branch = DilatedBranch(stock.dconv, numbers) if stock.dconv is not None else None
         self._half = stock.stride // 2
+        way_out = way_out or numbers
+        self._dtype = way_out.dtype
         inputs, self.channels = stock.conv_tr.weight.shape[:2]
         taps = stock.conv_tr.weight.flatten(2)
         bias = stock.conv_tr.bias.repeat(self._half)
@@ -114,8 +128,8 @@ class Decoder:
             return Convolution(
                 weight[..., None] if self._of_rows else weight[:, :, None],
                 bias,
+                way_out,
                 padding=_on_axis(1, of_rows=self._of_rows, other=0),
-                **options,
             )
 
         # Output 4 n + j hears inputs n - 1 and n for the first half of j, n and n + 1 for the second; with
@@ -133,6 +147,7 @@ class Decoder:
         x = self._rewrite(x)
         if self._branch is not None:
             x = self._branch(x)
+        x = x.to(self._dtype)
         axis = 1 if self._of_rows else 2
         size, stride = x.shape[axis], 2 * self._half
         parts = [
@@ -146,8 +161,5 @@ class Decoder:
         skips = None if skip is None else skip.unflatten(axis, (size, stride)).split(self._half, dim=axis + 1)
         for half, (part, place) in enumerate(zip(parts, places, strict=True)):
             aligned = part.movedim(3, axis + 1)
-            if skips is None:
-                place.copy_(aligned)
-            else:
-                torch.add(aligned, skips[half], out=place)
+            place.copy_(aligned if skips is None else aligned + skips[half])
         return out

@@ -21,8 +21,10 @@ from stembridge.errors import ModelError
 from stembridge.types import Precision
 from stembridge_daemon.worker.forward import memory
 from stembridge_daemon.worker.forward.base import Forward, UnknownLayout
+from stembridge_daemon.worker.forward.building import build_forward
 from stembridge_daemon.worker.forward.compiling import BackgroundForward, Compile
 from stembridge_daemon.worker.forward.graphs import GraphedForward
+from stembridge_daemon.worker.forward.precision import check_half
 from stembridge_daemon.worker.forward.stock import StockForward
 from stembridge_daemon.worker.separators.engine import Answer
 
@@ -31,19 +33,9 @@ logger = logging.getLogger(__name__)
 Build = Callable[[torch.nn.Module, Precision, torch.device], Forward]
 """Makes the fast forward of a module in a precision, or raises `UnknownLayout`."""
 
-Check = Callable[[Forward, Forward, torch.Size, torch.device], str]
+Check = Callable[[Forward, Forward, Sequence[int], torch.Size, torch.device], str]
 """Holds a half-precision forward against the full one on mixtures of a shape (1, channels, frames); returns
 why it must not be used, or ''."""
-
-
-def build_forward(module: torch.nn.Module, precision: Precision, device: torch.device) -> Forward:
-    """Know no layout."""
-    raise UnknownLayout(type(module).__name__)
-
-
-def check_half(half: Forward, full: Forward, shape: torch.Size, device: torch.device) -> str:
-    """Return that nothing is known."""
-    return "unchecked"
 
 
 class _Grade(IntEnum):
@@ -131,8 +123,9 @@ class Runner:
             half, full = self._find_eager(_Grade.HALF, []), self._find_eager(_Grade.FULL, [])
             if half is None or full is None:
                 return f"{self.name} has no half-precision path on {self.device}"
+            shape = torch.Size((1, self._channels, frames))
             with torch.inference_mode():
-                reason = self._check(half, full, torch.Size((1, self._channels, frames)), self.device)
+                reason = self._check(half, full, self._sources, shape, self.device)
         except Exception as error:
             logger.exception("%s: half precision could not be checked", self.name)
             return (

@@ -38,32 +38,37 @@ class Spectrum:
         scale = math.sqrt(2 * bins)
         self._window = (window / scale).float().to(device)
         self._window_back = (window * scale / _WINDOWS_SUM).float().to(device)
-        ones = torch.ones(1, 1, self.columns, bins, dtype=torch.complex64, device=device) * (1 + 1j)
-        self._of_ones = self.restore(ones)
+        ones = torch.ones(1, bins, self.columns, 1, dtype=torch.complex64, device=device) * (1 + 1j)
+        self._of_ones = self._restore(ones)
 
     def take(self, mixture: Tensor) -> Tensor:
         """Return (batch, bins, columns, channels) complex64 of (batch, channels, frames)."""
         after = self._before + self.columns * self._hop - self._frames
         padded = F.pad(mixture, (self._before, after), mode="reflect")
         framed = padded.unfold(-1, 2 * self.bins, self._hop)[:, :, : self.columns]
-        spectrum = torch.fft.rfft(framed * self._window)[..., :-1]
+        spectrum: Tensor = torch.fft.rfft(framed * self._window)[..., :-1]
         return spectrum.permute(0, 3, 2, 1).contiguous()
 
-    def restore(self, spectrum: Tensor) -> Tensor:
-        """Return (batch, channels, frames) of (batch, channels, columns, bins) complex64."""
-        framed = torch.fft.irfft(F.pad(spectrum, (0, 1)), n=2 * self.bins) * self._window_back
-        parts = framed.unflatten(-1, (_WINDOWS_OVERLAP, self._hop))
-        batch, channels = spectrum.shape[:2]
-        out = parts.new_zeros(batch, channels, self.columns + _WINDOWS_OVERLAP - 1, self._hop)
-        for part in range(_WINDOWS_OVERLAP):
-            out[:, :, part : part + self.columns] += parts[:, :, :, part]
-        return out.flatten(2)[..., self._before : self._before + self._frames]
-
-    def restore_scaled(self, spectrum: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-        """Return `restore` of the spectrum times ``scale`` with ``offset`` added to all its real and imaginary parts.
+    def restore(self, spectrum: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        """Return (batch, channels, frames) of a spectrum times ``scale`` and with ``offset`` added.
 
         Parameters
         ----------
-        scale, offset : (batch, 1, 1)
+        spectrum : (batch, bins, columns, channels) complex64
+        scale, offset : (batch, 1, 1), real; the offset counts for real and imaginary parts alike
         """
-        return torch.addcmul(offset * self._of_ones, self.restore(spectrum), scale)
+        return torch.addcmul(offset * self._of_ones, self._restore(spectrum), scale)
+
+    def _restore(self, spectrum: Tensor) -> Tensor:
+        batch, bins, columns, channels = spectrum.shape
+        lines = spectrum.new_empty(batch, columns * channels, bins)
+        # Torch transposes a matrix in blocks that fit the cache; axes of a larger array take ten times as long.
+        for line, source in zip(lines, spectrum, strict=True):
+            line.copy_(source.flatten(1).T)
+        framed = torch.fft.irfft(F.pad(lines, (0, 1)), n=2 * bins) * self._window_back
+        parts = framed.view(batch, columns, channels, _WINDOWS_OVERLAP, self._hop)
+        out = parts.new_zeros(batch, columns + _WINDOWS_OVERLAP - 1, channels, self._hop)
+        for part in range(_WINDOWS_OVERLAP):
+            out[:, part : part + columns] += parts[:, :, :, part]
+        whole: Tensor = out.transpose(1, 2).reshape(batch, channels, -1)
+        return whole[..., self._before : self._before + self._frames]

@@ -44,8 +44,8 @@ class SeparationPlan:
     the very samples that a run over the whole gives there.
 
     ``precision`` is one that the separator has (`Separator.choose_precision`). With ``listen_from``, a frame
-    of the first reader, the segments that cover it run first, and their stems come as an early block; all other
-    blocks are what they are without it.
+    of the items, the segments that cover it run first, and their stems come as an early block of each item;
+    all other blocks are what they are without it.
     """
 
     sources: tuple[str, ...]
@@ -116,7 +116,7 @@ class Separator(Protocol):
         ...
 
     def count_steps(self, frames: Sequence[int], plan: SeparationPlan) -> int:
-        """Return how many blocks `separate` will yield for items of so many frames, early ones not counted."""
+        """Return how many blocks `separate` will yield for such items; early ones do not count."""
         ...
 
     def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
