@@ -56,8 +56,9 @@ class _Layer:
         self._pull, self._weight, self._bias = full.hold(pull), full.hold(weight.T), full.hold(bias)
         self._spread = full.hold(weight.T @ weight / len(weight))
         gamma, beta = second_norm.weight.double(), second_norm.bias.double()
-        constant = (gamma * bias)[:, None]
-        widened = torch.cat([gamma[:, None] * weight, gamma[:, None], constant, constant], dim=1)
+        self._parts = 1 if numbers == full else 2
+        widened = torch.cat([gamma[:, None] * weight, gamma[:, None], (gamma * bias)[:, None]], dim=1)
+        widened = widened.repeat(1, self._parts)
         self._padding = -widened.shape[1] % _WIDTH_STEP
         # The layer's scale follows the gate, so it can as well stand before it, on the other half.
         scale = torch.cat([layer_scale.scale.double(), torch.ones_like(gamma[: len(gamma) // 2])])
@@ -70,23 +71,23 @@ class _Layer:
         flat = hidden.reshape(batch * rows, time * width)
         normal = F.layer_norm(flat, flat.shape[1:], eps=self._first_eps).view(batch * rows, time, width)
         active = F.gelu(torch.addcmul(self._shift, normal, self._scale))
-        entry = self._normalise(active, x.dtype)
-        return self._widen.add(entry.view(batch, rows, time, -1), x)
+        entry = self._normalise(active, x.dtype).view(batch, rows, time, -1)
+        return self._widen.add(entry, x)
 
     def _normalise(self, hidden: Tensor, dtype: torch.dtype) -> Tensor:
         """Return what goes into the last product, (rows, time, inputs), for (rows, time, width).
 
-        Over the deviation: the hidden signal, its pull on all channels, and 1, in two parts where 16 bits do
-        not hold it.
+        Over the deviation: the hidden signal, its pull on all channels, and 1. What 16 bits do not hold of
+        them comes in as a second part, with the same weights.
         """
         mean = hidden.mean(dim=1, keepdim=True)
         centred = hidden - mean
-        pulled = centred @ self._pull
+        pulled = (centred @ self._pull)[..., None]
         covariance = torch.bmm(centred.mT, centred) / hidden.shape[1]
-        within = (covariance * self._spread).sum(dim=(1, 2)) + pulled.square().mean(dim=1)
+        within = (covariance * self._spread).sum(dim=(1, 2)) + pulled.square().mean(dim=(1, 2))
         between = torch.addmm(self._bias, mean[:, 0], self._weight).square().mean(dim=1)
-        inverse = (within + between + self._second_eps).rsqrt()[:, None]
-        high = inverse.to(dtype).float()
-        constant = F.pad(torch.stack([high, inverse - high], dim=-1), (0, self._padding))
-        varying = [hidden * inverse[..., None], (pulled * inverse)[..., None]]
-        return torch.cat([*varying, constant.expand(-1, hidden.shape[1], -1)], dim=-1).to(dtype)
+        inverse = (within + between + self._second_eps).rsqrt()[:, None, None]
+        entry = torch.cat([hidden * inverse, pulled * inverse, inverse.expand_as(pulled)], dim=-1)
+        first = entry.to(dtype)
+        parts = [first] if self._parts == 1 else [first, (entry - first).to(dtype)]
+        return F.pad(torch.cat(parts, dim=-1), (0, self._padding))

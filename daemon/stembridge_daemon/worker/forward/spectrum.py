@@ -62,7 +62,7 @@ class Spectrum:
     def _restore(self, spectrum: Tensor) -> Tensor:
         batch, bins, columns, channels = spectrum.shape
         lines = spectrum.new_empty(batch, columns * channels, bins)
-        # Torch transposes a matrix in blocks that fit the cache; axes of a larger array take ten times as long.
+        # A matrix torch transposes in blocks that fit the cache; axes of more it swaps ten times as slowly.
         for line, source in zip(lines, spectrum, strict=True):
             line.copy_(source.flatten(1).T)
         framed = torch.fft.irfft(F.pad(lines, (0, 1)), n=2 * bins) * self._window_back
