@@ -182,6 +182,31 @@ def test_a_place_or_a_precision_that_cannot_be_is_refused(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_what_measures_stems_is_loaded_behind_the_submit_and_only_for_the_table(
+    flags: list[str], daemon: DaemonHarness, song: Path, tmp_path: Path
+) -> None:
+    daemon.start(worker=fake_worker.command(tmp_path / "gate"))
+    program = """
+import sys
+from stembridge.cli import main
+from stembridge.client import Client
+submit, at_submit = Client.submit, []
+def watch_submit(*args, **options):
+    at_submit.append("scipy" in sys.modules)
+    return submit(*args, **options)
+Client.submit = watch_submit
+code = main(sys.argv[1:])
+print(code, at_submit, "scipy" in sys.modules)
+"""
+    command = ["split", str(song), "--model", "preview", "--out", str(tmp_path / "out"), *flags]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command], check=False, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == f"0 [False] {not flags}", done.stderr
+    daemon.worker_pid()
+
+
 def test_one_stem_is_that_stem_and_the_residual_and_nulls(
     daemon: DaemonHarness, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,7 +147,6 @@ def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: boo
 
     Ctrl-C cancels what was submitted and waits until the daemon has let go of it.
     """
-    from stembridge.cli.result_table import print_result
     from stembridge.progress import progress_shown
 
     failures: list[StembridgeError] = []
@@ -169,6 +168,8 @@ def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: boo
                     print(job_json(job), flush=True)
                 else:
                     show(job)
+                    # scipy is behind it, which takes a second or two to load: the job runs meanwhile.
+                    from stembridge.cli.result_table import print_result
                 if not job.state.is_final:
                     continue
                 try:
