@@ -300,8 +300,12 @@ def _make_room(log_file: Path) -> None:
 
 
 def tuned_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return ``environment`` with what a worker needs: allocator settings, and no model hub at run time."""
-    tuned = dict(environment) | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    """Return ``environment`` with what a worker needs.
+
+    No model hub at run time; threads that sleep while they wait for each other, since those that spin take a
+    busy machine's cores from whoever they wait for; the allocator's settings.
+    """
+    tuned = dict(environment) | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
     if sys.platform == "linux":
         tuned["GLIBC_TUNABLES"] = GLIBC_TUNABLES
     return tuned
