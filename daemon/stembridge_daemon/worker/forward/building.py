@@ -7,6 +7,7 @@ from demucs.htdemucs import HTDemucs
 
 from stembridge.types import Precision
 from stembridge_daemon.worker.forward.base import Forward, UnknownLayout
+from stembridge_daemon.worker.forward.hdemucs import FastHDemucs
 from stembridge_daemon.worker.forward.htdemucs import FastHTDemucs
 from stembridge_daemon.worker.forward.kernels import Numbers
 from stembridge_daemon.worker.forward.precision import half_dtype
@@ -25,4 +26,6 @@ def build_forward(module: torch.nn.Module, precision: Precision, device: torch.d
         raise UnknownLayout(f"no 16-bit numbers on {device}")
     if isinstance(module, HTDemucs):
         return FastHTDemucs(module, Numbers(dtype, device))
+    if type(module).__name__ == "HDemucs":  # demucs' or torchaudio's, which is not loaded for this
+        return FastHDemucs(module, Numbers(dtype, device))
     raise UnknownLayout(type(module).__name__)

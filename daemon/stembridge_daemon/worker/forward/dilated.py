@@ -37,7 +37,8 @@ class DilatedBranch:
 class _Layer:
     def __init__(self, stock: nn.Sequential, numbers: Numbers) -> None:
         parts: list[Any] = list(stock)
-        kinds = [type(part).__name__ for part in parts]
+        # Torchaudio's are named alike, with an underscore before those of its own.
+        kinds = [type(part).__name__.lstrip("_") for part in parts]
         if kinds != ["Conv1d", "GroupNorm", "GELU", "Conv1d", "GroupNorm", "GLU", "LayerScale"]:
             raise UnknownLayout(f"a residual branch of {', '.join(kinds)}")
         narrow, first_norm, _, widen, second_norm, _, layer_scale = parts

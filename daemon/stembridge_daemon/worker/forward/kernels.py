@@ -122,8 +122,8 @@ class Convolution:
 
     def multiply(self, x: Tensor, other: Tensor) -> Tensor:
         """Return the convolution times ``other``."""
-        if not self._is_fused:
-            return other * self._run_plain(x)
+        if not self._is_fused or x.shape[1:3] == (1, 1):  # of a single place oneDNN cannot tell the layout
+            return other * self(x)
         first = _channels_first(x), _channels_first(other)
         end: tuple[Any, ...] = "mul", None, None, [], None
         out = torch.ops.mkldnn._convolution_pointwise.binary(
