@@ -74,8 +74,10 @@ class QuarterSeparator:
         if plan.seed == POISON:
             os.kill(os.getpid(), signal.SIGKILL)
         for start in range(0, reader.frames, self.segment_frames):
-            while start and plan.seed == GATED and not self._gate.exists():
-                time.sleep(0.005)
+            if start and plan.seed == GATED:
+                gate_file(self._gate).touch()
+                while not self._gate.exists():
+                    time.sleep(0.005)
             yield self._separate_second(item, reader, plan, start)
 
     def _separate_second(self, item: int, reader: MixtureReader, plan: SeparationPlan, start: int) -> Block:
@@ -104,6 +106,11 @@ def note_pauses(orders: Iterable[bytes], gate: Path) -> Iterator[bytes]:
         yield line
         if isinstance(order_decoder.decode(line), PauseJob):
             pause_file(gate).touch()
+
+
+def gate_file(gate: Path) -> Path:
+    """Return the file that a gated job makes when it has come to the gate, within its second step."""
+    return gate.with_name(f"{gate.name} reached")
 
 
 def pause_file(gate: Path) -> Path:

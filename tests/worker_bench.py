@@ -83,10 +83,13 @@ class WorkerBench:
         self._wait_for_order()
 
     def begin_gated(self, job_id: str = "a") -> None:
-        """Start a job and return when its first step is done; the second waits until the gate is there."""
+        """Start a job and return when it waits within its second step until the gate is there."""
+        reached = fake_worker.gate_file(self.folder / "gate")
+        reached.unlink(missing_ok=True)
         self.split(job_id, seed=fake_worker.GATED)
-        before = len(self.separated(job_id))
-        self.wait_for(lambda: len(self.separated(job_id)) > before, "the first step")
+        self.wait_for(
+            lambda: reached.exists() and bool(self.separated(job_id)), "the job to come to the gate"
+        )
 
     def open_gate(self) -> None:
         (self.folder / "gate").touch()

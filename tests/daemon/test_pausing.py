@@ -30,6 +30,7 @@ from stembridge_daemon.worker_messages import (
     CancelJob,
     Hold,
     JobDone,
+    JobError,
     JobPaused,
     JobStopped,
     PauseJob,
@@ -95,6 +96,31 @@ def test_a_job_may_be_paused_again_and_before_it_has_loaded_anything(bench: Work
     bench.supervisor.send(ResumeJob("a"))
     bench.wait_for(lambda: bench.ended(JobDone) == ["a"], "the end")
     assert len(bench.separated()) == SECONDS
+
+
+def test_a_job_that_is_resumed_while_the_worker_is_held_begins_no_step(bench: WorkerBench) -> None:
+    bench.start()
+    put_aside(bench)
+    bench.open_gate()
+    bench.tell(Hold(FOREVER_S))
+    bench.tell(ResumeJob("a"))
+    bench.tell(PauseJob("a"))
+    bench.wait_for(lambda: bench.ended(JobPaused) == ["a", "a"], "the pause of a job that was held")
+    assert len(bench.separated("a")) == 2, "a step began under a hold"
+    bench.tell(ResumeJob("a"))
+    bench.tell(Hold(0))
+    bench.wait_for(lambda: bench.ended(JobDone) == ["a"], "the end")
+    assert len(bench.separated("a")) == SECONDS
+
+
+def test_a_job_that_is_cancelled_before_the_worker_has_resumed_it_ends_once(bench: WorkerBench) -> None:
+    bench.start()
+    put_aside(bench)
+    bench.supervisor.send(CancelJob("a"))
+    bench.supervisor.send(ResumeJob("a"))
+    bench.split("b")
+    bench.wait_for(lambda: bench.ended(JobDone) == ["b"], "the next job")
+    assert bench.ended(JobStopped) == ["a"] and not bench.ended(JobError)
 
 
 def test_a_job_that_was_put_aside_is_cancelled_at_once_whatever_the_worker_does(bench: WorkerBench) -> None:

@@ -138,18 +138,20 @@ class Worker:
                 case CancelJob():
                     self._stop_cancelled_aside()
                 case ResumeJob(id=job_id):
-                    self._run(job_id, self._aside.pop(job_id))
+                    if job_id in self._aside:
+                        # Its next step is a real one, which a hold keeps from beginning.
+                        steps = self._aside.pop(job_id)
+                        self._run(job_id, steps, self._next_move(job_id))
                 case _:
-                    self._run(order.id, self._craft.begin(order, self._report))
+                    self._run(order.id, self._craft.begin(order, self._report), _Move.GO_ON)
         except Exception as error:
             if not isinstance(error, StembridgeError):
                 logger.exception("an order failed")
             if not isinstance(order, Load):
                 self._report(JobError(order.id, error_info(error, self._craft.role)))
 
-    def _run(self, job_id: str, steps: Steps) -> None:
-        """Take a job's steps until it has ended or is put aside."""
-        move = _Move.GO_ON
+    def _run(self, job_id: str, steps: Steps, move: _Move) -> None:
+        """Take a job's steps until it has ended or is put aside; ``move`` comes before the first of them."""
         while move is _Move.GO_ON:
             try:
                 progress = next(steps)
