@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from math import ceil
 
 from stembridge.catalog import CatalogModel, ModelKind, members_needed
-from stembridge.types import SplitRequest
+from stembridge.types import Precision, SplitRequest
 
-HTDEMUCS_GFLOP_PER_S = 39.7
-"""Arithmetic of one pass of the official HTDemucs per second of audio at no overlap: 309.6 GFLOP for each
-segment of 7.8 s, counted with torch's FlopCounterMode plus the attention by hand."""
-STOCK_SHARE_OF_PEAK = 0.29
-"""Share of the matrix peak that the stock forward reaches on a CPU, measured on two cores with AMX."""
+HTDEMUCS_GFLOP_PER_S = 42.9
+"""Arithmetic of one pass of the official HTDemucs per second of audio at no overlap: 334.9 GFLOP for each
+segment of 7.8 s, as ``benchmarks/engine.py`` counts stock's forward."""
+FAST_SHARE_OF_PEAK = 0.6
+"""Share of the float32 matrix peak at which HTDemucs runs on a CPU in full precision: 'of the matrix peak'
+in ``benchmarks/engine.py``, on two cores with AMX."""
+STOCK_SHARE_OF_PEAK = 0.35
+"""The same of stock's forward, by which all other models are reckoned."""
 SEGMENT_S = 7.8
 """What a model's segments last where the catalog says nothing: those of the official HTDemucs."""
 PREVIEW_COST = 0.15
@@ -30,28 +33,43 @@ def pass_seconds(model: CatalogModel, request: SplitRequest, audio_s: float) -> 
         heard_s = (audio_s + segment_s) / (1 - request.overlap)
     else:
         more = max(0, ceil((audio_s - segment_s) / (segment_s * (1 - request.overlap))))
-        is_whole = model.kind is ModelKind.DEMUCS and model.segment_s is None
-        heard_s = (1 + more) * segment_s if is_whole else audio_s + more * segment_s * request.overlap
+        heard_s = (
+            (1 + more) * segment_s if _is_htdemucs(model) else audio_s + more * segment_s * request.overlap
+        )
     members = max(1, len(members_needed(model, request.asked)))
     return heard_s * members * max(1, request.shifts)
 
 
-def measured_cost(model: CatalogModel, speeds: Mapping[str, float], device: str) -> float | None:
+def speed_name(model: str, precision: Precision) -> str:
+    """Return what a measured speed is kept under: 'htdemucs', or 'htdemucs half' where half was asked for.
+
+    Where half is not to be had, that is the speed of full: what it takes there to have asked for half.
+    """
+    return model if precision is Precision.FULL else f"{model} {precision}"
+
+
+def measured_cost(
+    model: CatalogModel, precision: Precision, speeds: Mapping[str, float], device: str
+) -> float | None:
     """Return the seconds per second of audio and pass that this machine took, or None where it never did.
 
     Parameters
     ----------
-    speeds : cost by '<model> on <device>', as `DaemonStatus.speeds` has it
+    precision : what is asked for
+    speeds : cost by '<`speed_name`> on <device>', as `DaemonStatus.speeds` has it
     device : where the model will run; for 'auto', not yet known, the slowest that was measured counts
     """
+    name = speed_name(model.name, precision)
     if device == "auto":
-        costs = (cost for name, cost in speeds.items() if name.startswith(f"{model.name} on "))
+        costs = (cost for place, cost in speeds.items() if place.startswith(f"{name} on "))
         return max(costs, default=None)
-    return speeds.get(f"{model.name} on {device}")
+    return speeds.get(f"{name} on {device}")
 
 
 def reckoned_cost(model: CatalogModel, matrix_gflops: float) -> float:
     """Return the seconds per second of audio and pass to expect of a CPU, where nothing was measured.
+
+    Half precision, which a machine may not have, is reckoned as full.
 
     Parameters
     ----------
@@ -59,4 +77,9 @@ def reckoned_cost(model: CatalogModel, matrix_gflops: float) -> float:
     """
     if model.kind is ModelKind.PREVIEW:
         return PREVIEW_COST
-    return HTDEMUCS_GFLOP_PER_S / (matrix_gflops * STOCK_SHARE_OF_PEAK)
+    share = FAST_SHARE_OF_PEAK if _is_htdemucs(model) else STOCK_SHARE_OF_PEAK
+    return HTDEMUCS_GFLOP_PER_S / (matrix_gflops * share)
+
+
+def _is_htdemucs(model: CatalogModel) -> bool:
+    return model.kind is ModelKind.DEMUCS and model.segment_s is None

@@ -111,7 +111,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 class DaemonStatus(msgspec.Struct, frozen=True):
     """What `stembridge daemon status` shows; ``paused`` of the queued and running ``jobs`` do not go on.
 
-    ``speeds`` maps 'model on device' to a cost.
+    ``speeds`` maps 'model on device' to a cost, 'model half on device' where half precision was asked for.
 
     The cost is seconds of work per second of audio and forward pass, at no overlap. The first of ``workers``
     is the one that separates.

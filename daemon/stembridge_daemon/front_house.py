@@ -9,7 +9,7 @@ from stembridge.errors import JobNotFound, ModelError
 from stembridge.estimate import measured_cost
 from stembridge.reaper.house import Errand
 from stembridge.settings import Settings
-from stembridge.types import Job, JobRequest, RemixRequest
+from stembridge.types import Job, JobRequest, Precision, RemixRequest
 from stembridge_daemon import admission
 from stembridge_daemon.errands import Errands
 from stembridge_daemon.service import Service
@@ -59,10 +59,11 @@ class FrontHouse:
     def cancel_job(self, job_id: str) -> None:
         self._service.answer(protocol.Cancel(id=job_id), self._origin)
 
-    def cost_of(self, model: str) -> float | None:
+    def cost_of(self, model: str, precision: Precision) -> float | None:
         reply = self._service.answer(protocol.Status(), self._origin)
         assert isinstance(reply, protocol.StatusReply)
-        return measured_cost(catalog.find_model(model), reply.status.speeds, reply.status.workers[0].device)
+        device = reply.status.workers[0].device
+        return measured_cost(catalog.find_model(model), precision, reply.status.speeds, device)
 
     def has_model(self, model: str) -> bool:
         try:

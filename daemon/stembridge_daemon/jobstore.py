@@ -146,7 +146,10 @@ class JobStore:
         return dict(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
 
     def save_speed(self, model: str, device: str, cost: float) -> None:
-        """Remember what one second of audio costs ``model`` on ``device``, in seconds per pass."""
+        """Remember what one second of audio costs ``model`` on ``device``, in seconds per pass.
+
+        ``model`` is as `stembridge.estimate.speed_name` has it.
+        """
         self._db.execute("INSERT OR REPLACE INTO speeds VALUES (?, ?, ?)", (model, device, cost))
 
     def speeds(self) -> dict[str, float]:

@@ -28,7 +28,7 @@ from stembridge.errors import (
     RequestError,
     StorageFailed,
 )
-from stembridge.estimate import pass_seconds
+from stembridge.estimate import pass_seconds, speed_name
 from stembridge.manifest import work_folder
 from stembridge.protocol import DaemonStatus, Reply, ServiceCall
 from stembridge.settings import Settings
@@ -432,7 +432,8 @@ class Service:
         if isinstance(record.request, SplitRequest):
             model = catalog.find_model(record.request.model)
             cost = result.separate_s / pass_seconds(model, record.request, result.audio_s)
-            self._unsaved.speeds[record.request.model, lane.models.device] = cost
+            name = speed_name(record.request.model, record.request.precision)
+            self._unsaved.speeds[name, lane.models.device] = cost
 
     def _forget_new(self) -> None:
         for job_id in self._unsaved.new:

@@ -114,6 +114,9 @@ def test_precision_comes_from_the_settings_and_the_flag_wins(
         said = capsys.readouterr().out
         assert read_manifest(Path(said.splitlines()[-1])).model.precision == precision
         assert ("song.wav, preview, half precision" in said) == (precision == "half")
+    assert main(["daemon", "status"]) == 0
+    told = capsys.readouterr().out
+    assert "preview half on cpu" in told and "preview on cpu" in told
     daemon.worker_pid()
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import pytest
 
 from stembridge.catalog import find_model
-from stembridge.estimate import measured_cost, pass_seconds, reckoned_cost
+from stembridge.estimate import measured_cost, pass_seconds, reckoned_cost, speed_name
 from stembridge.matrix_speed import measure_gflops
-from stembridge.types import Region, SplitRequest
+from stembridge.types import Precision, Region, SplitRequest
 
-SPEEDS = {"htdemucs on cpu": 0.5, "htdemucs on cuda": 0.01, "htdemucs_ft on cpu": 9.0}
+SPEEDS = {
+    "htdemucs on cpu": 0.5,
+    "htdemucs on cuda": 0.01,
+    "htdemucs half on cpu": 0.2,
+    "htdemucs half on mps": 0.7,
+    "htdemucs_ft on cpu": 9.0,
+}
 
 
 def request(model: str, **more: object) -> SplitRequest:
@@ -47,16 +53,29 @@ def test_a_region_on_its_source_s_grid_costs_the_segments_that_it_only_touches()
 
 
 @pytest.mark.parametrize(
-    ("device", "cost"),
-    [("cpu", 0.5), ("cuda", 0.01), ("mps", None), ("auto", 0.5)],
+    ("device", "full", "half"),
+    [("cpu", 0.5, 0.2), ("cuda", 0.01, None), ("mps", None, 0.7), ("auto", 0.5, 0.7)],
 )
-def test_what_was_measured_on_the_device_at_hand_counts_and_no_other(device: str, cost: float | None) -> None:
-    assert measured_cost(find_model("htdemucs"), SPEEDS, device) == cost
+def test_what_was_measured_on_the_device_at_hand_in_this_precision_counts_and_no_other(
+    device: str, full: float | None, half: float | None
+) -> None:
+    model = find_model("htdemucs")
+    assert measured_cost(model, Precision.FULL, SPEEDS, device) == full
+    assert measured_cost(model, Precision.HALF, SPEEDS, device) == half
+
+
+def test_speeds_of_full_precision_are_kept_under_the_model_s_own_name() -> None:
+    assert speed_name("htdemucs", Precision.FULL) == "htdemucs"
+    assert speed_name("htdemucs", Precision.HALF) == "htdemucs half"
 
 
 def test_a_model_that_never_ran_is_reckoned_from_the_matrix_speed() -> None:
-    assert measured_cost(find_model("mdx"), SPEEDS, "auto") is None
+    assert measured_cost(find_model("mdx"), Precision.FULL, SPEEDS, "auto") is None
     model = find_model("htdemucs")
+    # 334.9 GFLOP for a segment of 7.8 s, at 0.6 of the peak.
+    assert reckoned_cost(model, 400.0) * 7.8 == pytest.approx(334.9 / (0.6 * 400.0), rel=0.002)
+    # Models that stock's forward runs are slower.
+    assert reckoned_cost(find_model("mdx"), 100.0) > 1.5 * reckoned_cost(model, 100.0)
     assert reckoned_cost(model, 100.0) == pytest.approx(2 * reckoned_cost(model, 200.0))
     assert reckoned_cost(find_model("preview"), 100.0) == reckoned_cost(find_model("preview"), 200.0)
     assert measure_gflops() > 0

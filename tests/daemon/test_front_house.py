@@ -20,7 +20,7 @@ from stembridge.errors import Busy, IdConflict, ModelError, PresetError, Request
 from stembridge.reaper.house import House
 from stembridge.reaper.requests import find_job_id
 from stembridge.settings import load_settings
-from stembridge.types import JobState, Region, RemixRequest, SplitRequest, SplitResult
+from stembridge.types import JobState, Precision, Region, RemixRequest, SplitRequest, SplitResult
 from stembridge_daemon.errands import Errands
 from stembridge_daemon.front_house import FrontHouse
 from stembridge_daemon.jobstore import JobStore
@@ -135,12 +135,17 @@ def test_a_model_is_here_once_its_files_are(front: Front) -> None:
 
 def test_a_cost_is_what_was_measured_on_this_device(tmp_path: Path) -> None:
     front = Front(tmp_path, device="cpu")
-    assert front.house.cost_of("htdemucs") is None
+    full, half = Precision.FULL, Precision.HALF
+    assert front.house.cost_of("htdemucs", full) is None
     front.store.save_speed("htdemucs", "cpu", 0.25)
     front.store.save_speed("htdemucs_6s", "cuda:0", 9.0)
     front.store.commit()
-    assert front.house.cost_of("htdemucs") == 0.25
-    assert front.house.cost_of("htdemucs_6s") is None
+    assert front.house.cost_of("htdemucs", full) == 0.25
+    assert front.house.cost_of("htdemucs_6s", full) is None
+    assert front.house.cost_of("htdemucs", half) is None
+    front.store.save_speed("htdemucs half", "cpu", 0.1)
+    front.store.commit()
+    assert (front.house.cost_of("htdemucs", half), front.house.cost_of("htdemucs", full)) == (0.1, 0.25)
     front.close()
 
 

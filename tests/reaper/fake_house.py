@@ -9,12 +9,22 @@ from typing import Any
 from fakes import FakeSeparator
 from splits import split_to_end
 from stembridge.errors import Busy, JobNotFound, StembridgeError
+from stembridge.estimate import speed_name
 from stembridge.mixdown.render import render_remix
 from stembridge.reaper.errands import KINDS
 from stembridge.reaper.house import Errand
 from stembridge.settings import Settings, load_settings
 from stembridge.stages import run_to_end
-from stembridge.types import ErrorInfo, Job, JobRequest, JobState, Progress, RemixRequest, SplitResult
+from stembridge.types import (
+    ErrorInfo,
+    Job,
+    JobRequest,
+    JobState,
+    Precision,
+    Progress,
+    RemixRequest,
+    SplitResult,
+)
 from stembridge_daemon import admission
 
 
@@ -24,7 +34,7 @@ class FakeHouse:
     Parameters
     ----------
     home : root of all its folders
-    costs : seconds per second of audio and pass, by model; what is not there never ran here
+    costs : seconds per second of audio and pass, by `speed_name`; what is not there never ran here
     models : models that are here; None means all
 
     Attributes
@@ -106,8 +116,8 @@ class FakeHouse:
         if not self.jobs[job_id].state.is_final:
             self.jobs[job_id] = replace(self.jobs[job_id], state=JobState.CANCELLED)
 
-    def cost_of(self, model: str) -> float | None:
-        return self.costs.get(model)
+    def cost_of(self, model: str, precision: Precision) -> float | None:
+        return self.costs.get(speed_name(model, precision))
 
     def has_model(self, model: str) -> bool:
         return self.models is None or model in self.models

@@ -761,8 +761,8 @@ def test_the_panel_shows_each_item_and_the_time_that_is_left(room: Room) -> None
         ("one", "waiting", 0.0),
         ("two", "waiting", 0.0),
     ]
-    # 4 s each, at 0.5 s of work per second and pass, with a quarter of overlap.
-    alone_s = 0.5 * 4.0 / 0.75
+    # Of 4 s a whole segment each, at 0.5 s of work per second and pass.
+    alone_s = 0.5 * 7.8
     assert waiting["eta_s"] == pytest.approx(2 * alone_s)
     assert running["eta_s"] == pytest.approx(12.0 + alone_s)
     assert running["fraction"] == 0.25 and running["line"] == "0 of 2 placed"

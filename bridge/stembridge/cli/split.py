@@ -259,7 +259,7 @@ def announce(requests: Sequence[SplitRequest], client: Client) -> None:
     if not audio_s:
         return
     status = client.status()
-    cost = measured_cost(model, status.speeds, status.workers[0].device)
+    cost = measured_cost(model, requests[0].precision, status.speeds, status.workers[0].device)
     basis = "measured here"
     if cost is None:
         cost, basis = reckoned_cost(model, measure_gflops()), "reckoned; measured from the first split on"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from stembridge.settings import Settings
-from stembridge.types import ErrorInfo, Job, JobRequest
+from stembridge.types import ErrorInfo, Job, JobRequest, Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class House(Protocol):
         """Cancel a job that is not final yet."""
         ...
 
-    def cost_of(self, model: str) -> float | None:
+    def cost_of(self, model: str, precision: Precision) -> float | None:
         """Return the seconds that ``model`` took here per second of audio and pass; None before that."""
         ...
 

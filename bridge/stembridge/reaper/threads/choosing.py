@@ -103,7 +103,7 @@ def _show(turn: Turn, choice: Choice) -> None:
     try:
         preferences, options = _read(turn, choice)
         name = choose_model(options, preferences, turn.house.settings)
-        if choice.gflops is None and turn.house.cost_of(name) is None:
+        if choice.gflops is None and _find_cost(turn, name) is None:
             errand = turn.house.start_errand("measure_speed", {})
             take_speed(turn, msgspec.structs.replace(choice, errand=errand), None)
             return
@@ -142,7 +142,7 @@ def take_values(turn: Turn, choice: Choice, result: Any) -> None:
     try:
         preferences, options = _read(turn, choice)
         name = choose_model(options, preferences, turn.house.settings)
-        is_measured = choice.gflops is not None or turn.house.cost_of(name) is not None
+        is_measured = choice.gflops is not None or _find_cost(turn, name) is not None
         cost = _reckon(turn, choice, preferences, options) if is_measured else None
     except StembridgeError as error:
         _ask(turn, choice, str(error))
@@ -192,7 +192,7 @@ def _reckon(turn: Turn, choice: Choice, preferences: Preferences, options: Optio
         windows=[window for _, window in pairs],
     )
     model = catalog.find_model(choose_model(options, preferences, turn.house.settings))
-    measured = speed = turn.house.cost_of(model.name)
+    measured = speed = _find_cost(turn, model.name)
     if speed is None and choice.gflops:
         speed = reckoned_cost(model, choice.gflops)
     return Cost(
@@ -201,6 +201,11 @@ def _reckon(turn: Turn, choice: Choice, preferences: Preferences, options: Optio
         disk_bytes=sum(_find_bytes(one, items, model) for one in wanted),
         is_reckoned=measured is None,
     )
+
+
+def _find_cost(turn: Turn, model: str) -> float | None:
+    """Return what was measured of a model in the precision that requests will have."""
+    return turn.house.cost_of(model, turn.house.settings.precision)
 
 
 def _find_bytes(wanted: Wanted, items: Sequence[Item], model: catalog.CatalogModel) -> int:

@@ -168,12 +168,13 @@ def _sum_eta(turn: Turn, entries: Sequence[Entry], jobs: dict[str, Job | None]) 
     """Return in how many seconds all jobs will be done, None while one of them cannot be reckoned."""
     tickets = {entry.ticket.job: entry.ticket for entry in entries}
     left = [job for job in jobs.values() if job is not None and not job.state.is_final]
-    costs = {model: turn.house.cost_of(model) for model in {job.split.model for job in left}}
+    ways = {(job.split.model, job.split.precision) for job in left}
+    costs = {way: turn.house.cost_of(*way) for way in ways}
     total = 0.0
     for job in left:
         eta_s = job.progress.eta_s if job.progress is not None else None
         if eta_s is None:
-            eta_s = _reckon(job, tickets[job.id], costs[job.split.model])
+            eta_s = _reckon(job, tickets[job.id], costs[job.split.model, job.split.precision])
         if eta_s is None:
             return None
         total += eta_s
