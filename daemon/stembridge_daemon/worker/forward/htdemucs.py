@@ -46,15 +46,16 @@ class FastHTDemucs:
         self._spectrum = Spectrum(
             bins=stock.nfft // 2, hop=stock.hop_length, frames=self._frames, device=numbers.device
         )
-        # At both ends every number counts for the whole signal, and there are few of them.
+        # Where the network begins and ends, a number counts for the whole signal; the time branch is narrow
+        # there, and 16 bits would save next to nothing.
         ends = numbers.full()
         self._encoders = [
-            tuple(Encoder(one, numbers, None if index else ends) for one in pair)
-            for index, pair in enumerate(zip(stock.encoder, stock.tencoder, strict=True))
+            (Encoder(one, numbers, None if index else ends), Encoder(other, numbers if index else ends))
+            for index, (one, other) in enumerate(zip(stock.encoder, stock.tencoder, strict=True))
         ]
         self._decoders = [
-            tuple(Decoder(one, numbers, ends if one.last else None) for one in pair)
-            for pair in zip(stock.decoder, stock.tdecoder, strict=True)
+            (Decoder(one, numbers, ends if one.last else None), Decoder(other, ends if one.last else numbers))
+            for one, other in zip(stock.decoder, stock.tdecoder, strict=True)
         ]
         self._frequencies: Tensor | None = None
         if stock.freq_emb is not None:

@@ -53,19 +53,20 @@ class Encoder:
         what = "an encoder layer"
         _check(stock, what, empty=False)
         kernel, stride, reach = stock.kernel_size, stock.stride, stock.pad
-        if not isinstance(stock.norm1, nn.Identity) or not isinstance(stock.norm2, nn.Identity):
-            raise UnknownLayout(f"{what} with norms")
         if stock.rewrite is None or any(size != 1 for size in stock.rewrite.kernel_size):
             raise UnknownLayout(f"{what} without a 1 x 1 convolution at its end")
+        if not isinstance(stock.norm1, nn.Identity) or not isinstance(stock.norm2, nn.Identity):
+            raise UnknownLayout(f"{what} with norms")
         if kernel < stride or 2 * reach != kernel - stride:
             raise UnknownLayout(f"{what} with a kernel of {kernel}, stride {stride} and padding {reach}")
         self._of_rows = bool(stock.freq)
         self.stride = int(stride)
-        self._dtype = numbers.dtype
+        entry = entry or numbers
+        self._dtypes = entry.dtype, numbers.dtype
         self._narrow = Convolution(
             _plane(stock.conv.weight),
             stock.conv.bias,
-            entry or numbers,
+            entry,
             stride=_on_axis(stride, of_rows=self._of_rows, other=1),
             padding=_on_axis(reach, of_rows=self._of_rows, other=0),
         )
@@ -76,7 +77,8 @@ class Encoder:
     def __call__(self, x: Tensor) -> Tensor:
         if not self._of_rows and x.shape[2] % self.stride:
             x = F.pad(x, (0, 0, 0, -x.shape[2] % self.stride))
-        x = self._narrow.gelu(x).to(self._dtype)
+        outer, inner = self._dtypes
+        x = self._narrow.gelu(x.to(outer)).to(inner)
         if self._branch is not None:
             x = self._branch(x)
         return self._rewrite(x)
@@ -99,10 +101,10 @@ class Decoder:
         what = "a decoder layer"
         _check(stock, what, empty=False, context_freq=True, kernel_size=2 * stock.stride)
         _check(stock, what, pad=stock.stride // 2)
-        if not isinstance(stock.norm1, nn.Identity) or not isinstance(stock.norm2, nn.Identity):
-            raise UnknownLayout(f"{what} with norms")
         if stock.stride % 2 or stock.rewrite is None:
             raise UnknownLayout(f"{what} with stride {stock.stride}, rewrite {stock.rewrite}")
+        if not isinstance(stock.norm1, nn.Identity) or not isinstance(stock.norm2, nn.Identity):
+            raise UnknownLayout(f"{what} with norms")
         self._of_rows = bool(stock.freq)
         self._is_last = bool(stock.last)
         rewrite = _plane(stock.rewrite.weight)
@@ -116,7 +118,7 @@ class Decoder:
         self._branch = DilatedBranch(stock.dconv, numbers) if stock.dconv is not None else None
         self._half = stock.stride // 2
         way_out = way_out or numbers
-        self._dtype = way_out.dtype
+        self._dtypes = numbers.dtype, way_out.dtype
         inputs, self.channels = stock.conv_tr.weight.shape[:2]
         taps = stock.conv_tr.weight.flatten(2)
         bias = stock.conv_tr.bias.repeat(self._half)
@@ -139,15 +141,18 @@ class Decoder:
     def __call__(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Return what the next layer takes: this one's output, with ``skip`` added where there is one.
 
+        The sum has the wider numbers of the two.
+
         Parameters
         ----------
         x : (batch, rows, time, channels), this layer's own skip already added
         skip : of the output's shape
         """
-        x = self._rewrite(x)
+        inner, outer = self._dtypes
+        x = self._rewrite(x.to(inner))
         if self._branch is not None:
             x = self._branch(x)
-        x = x.to(self._dtype)
+        x = x.to(outer)
         axis = 1 if self._of_rows else 2
         size, stride = x.shape[axis], 2 * self._half
         parts = [
@@ -156,7 +161,8 @@ class Decoder:
             .unflatten(3, (self._half, -1))
             for first, one in enumerate(self._widen)
         ]
-        out = x.new_empty(*x.shape[:axis], size * stride, *x.shape[axis + 1 : 3], self.channels)
+        shape = *x.shape[:axis], size * stride, *x.shape[axis + 1 : 3], self.channels
+        out = x.new_empty(shape, dtype=outer if skip is None else torch.promote_types(outer, skip.dtype))
         places = out.unflatten(axis, (size, stride)).split(self._half, dim=axis + 1)
         skips = None if skip is None else skip.unflatten(axis, (size, stride)).split(self._half, dim=axis + 1)
         for half, (part, place) in enumerate(zip(parts, places, strict=True)):
