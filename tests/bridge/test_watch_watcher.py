@@ -36,7 +36,16 @@ from stembridge.errors import (
     StembridgeError,
 )
 from stembridge.settings import Settings, load_settings
-from stembridge.types import ErrorInfo, Job, JobRequest, JobState, RemixRequest, SplitRequest, SplitResult
+from stembridge.types import (
+    ErrorInfo,
+    Job,
+    JobRequest,
+    JobState,
+    Progress,
+    RemixRequest,
+    SplitRequest,
+    SplitResult,
+)
 from stembridge.watch import folder as folder_module
 from stembridge.watch import ledger as ledger_module
 from stembridge.watch import status as status_module
@@ -55,7 +64,8 @@ from stembridge.watch.watcher import News, Watcher
 class FakeDaemon:
     """Jobs as files in a folder, so that they outlive the process; a job is done when it is first asked for.
 
-    ``refusals`` and ``failures`` name files whose jobs are refused or fail; with ``is_holding`` none ends.
+    ``refusals`` and ``failures`` name files whose jobs are refused or fail, ``pauses`` those whose jobs are
+    paused; with ``is_holding`` none ends.
     """
 
     def __init__(self, place: Path) -> None:
@@ -63,6 +73,7 @@ class FakeDaemon:
         place.mkdir()
         self.refusals: dict[str, StembridgeError] = {}
         self.failures: dict[str, ErrorInfo] = {}
+        self.pauses: set[str] = set()
         self.warnings: tuple[str, ...] = ()
         self.is_holding = False
         self.problem: StembridgeError | None = None
@@ -99,7 +110,7 @@ class FakeDaemon:
         self._check()
         for job_id in job_ids:
             job = self.get(job_id)
-            if not self.is_holding and not job.state.is_final:
+            if not self.is_holding and not job.is_paused and not job.state.is_final:
                 self._finish(job_id)
             if self._job(job_id).state.is_final:
                 return self._job(job_id)
@@ -149,7 +160,9 @@ class FakeDaemon:
             0.0,
             remix=RemixRequest(**fields) if is_remix else None,
             result=result,
+            progress=Progress("separate", 0.5, 9.0),
             error=ErrorInfo(**kept["error"]) if "error" in kept else None,
+            is_paused=Path(fields["source"]).name in self.pauses,
         )
 
     def _file(self, job_id: str) -> Path:
@@ -256,6 +269,11 @@ class Bench:
         status = read_status(self.root)
         return {} if status is None else status.counts
 
+    def at_work(self) -> list[tuple[str, str, float | None]]:
+        """Return file, stage and seconds left of what is at work, as the status file says."""
+        status = read_status(self.root)
+        return [] if status is None else [(one.file, one.stage, one.eta_s) for one in status.now]
+
     def result(self, name: str) -> Path:
         status = read_status(self.root)
         assert status is not None
@@ -338,6 +356,21 @@ def test_at_most_two_splits_are_at_the_daemon(bench: Bench) -> None:
     assert not bench.work_off()
     assert len(bench.daemon.jobs("done")) == 7
     assert bench.daemon.most_at_once == 2
+
+
+def test_a_file_whose_job_is_paused_lets_others_by_and_is_done_when_it_is_resumed(bench: Bench) -> None:
+    bench.daemon.pauses = {"one.wav", "two.wav"}
+    with bench.watching():
+        for seed, name in enumerate(sorted(bench.daemon.pauses)):
+            bench.drop(name, seed=seed)
+        wait_until(lambda: bench.counts().get("splitting") == 2, "both to be asked for", 20.0)
+        bench.drop("other.wav", seed=3)
+        bench.wait_for("other.wav", "done")
+        left = [("one.wav", "paused", None), ("two.wav", "paused", None)]
+        wait_until(lambda: bench.at_work() == left, "the status to say so", 20.0)
+        bench.daemon.pauses = set()
+        for name in ("one.wav", "two.wav"):
+            bench.wait_for(name, "done")
 
 
 def test_a_preset_is_applied_to_the_finished_set(bench: Bench) -> None:

@@ -63,15 +63,17 @@ def _view_row(folder: WatchedFolder, row: FileRow) -> FileStatus:
 
 def _view_work(folder: WatchedFolder, row: FileRow, job: Job | None) -> NowStatus:
     progress = job.progress if job is not None else None
+    stage = progress.stage if progress is not None else "waiting"
+    is_paused = job is not None and job.is_paused
     return NowStatus(
         file=row.name,
         state=row.state.value,
         job=row.job_now,
         result=_shown(folder, row.folder),
         at=row.changed,
-        stage=progress.stage if progress is not None else "waiting",
+        stage="paused" if is_paused else stage,
         fraction=progress.fraction if progress is not None else None,
-        eta_s=progress.eta_s if progress is not None else None,
+        eta_s=progress.eta_s if progress is not None and not is_paused else None,
     )
 
 

@@ -237,8 +237,10 @@ class Watcher:
             idle = 0 if not folder.away and folder.begin_next(now) else idle + 1
 
     def _has_room(self) -> bool:
-        splitting = self.count(FileState.SPLITTING)
-        return splitting < MOST_SPLITS and splitting + self.count(FileState.REMIXING) < MOST_FILES_AT_WORK
+        paused = [job for job in self._jobs.values() if job.is_paused]
+        splitting = self.count(FileState.SPLITTING) - sum(job.remix is None for job in paused)
+        at_work = self.count(FileState.SPLITTING, FileState.REMIXING) - len(paused)
+        return splitting < MOST_SPLITS and at_work < MOST_FILES_AT_WORK
 
     def count(self, *states: FileState) -> int:
         """Return how many files are in one of these states."""
