@@ -110,6 +110,7 @@ _TEXT_CHECKS: Mapping[str, Callable[[str], object]] = {
     "file_names": check_file_names,
     "precision": find_precision,
 }
+_SPELLINGS = {"int": "a whole number", "float": "a number", "bool": "true or false, without quotes"}
 _PLACES = ("home", "config_file", "state_dir", "runtime_dir")
 
 
@@ -216,6 +217,8 @@ def _converted(key: str, value: Any, where: str) -> Any:
                 _check_absolute(folders, where)
             return tuple(folder.absolute() for folder in folders)
         if kind == "int":
+            if isinstance(value, bool) or int(value) != float(value):
+                raise TypeError
             return int(value)
         if kind == "bool":
             if not isinstance(value, bool):
@@ -223,11 +226,11 @@ def _converted(key: str, value: Any, where: str) -> Any:
             return value
         if kind == "float":
             return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         what = 'a list of folders, ["FOLDER"]' if key.endswith("_dirs") else f"of type {kind}"
-        raise RequestError(f"{where} = {value!r} is not {what}") from None
+        raise RequestError(f"{where} = {value!r} is not {what}", _SPELLINGS.get(kind, "")) from None
     if not isinstance(value, str):
-        raise RequestError(f"{where} = {value!r} is not of type str")
+        raise RequestError(f"{where} = {value!r} is not of type str", "text, in quotes")
     if key in _TEXT_CHECKS:
         try:
             _TEXT_CHECKS[key](value)

@@ -78,7 +78,11 @@ def test_how_models_compute_can_be_set(tmp_path: Path) -> None:
         ("max_queue = 0\n", "max_queue = 0"),
         ("threads = -2\n", "threads = -2"),
         ('worker_priority = "idle"\n', "worker_priority = 'idle'"),
-        ("compile = 1\n", "compile = 1 is not of type bool"),
+        ("threads = true\n", "threads = True is not of type int (a whole number)"),
+        ("threads = 2.5\n", "threads = 2.5 is not of type int"),
+        ("threads = inf\n", "threads = inf is not of type int"),
+        ("worker_priority = 10\n", "worker_priority = 10 is not of type str (text, in quotes)"),
+        ("compile = 1\n", "compile = 1 is not of type bool (true or false, without quotes)"),
         ('compile = "yes"\n', "compile = 'yes' is not of type bool"),
         ("model_dirs = []\n", "model_dirs is empty"),
         ('model_dirs = "/models"\n', "model_dirs = '/models' is not a list of folders"),
@@ -99,7 +103,7 @@ def test_what_is_no_setting_is_refused_with_its_place(text: str, words: str, tmp
     (tmp_path / "settings.toml").write_text(text)
     with pytest.raises(RequestError) as caught:
         load_settings(home=tmp_path, environ={})
-    assert words in caught.value.message and "\n" not in str(caught.value)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_slip_in_the_name_of_a_setting_is_told_first(tmp_path: Path) -> None:
