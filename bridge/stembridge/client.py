@@ -203,7 +203,8 @@ class Client:
                 return raise_if_not_done(job)
             if limit is not None and time.monotonic() > limit:
                 break
-        raise TimeoutError(f"job {job_id} is not final after {timeout_s} s")
+        paused = f": it is paused (stembridge jobs resume {job_id})" if job.is_paused else ""
+        raise TimeoutError(f"job {job_id} is not final after {timeout_s} s{paused}")
 
     def _call(self, call: Call, answer: type[_Answer]) -> _Answer:
         number = f"{self._prefix}-{next(self._numbers)}"

@@ -262,8 +262,14 @@ class Service:
         if self._leave_by is not None:
             raise Leaving("the daemon is leaving", "try again in a moment")
         kind = JobKind.REMIX if isinstance(call, protocol.Remix) else JobKind.SPLIT
-        if sum(1 for _ in self._queued(kind)) >= self._settings.max_queue:
-            raise Busy(f"{self._settings.max_queue} jobs are waiting", "try again when some are done")
+        waiting = list(self._queued(kind))
+        if len(waiting) >= self._settings.max_queue:
+            paused = sum(job.is_paused for job in waiting)
+            raise Busy(
+                f"{len(waiting)} jobs are waiting" + (f", {paused} of them paused" if paused else ""),
+                "try again when some are done"
+                + (", or resume or cancel those (stembridge jobs)" if paused else ""),
+            )
         request = admission.admit(call.request, self._settings, origin)
         signature = admission.request_signature(request, self._settings)
         record = JobRecord(

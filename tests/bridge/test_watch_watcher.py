@@ -359,17 +359,18 @@ def test_at_most_two_splits_are_at_the_daemon(bench: Bench) -> None:
 
 
 def test_a_file_whose_job_is_paused_lets_others_by_and_is_done_when_it_is_resumed(bench: Bench) -> None:
-    bench.daemon.pauses = {"one.wav", "two.wav"}
+    paused = [f"{number}.wav" for number in range(4)]
+    bench.daemon.pauses = set(paused)
     with bench.watching():
-        for seed, name in enumerate(sorted(bench.daemon.pauses)):
+        for seed, name in enumerate(paused):
             bench.drop(name, seed=seed)
-        wait_until(lambda: bench.counts().get("splitting") == 2, "both to be asked for", 20.0)
-        bench.drop("other.wav", seed=3)
+        wait_until(lambda: bench.counts().get("splitting") == 4, "all of them to be asked for", 20.0)
+        bench.drop("other.wav", seed=4)
         bench.wait_for("other.wav", "done")
-        left = [("one.wav", "paused", None), ("two.wav", "paused", None)]
+        left = [(name, "paused", None) for name in paused]
         wait_until(lambda: bench.at_work() == left, "the status to say so", 20.0)
         bench.daemon.pauses = set()
-        for name in ("one.wav", "two.wav"):
+        for name in paused:
             bench.wait_for(name, "done")
 
 

@@ -192,13 +192,14 @@ class Desk:
         samples = to_ints(make_noise(3 * 44_100, 2), 16)
         self._source = str(write_pcm(folder / "song.wav", samples, 44_100, 16))
 
-    def submit(self, job_id: str, *, is_gated: bool = True) -> None:
+    def submit(self, job_id: str, *, is_gated: bool = True, listen_from: int | None = None) -> None:
         seed = fake_worker.GATED if is_gated else 0
-        self.client.submit(SplitRequest(self._source, str(self.out), "preview", seed=seed), job_id)
+        request = SplitRequest(self._source, str(self.out), "preview", seed=seed, listen_from=listen_from)
+        self.client.submit(request, job_id)
 
-    def begin(self, job_id: str) -> None:
+    def begin(self, job_id: str, *, listen_from: int | None = None) -> None:
         """Submit a job and return when it waits at the gate."""
-        self.submit(job_id)
+        self.submit(job_id, listen_from=listen_from)
         wait_until(lambda: self.stage(job_id) == "separate", f"{job_id} to separate")
 
     def put_aside(self, job_id: str) -> None:
@@ -265,6 +266,32 @@ def test_jobs_that_are_paused_let_others_by_and_are_shown_as_paused(
     story = [line.text.split()[0] for line in desk.client.get("running").story]
     assert story == ["accepted", "attempt", "paused", "resumed", "done"]
     assert hidden_folders(desk.out) == []
+
+
+def test_whoever_asks_for_a_paused_job_is_told_that_and_what_can_be_heard_of_it(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.begin("one", listen_from=60_000)
+    desk.put_aside("one")
+    capsys.readouterr()
+    assert main(["jobs", "show", "one"]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("listen: ")]
+    early = desk.client.get("one").early
+    assert early is not None and len(told) == len(early.stems) == 4
+    for line, stem in zip(told, early.stems, strict=True):
+        assert f"{stem.path} ({stem.name}), from 0:01.0 for 1.0 s" in line and Path(stem.path).is_file()
+    with pytest.raises(
+        TimeoutError, match=r"not final after 0 s: it is paused \(stembridge jobs resume one\)"
+    ):
+        desk.client.wait("one", 0)
+    assert main(["jobs", "resume", "one"]) == 0
+    with pytest.raises(TimeoutError, match=r"not final after 0 s$"):
+        desk.client.wait("one", 0)
+    desk.gate.touch()
+    desk.wait("one")
+    capsys.readouterr()
+    assert main(["jobs", "show", "one"]) == 0
+    assert "listen: " not in capsys.readouterr().out
 
 
 def test_nothing_is_paused_where_one_of_the_ids_is_wrong_and_what_is_over_stays_so(

@@ -372,10 +372,10 @@ def test_what_is_paused_while_it_waits_is_counted_and_not_failed_with_those_that
     bench.service = bench.make_service()
     talk.supervisor.state = WorkerState.STARTING
     talk.split("a", "b")
-    with pytest.raises(Busy):
+    with pytest.raises(Busy, match=r"^2 jobs are waiting \(try again when some are done\)$"):
         bench.split("c")
     talk.ask(protocol.Pause(id="a"))
-    with pytest.raises(Busy):
+    with pytest.raises(Busy, match=r"2 jobs are waiting, 1 of them paused .* or resume or cancel those"):
         bench.split("c")
     talk.supervisor.state = WorkerState.STARTING
     talk.say(*[Died("exit code 1", was_asked=False)] * 3)

@@ -10,6 +10,7 @@ import click
 from stembridge.cli.job_line import job_json
 from stembridge.client import Client
 from stembridge.errors import JobNotFound, RequestError
+from stembridge.progress import tell_early
 from stembridge.text import one_line
 from stembridge.types import Job
 
@@ -49,6 +50,8 @@ def show(job_id: str, as_json: bool) -> None:
     if job.remix is not None:
         print(" ".join(["preset", one_line(job.tool), *map(one_line, job.remix.changes)]))
     print(f"result {one_line(job.result.folder) if job.result else '-'}")
+    if job.early is not None:
+        print("\n".join(tell_early(job.early)))
     for line in job.story:
         print(f"{_clock_time(line.at)}  {one_line(line.text)}")
     if job.error is not None:
