@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 def hold_folder(work: Path) -> Iterator[None]:
     """Keep every other process out of a work folder, which need not be there yet.
 
+    Where it is still there in the end, because somebody has a file of it open, its lock stays for `sweep`.
     On a file system without locks nobody is kept out.
 
     Raises
@@ -55,7 +56,7 @@ def hold_folder(work: Path) -> Iterator[None]:
         lock.write(platform.node())
         yield
     finally:
-        lock.remove()
+        (lock.release if work.exists() else lock.remove)()
 
 
 def sweep(out: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -216,6 +218,67 @@ def test_a_cancel_takes_what_could_be_heard_with_it(tmp_path: Path, stage: str) 
     assert all(Path(stem.path).is_file() for stem in heard[0].stems)
     running.close()
     assert [path.name for path in tmp_path.iterdir()] == ["x.wav"]
+
+
+@pytest.mark.parametrize("stage", ["separate", "publish"])
+def test_a_player_that_has_an_early_file_open_where_that_keeps_it_is_in_nobody_s_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    # As on Windows: what is open cannot be removed, and no folder that it lies in can be renamed.
+    rename, unlink = os.rename, os.unlink
+
+    def rename_closed(source: Path, target: Path) -> None:
+        if any(Path(source).rglob("early-*.wav")):
+            raise PermissionError(errno.EACCES, "used by another process")
+        rename(source, target)
+
+    def unlink_closed(path: str | Path, *, dir_fd: int | None = None) -> None:
+        if Path(path).name.startswith("early-") and Path(path).suffix == ".wav":
+            raise PermissionError(errno.EACCES, "used by another process")
+        unlink(path, dir_fd=dir_fd)
+
+    path, _ = write_music(tmp_path / "x.wav", 60_000, 2, MODEL_HZ)
+    out = tmp_path / "out"
+    heard: list[Early] = []
+    running = run_split("job", make_request(path, out, listen_from=45_000), EarSeparator(), hear=heard.append)
+    assert any(progress.stage == stage and heard for progress in running)
+    with monkeypatch.context() as player:
+        player.setattr(os, "rename", rename_closed)
+        player.setattr(os, "unlink", unlink_closed)
+        if stage == "publish":
+            list(running)
+        running.close()
+    assert all(Path(stem.path).is_file() for stem in heard[0].stems)
+    sets = [path for path in out.iterdir() if not path.name.startswith(".")]
+    assert len(sets) == (stage == "publish")
+    assert all(check_result(folder).holds for folder in sets)
+    # Once the player has let go of them, they go when the next job begins there.
+    split_to_end(make_request(path, out), EarSeparator(), job_id="another")
+    assert not list(out.glob(".*"))
+
+
+class NoItem(EarSeparator):
+    """Returns stems of an item that there is not."""
+
+    def __init__(self, item: int) -> None:
+        super().__init__()
+        self._item = item
+
+    def separate(self, readers: Sequence[MixtureReader], plan: SeparationPlan) -> Iterator[Block]:
+        for block in super().separate(readers, plan):
+            yield replace(block, item=self._item)
+
+
+@pytest.mark.parametrize("item", [-1, 2])
+@pytest.mark.parametrize("listen_from", [None, 10_000])
+def test_stems_of_an_item_that_there_is_not_fail_the_job(
+    tmp_path: Path, item: int, listen_from: int | None
+) -> None:
+    path, _ = write_music(tmp_path / "x.wav", 50_000, 3, MODEL_HZ)
+    request = make_request(path, tmp_path / "out", listen_from=listen_from)
+    with pytest.raises(ModelError, match=rf"fake returned stems of item {item}, there are 2 .report this"):
+        split_to_end(request, NoItem(item))
+    assert not (tmp_path / "out").exists()
 
 
 class OtherPlace(EarSeparator):

@@ -1,7 +1,7 @@
 """What can be heard of a split before it is done: a segment's stems, as files in the job's hidden folder.
 
 They are what the model gave for that segment alone: not blended with its neighbours, and not closed to an
-exact sum. They lie outside of every claim and are gone before the set is published.
+exact sum. They lie outside of every claim, and go with that folder when the set is published.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class EarlyStems:
     Parameters
     ----------
     listen_from : frame of the source that is to be heard; None means that nobody listens
-    work : the job's hidden folder
+    hidden : the job's hidden folder
     """
 
-    def __init__(self, plan: SetPlan, layout: Layout, listen_from: int | None, work: Path) -> None:
+    def __init__(self, plan: SetPlan, layout: Layout, listen_from: int | None, hidden: Path) -> None:
         self._plan = plan
         self._layout = layout
-        self._work = work
+        self._hidden = hidden
         self._gathered: dict[int, tuple[int, Samples]] = {}
-        self._paths: list[Path] = []
+        self._is_told = False
         self.frame = None if listen_from is None else layout.locate(listen_from)
         """The frame that is to be heard, as the separator counts."""
 
@@ -55,7 +55,7 @@ class EarlyStems:
         """
         end = start + stems.shape[-1]
         others = [(first, each.shape[-1]) for first, each in self._gathered.values()]
-        is_wanted = self.frame is not None and start <= self.frame < end and not self._paths
+        is_wanted = self.frame is not None and start <= self.frame < end and not self._is_told
         if not is_wanted or any(other != (start, end - start) for other in others):
             raise ModelError(
                 f"{self._plan.model.name} returned early stems of frames {start} to {end}, "
@@ -67,13 +67,8 @@ class EarlyStems:
             return None
         early = self._write(start)
         self._gathered.clear()
+        self._is_told = True
         return early
-
-    def remove(self) -> None:
-        """Remove every file that was written."""
-        with disk.writing(self._plan.out):
-            for path in self._paths:
-                path.unlink()
 
     def _write(self, start: int) -> Early:
         plan = self._plan
@@ -88,11 +83,10 @@ class EarlyStems:
         written = []
         with disk.writing(plan.out):
             for number, (name, samples) in enumerate(zip(names, stems, strict=True), start=1):
-                path = self._work / f"early-{number:03d}.wav"
+                path = self._hidden / f"early-{number:03d}.wav"
                 unfinished = path.with_suffix(".part")
                 write_wav(unfinished, samples, plan.info.sample_rate, channel_mask=plan.info.channel_mask)
                 unfinished.rename(path)
-                self._paths.append(path)
                 written.append(EarlyStem(name, str(path)))
         return Early(place.start, frames, plan.info.sample_rate, tuple(written))
 

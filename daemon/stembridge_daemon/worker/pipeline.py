@@ -1,7 +1,7 @@
 """One split from file to published folder: read, separate, and hand over to `stembridge.closing`.
 
 `run_split` is a generator: it yields its progress, and closing it between any two yields is the cancel. All
-that it writes lies in one hidden work folder beside the result, until one rename makes that the result.
+that it writes lies in one hidden folder beside the result, until one rename makes the set in it the result.
 """
 
 from __future__ import annotations
@@ -144,9 +144,11 @@ def run_split(
     if published:
         return published
     out = Path(request.out)
-    with work_folder(out, job_id) as work:
-        temporary = work / "planes"
+    with work_folder(out, job_id) as hidden:
+        # Windows renames no folder with a file in it that a player has open: early stems lie beside the set.
+        work, temporary = hidden / "set", hidden / "planes"
         with disk.writing(out):
+            work.mkdir()
             temporary.mkdir()
         with disk.writing(out):
             info = yield from _STAGES.tell("decode", transcode.open_source(request.source, temporary))
@@ -160,14 +162,13 @@ def run_split(
         with ExitStack() as stack:
             original, mixtures = yield from _read_source(task, temporary, stack)
             after_s = 3 * (clock() - began)
-            early = EarlyStems(plan, task.layout, request.listen_from, work)
+            early = EarlyStems(plan, task.layout, request.listen_from, hidden)
             stems, separated = yield from _separate(task, mixtures, early, hear, temporary, stack, after_s)
             written = yield from _STAGES.tell(
                 "close",
                 write_set(plan, original, stems, work),
                 after_each=lambda: failpoint("pipeline-mid-write"),
             )
-        early.remove()
         with disk.writing(out):
             shutil.rmtree(temporary)
         document = describe_set(plan, original, written, manifest.timestamp(now()))
@@ -491,6 +492,11 @@ def _separate(
             if block is None:
                 break
             separated.hear(block)
+            if not 0 <= block.item < len(rows):
+                raise ModelError(
+                    f"{separator.name} returned stems of item {block.item}, there are {len(rows)}",
+                    "report this with the model's name",
+                )
             row = rows[block.item]
             found = _take_block(task, row, block, plan)
             if block.is_early:
