@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -772,6 +773,36 @@ def test_the_panel_shows_each_item_and_the_time_that_is_left(room: Room) -> None
     assert [row["state"] for row in last["rows"]] == ["done", "done"]
     assert (last["line"], last["fraction"], last["eta_s"]) == ("2 of 2", 1.0, 0.0)
     assert [row["id"] for row in last["rows"]] == [f"{job}/{n}" for n, job in enumerate(house.jobs)]
+
+
+def test_the_panel_shows_which_items_are_paused_and_names_no_time_for_them(room: Room) -> None:
+    items = [room.add_song(name, seed=n) for n, name in enumerate(("one", "two"))]
+    room.reaper.select(*items)
+    house = room.house
+    house.holds_jobs = True
+
+    def set_paused(is_paused: bool) -> None:
+        for job_id, job in house.jobs.items():
+            house.jobs[job_id] = replace(job, is_paused=is_paused)
+
+    def pause() -> None:
+        house.run_job(next(iter(house.jobs)), Progress("separate", 0.5, 12.0))
+        set_paused(True)
+
+    def finish() -> None:
+        set_paused(False)
+        house.finish_jobs()
+
+    room.when("batch.look", pause)
+    room.when("batch.look", finish)
+    room.run("split")
+    paused = room.desk.panels[1]
+    assert [(row["state"], row["text"], row["fraction"], row["eta_s"]) for row in paused["rows"]] == [
+        ("running", "paused", 0.5, None),
+        ("waiting", "paused", 0.0, None),
+    ]
+    assert paused["eta_s"] is None
+    assert [row["state"] for row in room.desk.panels[-1]["rows"]] == ["done", "done"]
 
 
 def test_no_time_is_named_that_nobody_knows(room: Room) -> None:

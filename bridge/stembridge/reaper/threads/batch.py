@@ -127,13 +127,15 @@ def form_row(row_id: str, label: str, state: RowState, text: str, job: Job | Non
     text : why it is over; '' while it is not
     """
     progress = job.progress if job is not None and state is RowState.RUNNING else None
+    is_paused = job is not None and job.is_paused
+    stage = "paused" if is_paused else progress.stage if progress else ""
     return {
         "id": row_id,
         "label": label,
         "state": str(state),
         "fraction": 1.0 if state.is_final else progress.fraction if progress else 0.0,
-        "eta_s": progress.eta_s if progress else None,
-        "text": text or (progress.stage if progress else ""),
+        "eta_s": progress.eta_s if progress and not is_paused else None,
+        "text": text or stage,
     }
 
 

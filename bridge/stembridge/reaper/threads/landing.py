@@ -172,6 +172,8 @@ def _sum_eta(turn: Turn, entries: Sequence[Entry], jobs: dict[str, Job | None]) 
     costs = {way: turn.house.cost_of(*way) for way in ways}
     total = 0.0
     for job in left:
+        if job.is_paused:
+            return None
         eta_s = job.progress.eta_s if job.progress is not None else None
         if eta_s is None:
             eta_s = _reckon(job, tickets[job.id], costs[job.split.model, job.split.precision])
