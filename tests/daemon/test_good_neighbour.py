@@ -40,6 +40,7 @@ def nice_of_all_threads(pid: int) -> set[int]:
 def test_both_workers_run_below_other_programs_unless_that_is_not_wanted(
     text: str, added: int, daemon: DaemonHarness, tmp_path: Path
 ) -> None:
+    """Nothing ranks below the last, so of a run that is there itself the next test alone can tell."""
     settings_of(daemon.home, text)
     process = daemon.start()
     source = write_pcm(tmp_path / "x.wav", to_ints(make_noise(44_100, 2), 16), 44_100, 16)
@@ -52,6 +53,22 @@ def test_both_workers_run_below_other_programs_unless_that_is_not_wanted(
     expected = min(LAST_NICE, os.getpriority(os.PRIO_PROCESS, process.pid) + added)
     for role in ("separate", "render"):
         assert nice_of_all_threads(daemon.worker_pid(role)) == {expected}, role
+
+
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize(("priority", "asked"), [("low", [f"{LOW_NICE} of 1"]), ("normal", [])])
+def test_a_worker_of_low_priority_asks_for_it_before_it_has_a_second_thread(
+    priority: str, asked: list[str], role: Role, tmp_path: Path
+) -> None:
+    program = """
+import os, sys
+os.nice = lambda added: print(added, "of", len(os.listdir("/proc/self/task")), file=sys.stderr)
+from stembridge_daemon.worker.main import main
+main(sys.argv[1:])
+"""
+    command = [sys.executable, "-c", program, "--priority", priority, "--role", role, "--home", str(tmp_path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == asked
 
 
 def test_windows_is_asked_for_the_same_when_a_worker_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
