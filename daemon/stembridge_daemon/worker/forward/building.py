@@ -24,7 +24,7 @@ def build_forward(module: torch.nn.Module, precision: Precision, device: torch.d
     dtype = torch.float32 if precision is Precision.FULL else half_dtype(device)
     if dtype is None:
         raise UnknownLayout(f"no 16-bit numbers on {device}")
-    if isinstance(module, HTDemucs):
+    if type(module) is HTDemucs:
         return FastHTDemucs(module, Numbers(dtype, device))
     if type(module).__name__ == "HDemucs":  # demucs' or torchaudio's, which is not loaded for this
         return FastHDemucs(module, Numbers(dtype, device))

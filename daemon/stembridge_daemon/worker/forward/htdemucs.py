@@ -121,6 +121,9 @@ def _check_plan(stock: HTDemucs) -> None:
         raise UnknownLayout(f"cac {stock.cac}, use_train_segment {stock.use_train_segment}")
     if stock.hop_length * 4 != stock.nfft or stock.hop_length % 2:
         raise UnknownLayout(f"{stock.nfft} points, {stock.hop_length} frames apart")
+    frames = int(stock.segment * stock.samplerate)
+    if frames <= stock.hop_length * 5 // 2:  # as many are mirrored at an end, at most
+        raise UnknownLayout(f"segments of {frames} frames")
     if not len(stock.encoder) == len(stock.tencoder) == len(stock.decoder) == len(stock.tdecoder):
         raise UnknownLayout("branches of different depth")
 
