@@ -483,3 +483,32 @@ def test_the_time_that_is_left_follows_from_the_steps_that_were_timed(
     running = run_split("job", make_request(path, tmp_path / "out"), separator, clock=lambda: separator.now)
     etas = [progress.eta_s for progress in running if progress.stage == "separate"]
     assert {step: etas[step - 1] for step in left_s} == pytest.approx(left_s)
+
+
+class CheckedSeparator(TimedSeparator):
+    """Takes a hundred seconds to find out whether it can compute in half precision."""
+
+    def choose_precision(self, asked: Precision) -> PrecisionChoice:
+        self.now += 100.0
+        return PrecisionChoice(asked)
+
+
+@pytest.mark.parametrize("asked", list(Precision))
+def test_the_check_of_half_precision_is_a_stage_and_counts_in_no_forecast(
+    tmp_path: Path, asked: Precision
+) -> None:
+    path, _ = write_music(tmp_path / "x.wav", 30_000, 2, MODEL_HZ)
+    separator = CheckedSeparator([2.0] * 3)
+    steps = run_split(
+        "a",
+        make_request(path, tmp_path / "out", precision=asked),
+        separator,
+        hear=lambda early: None,
+        clock=lambda: separator.now,
+    )
+    told = list(steps)
+    assert ("check" in {progress.stage for progress in told}) == (asked is Precision.HALF)
+    left_s = [
+        progress.eta_s for progress in told if progress.stage == "separate" and progress.eta_s is not None
+    ]
+    assert left_s == [4.0, 2.0, 0.0]

@@ -1,7 +1,7 @@
 """One split from file to published folder: read, separate, and hand over to `stembridge.closing`.
 
 `run_split` is a generator: it yields its progress, and closing it between any two yields is the cancel. All
-that it writes lies in one hidden folder beside the result, until one rename makes the set in it the result.
+that becomes the set lies in one hidden work folder beside the result, until one rename makes that the result.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from stembridge.plane_file import PlaneFile
 from stembridge.publishing import find_published, work_folder
 from stembridge.stages import Stages
 from stembridge.types import Early, Precision, Progress, Region, SplitRequest, SplitResult
+from stembridge.work_folders import early_folder
 from stembridge_daemon.failpoints import failpoint
 from stembridge_daemon.worker.layout import Layout, SecondsResampler, lay_out_alone, lay_out_on_source
 from stembridge_daemon.worker.listening import EarlyStems
@@ -46,7 +47,15 @@ from stembridge_daemon.worker.separators.base import Block, PrecisionChoice, Sep
 
 # Where each stage begins on the way from 0 to 1. Separating takes nearly all of the time with any real model.
 _STAGES = Stages(
-    decode=0.0, read=0.005, separate=0.02, close=0.95, verify=0.98, mp3=0.995, session=0.998, publish=0.999
+    decode=0.0,
+    check=0.004,
+    read=0.005,
+    separate=0.02,
+    close=0.95,
+    verify=0.98,
+    mp3=0.995,
+    session=0.998,
+    publish=0.999,
 )
 
 _log = logging.getLogger(__name__)
@@ -144,25 +153,27 @@ def run_split(
     if published:
         return published
     out = Path(request.out)
-    with work_folder(out, job_id) as hidden:
-        # Windows renames no folder with a file in it that a player has open: early stems lie beside the set.
-        work, temporary = hidden / "set", hidden / "planes"
+    with work_folder(out, job_id) as work:
+        temporary = work / "planes"
         with disk.writing(out):
-            work.mkdir()
             temporary.mkdir()
         with disk.writing(out):
             info = yield from _STAGES.tell("decode", transcode.open_source(request.source, temporary))
         region = audio_io.check_region(info, request.region)
         check_listen_from(request.listen_from, region)
+        if request.precision is not Precision.FULL:
+            # The first time, the model is held against itself for seconds.
+            yield _STAGES.at("check", 0.0)
         choice = separator.choose_precision(request.precision)
         plan = _plan_set(job_id, request, separator, delivery, info, region, choice.precision)
         lay_out = lay_out_on_source if request.on_source_grid else lay_out_alone
         task = _Task(request, separator, choice, plan, lay_out(info, region, separator), clock)
         _check_room(task)
         with ExitStack() as stack:
+            began_to_read = clock()
             original, mixtures = yield from _read_source(task, temporary, stack)
-            after_s = 3 * (clock() - began)
-            early = EarlyStems(plan, task.layout, request.listen_from, hidden)
+            after_s = 3 * (clock() - began_to_read)
+            early = EarlyStems(plan, task.layout, request.listen_from, early_folder(work))
             stems, separated = yield from _separate(task, mixtures, early, hear, temporary, stack, after_s)
             written = yield from _STAGES.tell(
                 "close",
