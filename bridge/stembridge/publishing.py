@@ -40,11 +40,12 @@ def work_folder(out: Path, job_id: str) -> Iterator[Path]:
             made = [folder for folder in (out, *out.parents) if not folder.exists()]
             stack.callback(_remove_empty, made)
             stack.enter_context(work_folders.hold_folder(work))
-            stack.callback(shutil.rmtree, work, ignore_errors=True)
+            stack.callback(work_folders.remove_both, work)
             work_folders.sweep(out)
-            if work.exists():
-                _log.warning("removing what a crash left: %s", work)
-                shutil.rmtree(work)
+            for left in (work, work_folders.early_folder(work)):
+                if left.exists():
+                    _log.warning("removing what a crash left: %s", left)
+                    shutil.rmtree(left)
             work.mkdir()
         yield work
 

@@ -1,5 +1,8 @@
 """The hidden folders in which jobs work, each under a lock beside it that dies with its process.
 
+What can be heard of a job before its end lies in a second one: Windows removes no file that a player has
+open, and renames no folder with such a file in it.
+
 What nobody holds a crash has left. Standard library only: the daemon's front cleans up too.
 """
 
@@ -27,11 +30,16 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 _log = logging.getLogger(__name__)
 
 
+def early_folder(work: Path) -> Path:
+    """Return the folder beside a work folder, under the same lock, for what is heard before the end."""
+    return work.with_name(f"{work.name}-early")
+
+
 @contextmanager
 def hold_folder(work: Path) -> Iterator[None]:
     """Keep every other process out of a work folder, which need not be there yet.
 
-    Where it is still there in the end, because somebody has a file of it open, its lock stays for `sweep`.
+    Where a player keeps what can be heard early to the end, the lock stays for `sweep`.
     On a file system without locks nobody is kept out.
 
     Raises
@@ -56,7 +64,7 @@ def hold_folder(work: Path) -> Iterator[None]:
         lock.write(platform.node())
         yield
     finally:
-        (lock.release if work.exists() else lock.remove)()
+        (lock.release if _is_left(work) else lock.remove)()
 
 
 def sweep(out: Path) -> None:
@@ -76,7 +84,17 @@ def remove_folder(work: Path) -> None:
     if _lock_of(work).exists():
         _remove_left(work, lambda said: True)
     else:
-        shutil.rmtree(work, ignore_errors=True)
+        remove_both(work)
+
+
+def remove_both(work: Path) -> None:
+    """Remove a work folder that is held and `early_folder`, as far as that can be."""
+    for folder in (work, early_folder(work)):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left(work: Path) -> bool:
+    return work.exists() or early_folder(work).exists()
 
 
 def _remove_left(work: Path, is_ours: Callable[[str], bool]) -> None:
@@ -89,8 +107,8 @@ def _remove_left(work: Path, is_ours: Callable[[str], bool]) -> None:
         try:
             if is_ours(lock.read()):
                 _log.warning("removing what a crash left: %s", work)
-                shutil.rmtree(work, ignore_errors=True)
-                is_gone = not work.exists()
+                remove_both(work)
+                is_gone = not _is_left(work)
         finally:
             (lock.remove if is_gone else lock.release)()
 

@@ -146,7 +146,7 @@ def test_what_can_be_heard_is_told_before_the_end(
         if len(told) == 4:
             break
     # The second of two seconds is heard while the gate keeps it from its place in the row.
-    (hidden,) = [path for path in out.iterdir() if path.is_dir()]
+    (hidden,) = out.glob(".stembridge-*-early")
     paths = [str(hidden / f"early-00{number}.wav") for number in range(1, 5)]
     place = "from 0:01.1 for 0.1 s"
     names = ("drums", "bass", "other", "vocals")

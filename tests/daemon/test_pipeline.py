@@ -570,7 +570,7 @@ def test_files_that_were_damaged_while_they_were_written_are_not_published(tmp_p
     path = write_pcm(tmp_path / "x.wav", to_ints(make_noise(100_000, 2), 16), MODEL_HZ, 16)
     running = run_split("job", make_request(path, tmp_path / "out"), FakeSeparator())
     assert any(progress.stage == "verify" for progress in running)
-    written = next((tmp_path / "out").glob(".stembridge-*/set/*bass.wav"))
+    written = next((tmp_path / "out").glob(".stembridge-*/*bass.wav"))
     rewrite_one_sample(written)
     with pytest.raises(StembridgeError, match="do not hold what would be claimed"):
         for _ in running:

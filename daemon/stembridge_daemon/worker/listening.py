@@ -1,7 +1,7 @@
-"""What can be heard of a split before it is done: a segment's stems, as files in the job's hidden folder.
+"""What can be heard of a split before it is done: a segment's stems, as files in a hidden folder of the job.
 
 They are what the model gave for that segment alone: not blended with its neighbours, and not closed to an
-exact sum. They lie outside of every claim, and go with that folder when the set is published.
+exact sum. They lie outside of every claim, and go with that folder when the set has been published.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class EarlyStems:
     Parameters
     ----------
     listen_from : frame of the source that is to be heard; None means that nobody listens
-    hidden : the job's hidden folder
+    folder : where the files are to lie; made when there are any
     """
 
-    def __init__(self, plan: SetPlan, layout: Layout, listen_from: int | None, hidden: Path) -> None:
+    def __init__(self, plan: SetPlan, layout: Layout, listen_from: int | None, folder: Path) -> None:
         self._plan = plan
         self._layout = layout
-        self._hidden = hidden
+        self._folder = folder
         self._gathered: dict[int, tuple[int, Samples]] = {}
         self._is_told = False
         self.frame = None if listen_from is None else layout.locate(listen_from)
@@ -82,8 +82,9 @@ class EarlyStems:
             names = (*names, plan.closing_name)
         written = []
         with disk.writing(plan.out):
+            self._folder.mkdir()
             for number, (name, samples) in enumerate(zip(names, stems, strict=True), start=1):
-                path = self._hidden / f"early-{number:03d}.wav"
+                path = self._folder / f"early-{number:03d}.wav"
                 unfinished = path.with_suffix(".part")
                 write_wav(unfinished, samples, plan.info.sample_rate, channel_mask=plan.info.channel_mask)
                 unfinished.rename(path)
