@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +178,41 @@ def test_silence_stays_silent(path: str) -> None:
     for numbers in (FULL, HALF):
         stems = run(FastHTDemucs(stock, numbers), torch.zeros(1, 2, 11_025), ALL)
         assert float(stems.abs().max()) < 1e-4
+
+
+OLDER = """
+import torch
+from model_files import small_htdemucs
+from stembridge_daemon.worker.forward.htdemucs import FastHTDemucs
+from stembridge_daemon.worker.forward.kernels import Numbers
+from stembridge_daemon.worker.forward.precision import agreement_db, half_dtype
+
+cpu, stock = torch.device("cpu"), small_htdemucs(5)
+batch = torch.randn(2, 2, 44_100, generator=torch.Generator().manual_seed(1))
+with torch.inference_mode():
+    stems = stock(batch)
+    for dtype in (torch.float32, torch.bfloat16):
+        print(agreement_db(stems, FastHTDemucs(stock, Numbers(dtype, cpu))(batch, range(4))))
+print(half_dtype(cpu))
+"""
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "SSE41"])
+def test_an_older_cpu_computes_the_same_and_has_no_half_precision(instructions: str) -> None:
+    """oneDNN is held to few instructions; it has fused operators for 32 bits alone then."""
+    told = {
+        "ONEDNN_MAX_CPU_ISA": instructions,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", OLDER], env=os.environ | told, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    full, half, dtype = done.stdout.split()
+    assert float(full) >= FULL_DB
+    assert HALF_DB <= float(half) < FULL_DB
+    assert dtype == "None"
 
 
 def test_stock_stays_whole() -> None:

@@ -16,15 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Pair = tuple[int, int]
-
-
-def has_onednn(device: torch.device) -> bool:
-    """Return whether oneDNN's fused operators are there for ``device``."""
-    return (
-        device.type == "cpu"
-        and bool(torch.backends.mkldnn.is_available())
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-    )
+_OPERATORS = (
+    "_linear_pointwise",
+    "_reorder_linear_weight",
+    "_convolution_pointwise",
+    "_is_mkldnn_bf16_supported",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +40,17 @@ class Numbers:
         return replace(self, dtype=torch.float32)
 
 
+def has_onednn(numbers: Numbers) -> bool:
+    """Return whether oneDNN's fused operators are there for such numbers."""
+    if numbers.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    fused = torch.ops.mkldnn
+    if not all(hasattr(fused, name) for name in _OPERATORS):
+        return False
+    # A CPU without 16-bit units refuses them; the plain ones compute with 32 bits and round.
+    return numbers.dtype == torch.float32 or bool(fused._is_mkldnn_bf16_supported())
+
+
 class Dense:
     """``x @ weight.T + bias`` over the last axis.
 
@@ -55,7 +63,7 @@ class Dense:
     def __init__(self, weight: Tensor, bias: Tensor, numbers: Numbers) -> None:
         self._weight = numbers.hold(weight)
         self._bias = numbers.hold(bias)
-        self._is_fused = has_onednn(numbers.device)
+        self._is_fused = has_onednn(numbers)
         if self._is_fused:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight)
 
@@ -108,7 +116,7 @@ class Convolution:
         self._bias = numbers.hold(bias)
         self._weight = numbers.hold(weight).contiguous(memory_format=torch.channels_last)
         self._shape: Sequence[Any] = list(padding), list(stride), list(dilation), 1
-        self._is_fused = has_onednn(numbers.device)
+        self._is_fused = has_onednn(numbers)
         self._packed: tuple[torch.Size, Tensor] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stembridge_daemon.worker.forward.base import Forward
+from stembridge_daemon.worker.forward.kernels import Numbers, has_onednn
 
 DENSE_DB = 35.0
 """How far the stems of a dense mixture must be above the difference; 38 dB with seeded weights, of which 25
@@ -29,8 +30,8 @@ _OLDEST_CUDA = 7
 def half_dtype(device: torch.device) -> torch.dtype | None:
     """Return the 16-bit numbers that ``device`` computes with at least as fast as with 32 bits, or None."""
     if device.type == "cpu":
-        has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if has_bfloat16 else None
+        is_native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if is_native and has_onednn(Numbers(torch.bfloat16, device)) else None
     if device.type == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
         return torch.float16 if major >= _OLDEST_CUDA else None
