@@ -23,6 +23,7 @@ from stembridge.types import Precision
 from stembridge_daemon.worker.forward import kernels
 from stembridge_daemon.worker.forward.base import Forward, UnknownLayout
 from stembridge_daemon.worker.forward.building import build_forward
+from stembridge_daemon.worker.forward.dilated import DilatedBranch
 from stembridge_daemon.worker.forward.htdemucs import FastHTDemucs
 from stembridge_daemon.worker.forward.kernels import Numbers
 from stembridge_daemon.worker.forward.precision import agreement_db, check_half
@@ -166,7 +167,9 @@ def test_reruns_are_bit_equal_and_nothing_is_written_into_a_mixture(path: str, n
         assert torch.equal(batch, kept)
 
 
-@pytest.mark.parametrize("wanted", [[0], [3], [2, 0], [3, 2, 1, 0], [5, 1, 4], list(range(6))], ids=str)
+@pytest.mark.parametrize(
+    "wanted", [[0], [3], [2, 0], [3, 2, 1, 0], [5, 1, 4], [5, 4, 3, 2, 1, 0], list(range(6))], ids=str
+)
 def test_wanted_sources_come_in_the_order_asked_for(path: str, wanted: list[int]) -> None:
     stock = small(6, sources=SIX)
     forward, batch = FastHTDemucs(stock, FULL), draw(stock, 2)
@@ -180,9 +183,21 @@ def test_silence_stays_silent(path: str) -> None:
         assert float(stems.abs().max()) < 1e-4
 
 
+def test_what_16_bits_do_not_hold_of_a_branch_goes_in_beside_it() -> None:
+    stock = small(5).encoder[2].dconv
+    hidden = 3 + torch.randn(2, 50, 4, generator=torch.Generator().manual_seed(1))
+    full, half = (DilatedBranch(stock, numbers)._layers[0] for numbers in (FULL, HALF))
+    width = hidden.shape[-1] + 2
+    wanted = run(full._normalise, hidden, torch.float32)[..., :width]
+    first, second = run(half._normalise, hidden, torch.bfloat16)[..., : 2 * width].float().chunk(2, dim=-1)
+    assert agreement_db(wanted, first) < 60
+    assert agreement_db(wanted, first + second) > 90
+
+
 OLDER = """
 import torch
 from model_files import small_htdemucs
+from stembridge_daemon.worker.forward.dilated import DilatedBranch
 from stembridge_daemon.worker.forward.htdemucs import FastHTDemucs
 from stembridge_daemon.worker.forward.kernels import Numbers
 from stembridge_daemon.worker.forward.precision import agreement_db, half_dtype

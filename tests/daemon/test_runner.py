@@ -230,6 +230,17 @@ def test_a_fast_way_that_raises_is_left_for_good_and_told_once(
     assert len(traces) == 1
 
 
+def test_what_fails_before_the_first_job_is_told_by_its_first_batch() -> None:
+    warmed = make_runner(Way(STOCK), Way(FAST, fail))
+    warmed.warm_up(FRAMES)
+    asked = make_runner(Way(STOCK), RuntimeError("expected scalar type Half"), Way(HALF))
+    assert "no half-precision path" in asked.refuse_half(FRAMES)
+    for runner in (warmed, asked):
+        told, later = (runner.run(make_batch(), (0,), Precision.FULL) for _ in range(2))
+        assert "expected scalar type Half" in told.remarks[0] and len(told.remarks) == 1
+        assert later.remarks == () and not later.is_repeatable
+
+
 def test_half_that_raises_goes_on_in_full_and_is_not_offered_again() -> None:
     runner = make_runner(Way(STOCK), Way(FAST), Way(HALF, fail))
     assert runner.refuse_half(FRAMES) == ""

@@ -34,6 +34,11 @@ class DilatedBranch:
         return x
 
 
+def _exact(weight: Tensor) -> Tensor:
+    """Return a weight in 64 bits, on the CPU: not every device has them."""
+    return weight.cpu().double()
+
+
 class _Layer:
     def __init__(self, stock: nn.Sequential, numbers: Numbers) -> None:
         parts: list[Any] = list(stock)
@@ -51,18 +56,18 @@ class _Layer:
         full = numbers.full()
         self._first_eps, self._second_eps = first_norm.eps, second_norm.eps
         self._scale, self._shift = full.hold(first_norm.weight), full.hold(first_norm.bias)
-        weight, bias = widen.weight[:, :, 0].double(), widen.bias.double()
+        weight, bias = _exact(widen.weight[:, :, 0]), _exact(widen.bias)
         pull = weight.mean(dim=0)
         weight, bias = weight - pull, bias - bias.mean()
         self._pull, self._weight, self._bias = full.hold(pull), full.hold(weight.T), full.hold(bias)
         self._spread = full.hold(weight.T @ weight / len(weight))
-        gamma, beta = second_norm.weight.double(), second_norm.bias.double()
+        gamma, beta = _exact(second_norm.weight), _exact(second_norm.bias)
         self._parts = 1 if numbers == full else 2
         widened = torch.cat([gamma[:, None] * weight, gamma[:, None], (gamma * bias)[:, None]], dim=1)
         widened = widened.repeat(1, self._parts)
         self._padding = -widened.shape[1] % _WIDTH_STEP
         # The layer's scale follows the gate, so it can as well stand before it, on the other half.
-        scale = torch.cat([layer_scale.scale.double(), torch.ones_like(gamma[: len(gamma) // 2])])
+        scale = torch.cat([_exact(layer_scale.scale), torch.ones_like(gamma[: len(gamma) // 2])])
         self._widen = Gated(Dense, F.pad(widened, (0, self._padding)) * scale[:, None], beta * scale, numbers)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Numbers:
 
     def hold(self, weight: Tensor) -> Tensor:
         """Return ``weight`` as these."""
-        return weight.to(self.device, self.dtype).contiguous()
+        return weight.to(self.dtype).to(self.device).contiguous()
 
     def full(self) -> Numbers:
         """Return the numbers of full precision on the same device."""

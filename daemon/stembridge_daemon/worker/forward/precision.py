@@ -62,8 +62,8 @@ def check_half(
 
 def agreement_db(wanted: Tensor, got: Tensor) -> float:
     """Return the level of ``wanted`` over that of the difference, in dB; nan where one is not finite."""
-    exact = wanted.double()
-    level, error = exact.square().sum().item(), (exact - got.double()).square().sum().item()
+    exact = wanted.cpu().double()  # MPS has no 64 bits
+    level, error = exact.square().sum().item(), (exact - got.cpu().double()).square().sum().item()
     if not (math.isfinite(level) and math.isfinite(error)):
         return math.nan
     if error == 0:

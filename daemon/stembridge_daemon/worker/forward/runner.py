@@ -111,6 +111,8 @@ class Runner:
         self._most = memory.BATCH_SIZES[-1]
         # What a fresh runner would have done otherwise, another run may do otherwise.
         self._is_repeatable = compile_ is None
+        # Remarks from when there was no batch of a job to tell them with.
+        self._untold: list[str] = []
 
     def refuse_half(self, frames: int) -> str:
         """Return why segments of ``frames`` frames cannot be computed in half precision, '' where they can.
@@ -120,7 +122,7 @@ class Runner:
         if frames in self._half_reasons:
             return self._half_reasons[frames]
         try:
-            half, full = self._find_eager(_Grade.HALF, []), self._find_eager(_Grade.FULL, [])
+            half, full = (self._find_eager(grade, self._untold) for grade in (_Grade.HALF, _Grade.FULL))
             if half is None or full is None:
                 return f"{self.name} has no half-precision path on {self.device}"
             shape = torch.Size((1, self._channels, frames))
@@ -149,7 +151,7 @@ class Runner:
         silence = np.zeros((size, self._channels, frames), dtype=np.float32)
         # A graph is captured when its shape comes for the second time.
         for _ in range(1 if self.device.type == "cpu" else 2):
-            self.run(silence, self._sources, precision)
+            self._untold = list(self.run(silence, self._sources, precision).remarks)
 
     def run(self, batch: NDArray[np.float32], sources: Sequence[int], precision: Precision) -> Answer:
         """Return the stems of a batch, and what came in the way.
@@ -165,7 +167,7 @@ class Runner:
         ModelError : no memory for one segment, on the CPU too
         """
         parts: list[NDArray[np.float32]] = []
-        remarks: list[str] = []
+        remarks, self._untold = self._untold, []
         start = 0
         while start < len(batch):
             part = batch[start : start + self._most]
@@ -295,7 +297,11 @@ class Runner:
 
     def _measure_limit(self, frames: int, precision: Precision) -> int:
         grade = _GRADES[precision]
-        forward = self._find_eager(grade, []) or self._find_eager(_Grade.FULL, []) or self._stock
+        forward = (
+            self._find_eager(grade, self._untold)
+            or self._find_eager(_Grade.FULL, self._untold)
+            or self._stock
+        )
         silence = torch.zeros(2, self._channels, frames, device=self.device)
         try:
             with torch.inference_mode():

@@ -67,8 +67,8 @@ class _Layer:
             raise UnknownLayout("a transformer layer with its norms elsewhere, or sparse")
         self._is_cross = hasattr(stock, "cross_attn")
         self._attention = _Attention(stock.cross_attn if self._is_cross else stock.self_attn, numbers)
-        if _activation(stock) is not F.gelu:
-            raise UnknownLayout(f"a transformer layer with activation {_activation(stock)}")
+        if stock.activation is not F.gelu:
+            raise UnknownLayout(f"a transformer layer with activation {stock.activation}")
         self._norm_queries = _Norm(stock.norm1, numbers)
         self._norm_keys = _Norm(stock.norm2, numbers) if self._is_cross else None
         self._norm_wide = _Norm(stock.norm3 if self._is_cross else stock.norm2, numbers)
@@ -116,7 +116,3 @@ def _scaled(linear: Any, scale: Any, numbers: Numbers) -> Dense:
         return Dense(linear.weight, linear.bias, numbers)
     by = scale.scale
     return Dense(linear.weight * by[:, None], linear.bias * by, numbers)
-
-
-def _activation(stock: Any) -> Any:
-    return stock.activation
