@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from signals import to_ints, write_pcm
+from splits import make_request, read_set, split_to_end
 from stembridge.errors import ModelError, RequestError
 from stembridge.synthesis import make_song
 from stembridge.types import Precision
@@ -228,11 +231,16 @@ def test_what_is_heard_early_comes_first_and_changes_nothing(place: int) -> None
         np.testing.assert_array_equal(block.stems, other.stems)
 
 
-def test_half_precision_is_told_to_be_none() -> None:
-    choice = PreviewSeparator().choose_precision(Precision.HALF)
-    assert choice.precision is Precision.FULL
-    assert choice.reason == "preview has no half-precision path"
-    assert PreviewSeparator().choose_precision(Precision.FULL).reason == ""
+def test_preview_is_computed_in_full_whatever_settings_ask_for_and_warns_of_nothing(tmp_path: Path) -> None:
+    path = write_pcm(tmp_path / "x.wav", to_ints(make_song(3, seconds=1.5).mixture, 24), 44_100, 24)
+    said = []
+    for asked in Precision:
+        request = make_request(path, tmp_path / asked, precision=asked)
+        result, _ = split_to_end(request, PreviewSeparator())
+        manifest, _ = read_set(result.folder)
+        assert manifest.model.precision == Precision.FULL
+        said.append(result.warnings)
+    assert said[0] == said[1]
 
 
 def test_what_preview_cannot_do_is_refused_at_the_door() -> None:

@@ -446,7 +446,7 @@ class _Separated:
     ) -> manifest.Manifest:
         """Return the manifest of the set with what was said: each thing once, with how often."""
         said = [f"{text} ({times} times)" if times > 1 else text for text, times in self.remarks.items()]
-        if choice.precision is not asked:
+        if choice.reason:
             said.insert(
                 0, f"computed in {choice.precision} precision, {asked} was asked for: {choice.reason}"
             )

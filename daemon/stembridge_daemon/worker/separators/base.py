@@ -86,7 +86,10 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class PrecisionChoice:
-    """The precision that a separator will compute in, and why it is not the one that was asked for."""
+    """The precision that a separator will compute in, and why it is not the one that was asked for.
+
+    Without a ``reason`` there is nothing to tell.
+    """
 
     precision: Precision
     reason: str = ""

@@ -101,9 +101,11 @@ class PreviewSeparator:
         split_segment(np.ones((self.channels, _HOP), dtype=np.float32))
 
     def choose_precision(self, asked: Precision) -> PrecisionChoice:
-        """Return full precision, the only one there is, and why where half was asked for."""
-        reason = "" if asked is Precision.FULL else "preview has no half-precision path"
-        return PrecisionChoice(Precision.FULL, reason)
+        """Return full precision without a word: half is a model's to have, and nobody waits longer for it.
+
+        Settings ask for half once and for all, so that every preview would warn of it.
+        """
+        return PrecisionChoice(Precision.FULL)
 
     def count_steps(self, frames: Sequence[int], plan: SeparationPlan) -> int:
         """Return how many blocks `separate` will yield; 0 for an item without frames."""
