@@ -2,10 +2,10 @@
 
 Both from the shell to finished files on the disk, with the same weights: htdemucs of the official size with
 lively seeded ones. `demucs` runs in a plain environment and writes four 16-bit stems; ours starts its command
-line, and its files are four stems and the residual, read back and proved. The wall time is that until the files
-are there; the CPU time is that of the whole command, the table that it prints after that included, and for ours of
-the daemon and its worker too (Linux). The settings say `worker_priority = "normal"`: wall
-times are compared, and `demucs` ranks no lower either. Called in turn; medians of the rounds' own ratios.
+line, and its files are four stems and the residual, read back and proved. The wall time is that until the
+files are there. The CPU time is that of the whole command, for ours with the table that it prints after that,
+and with the daemon and its worker (Linux). The settings say `worker_priority = "normal"`: wall times are
+compared, and `demucs` ranks no lower either. Called in turn; medians of the rounds' own ratios.
 """
 
 from __future__ import annotations
