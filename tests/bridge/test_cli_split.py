@@ -186,7 +186,7 @@ def test_a_place_or_a_precision_that_cannot_be_is_refused(
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
-def test_what_measures_stems_is_loaded_behind_the_submit_and_only_for_the_table(
+def test_what_measures_stems_is_loaded_when_the_model_is_done_and_only_for_the_table(
     flags: list[str], daemon: DaemonHarness, song: Path, tmp_path: Path
 ) -> None:
     daemon.start(worker=fake_worker.command(tmp_path / "gate"))
@@ -194,19 +194,22 @@ def test_what_measures_stems_is_loaded_behind_the_submit_and_only_for_the_table(
 import sys
 from stembridge.cli import main
 from stembridge.client import Client
-submit, at_submit = Client.submit, []
-def watch_submit(*args, **options):
-    at_submit.append("scipy" in sys.modules)
-    return submit(*args, **options)
-Client.submit = watch_submit
+events, before = Client.events, set()
+def watch_events(*args, **options):
+    before.add("scipy" in sys.modules)
+    for job in events(*args, **options):
+        yield job
+        if job.progress is not None and job.progress.stage == "separate":
+            before.add("scipy" in sys.modules)
+Client.events = watch_events
 code = main(sys.argv[1:])
-print(code, at_submit, "scipy" in sys.modules)
+print(code, before, "scipy" in sys.modules)
 """
     command = ["split", str(song), "--model", "preview", "--out", str(tmp_path / "out"), *flags]
     done = subprocess.run(
         [sys.executable, "-c", program, *command], check=False, capture_output=True, text=True
     )
-    assert done.stdout.splitlines()[-1] == f"0 [False] {not flags}", done.stderr
+    assert done.stdout.splitlines()[-1] == f"0 {{False}} {not flags}", done.stderr
     daemon.worker_pid()
 
 

@@ -168,8 +168,10 @@ def run_splits(client: Client, requests: Sequence[SplitRequest], *, as_json: boo
                     print(job_json(job), flush=True)
                 else:
                     show(job)
-                    # scipy is behind it, which takes a second or two to load: the job runs meanwhile.
-                    from stembridge.cli.result_table import print_result
+                    if job.state.is_final or (job.progress is not None and job.progress.stage == "close"):
+                        # scipy is behind it, which takes a second to load. The model is done by now, and what
+                        # is left to do needs one core.
+                        from stembridge.cli.result_table import print_result
                 if not job.state.is_final:
                     continue
                 try:
